@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * One source for Linux 6.1 to 7.3: the only file that knows kernel versions
+ *
+ * Shims carry the newest kernel's names; each says when it can go.
+ */
+#ifndef _COWMEM_COMPAT_H
+#define _COWMEM_COMPAT_H
+
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/splice.h>
+#include <linux/uio.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "cowmem needs Linux 6.1 or later"
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && !defined(COWMEM_UNTRIED_KERNEL)
+#error "cowmem was not tried on kernels after 7.3; define COWMEM_UNTRIED_KERNEL to build anyway"
+#endif
+
+/* Until 6.3 a driver changes vm_flags by hand. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define vm_flags_set cowmem_vm_flags_set
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+
+#define vm_flags_clear cowmem_vm_flags_clear
+static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags &= ~flags;
+}
+#endif
+
+/*
+ * Until 6.5 the splice that copies through ->read_iter has another name.  It
+ * copies as long as ->read_iter uses copy_to_iter(), never copy_page_to_iter().
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define copy_splice_read generic_file_splice_read
+#endif
+
+/* Until 6.10 copy_folio_from_iter_atomic() is copy_page_from_iter_atomic(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define copy_folio_from_iter_atomic(folio, offset, bytes, iter) \
+	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
+#endif
+
+/*
+ * Without MAPPING_DIRTY_HELPERS there is nothing exported that write-protects a
+ * range of a mapping: clone then unmaps what it would have write-protected.
+ */
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+#define COWMEM_HAVE_WRPROTECT true
+#else
+#define COWMEM_HAVE_WRPROTECT false
+#define wp_shared_mapping_range(mapping, first, nr) ((void)(mapping))
+#define clean_record_shared_mapping_range(mapping, first, nr, base, bits, start, end) \
+	((void)(bits))
+#endif
+
+/* How often an order-0 page is mapped; page_mapcount() is gone since 6.16. */
+static inline int cowmem_page_mapcount(struct page *page)
+{
+	return atomic_read(&page->_mapcount) + 1;
+}
+
+#endif /* _COWMEM_COMPAT_H */

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * cowmem - memory regions that can be cloned live
+ *
+ * DOC: Objects
+ *
+ * A region (struct cowmem_region) has an inode of its own, because mappings are
+ * found by inode; the region lives as long as its inode does.  An inode is held
+ * by the files of the region, which are held by descriptors and by mappings.
+ * The files of /dev/cowmem share the inode of the device node, so only their
+ * f_mapping points to the region's inode; a clone's file is made on it.
+ *
+ * A region holds a tree of nodes (tree.c), whose leaves hold pages (page.c).
+ * Nodes and pages are shared between regions by reference count and belong to
+ * nobody: any region may go first.
+ *
+ * DOC: Locks
+ *
+ *	inode->i_rwsem		write(), RESIZE and SEAL, one at a time
+ *	  mm->mmap_lock		(or the lock of one VMA) in faults and mmap()
+ *	    region->lock	read: faults and I/O; write: the tree's shape,
+ *				and whatever takes write access away (clone)
+ *	      leaf lock		the slots of a leaf in this region, and PTEs
+ *				that are about to map what the slots hold
+ *	        page lock	write access that has been granted but whose
+ *				PTE or copy is not in place yet
+ *	        i_mmap_rwsem, page table locks
+ *	        inode->i_lock	growing the size
+ *	        tree->granted_lock
+ *
+ * A thread never holds the region->lock of two regions.  User memory is touched
+ * with no lock below i_rwsem held, except that write() copies under the page
+ * lock with page faults disabled.
+ *
+ * Holding region->lock for reading keeps every node that the region reaches in
+ * place.  Holding a leaf lock as well keeps the pages in the leaf's slots in
+ * place.  Other regions may drop their share meanwhile, so a reference count
+ * may fall at any time, but none that only this region holds can rise.
+ *
+ * DOC: How write access is granted and taken away
+ *
+ * A page may be written through a region only while its leaf has the bit in
+ * "granted" set; then no other region holds the page.  cowmem_grant() is the one
+ * place that sets it.  It returns with the page locked, and whoever asked
+ * unlocks it when the write has happened (write()) or when a writable PTE is in
+ * place (the fault path of the core kernel does both).
+ *
+ * Who wants to take write access away or to drop pages locks the region for
+ * writing, which stops new grants; waits for the page lock of each granted page
+ * in question, which lets those under way finish; then write-protects or unmaps
+ * the PTEs.  From then on a writer blocks in the fault handler.  That makes a
+ * clone a consistent cut: a write that follows another one that had to wait is
+ * itself too late for the clone.
+ */
+#ifndef _COWMEM_H
+#define _COWMEM_H
+
+#include <linux/cache.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
+
+/* The UAPI, from uapi/. */
+#include <linux/cowmem.h>
+
+#include "compat.h"
+#include "tree.h"
+
+/* A leaf's lock is chosen by its 2 MiB area. */
+#define COWMEM_LEAF_LOCKS	16
+#define COWMEM_LEAF_LOCK_SHIFT	9
+
+/* Whole pages, so that no index is past the last byte. */
+#define COWMEM_MAX_SIZE		((loff_t)(MAX_LFS_FILESIZE & PAGE_MASK))
+
+#define COWMEM_ALL_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
+				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
+
+/**
+ * struct cowmem_region - a region
+ * @inode: identity of the region; its i_size is the size in bytes. Constant.
+ * @lock: see "Locks" above.
+ * @tree: the pages. Protected by @lock; slots by leaf locks.
+ * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
+ * @clones: how often the region was cloned. Protected by @lock.
+ * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
+ *	the leaf lock of the hole.
+ * @leaf_locks: see "Locks" above.
+ */
+struct cowmem_region {
+	struct inode *inode;
+	struct rw_semaphore lock;
+	struct cowmem_tree tree;
+	unsigned int seals;
+	u64 clones;
+	bool holes_mapped;
+	struct {
+		struct mutex lock;
+	} ____cacheline_aligned_in_smp leaf_locks[COWMEM_LEAF_LOCKS];
+};
+
+/**
+ * union cowmem_args - the argument of an ioctl in kernel memory
+ */
+union cowmem_args {
+	struct cowmem_info info;
+	struct cowmem_resize resize;
+	struct cowmem_seal seal;
+	struct cowmem_clone clone;
+	struct cowmem_discard discard;
+};
+
+/**
+ * struct cowmem_call - one ioctl under way
+ * @file: the region's file that it was called on.
+ * @region: the region.
+ * @args: in and out.
+ * @new_fd: a descriptor that becomes the caller's if all went well, or -1.
+ * @new_file: what it will refer to.
+ */
+struct cowmem_call {
+	struct file *file;
+	struct cowmem_region *region;
+	union cowmem_args args;
+	int new_fd;
+	struct file *new_file;
+};
+
+/* page.c */
+extern struct page *cowmem_zero_page;
+extern struct kmem_cache *cowmem_node_cache;
+
+int cowmem_pages_init(void);
+void cowmem_pages_exit(void);
+struct page *cowmem_page_alloc(bool zero);
+long cowmem_page_holders(struct page *page);
+bool cowmem_page_busy(struct page *page);
+bool cowmem_page_mappable(struct page *page);
+
+/* region.c */
+extern const struct file_operations cowmem_fops;
+
+int cowmem_fs_init(void);
+void cowmem_fs_exit(void);
+struct file *cowmem_region_file(int flags);
+void cowmem_region_grow(struct cowmem_region *region, loff_t size);
+int cowmem_resize(struct cowmem_call *call);
+int cowmem_seal(struct cowmem_call *call);
+int cowmem_discard(struct cowmem_call *call);
+
+static inline struct cowmem_region *cowmem_file_region(struct file *file)
+{
+	return file->private_data;
+}
+
+/**
+ * cowmem_region_size - the size of a region in bytes
+ * @region: the region
+ *
+ * Context: any; the answer may be outdated unless @region->lock is held, and
+ * with it only a growing write() can change it.
+ */
+static inline loff_t cowmem_region_size(const struct cowmem_region *region)
+{
+	return i_size_read(region->inode);
+}
+
+/* The first index past the end. */
+static inline pgoff_t cowmem_region_end(const struct cowmem_region *region)
+{
+	return DIV_ROUND_UP_ULL(cowmem_region_size(region), PAGE_SIZE);
+}
+
+static inline struct mutex *cowmem_leaf_lock(struct cowmem_region *region,
+					     pgoff_t index)
+{
+	unsigned int i = (index >> COWMEM_LEAF_LOCK_SHIFT) % COWMEM_LEAF_LOCKS;
+
+	return &region->leaf_locks[i].lock;
+}
+
+/* fault.c */
+int cowmem_mmap(struct file *file, struct vm_area_struct *vma);
+struct page *cowmem_grant(struct cowmem_region *region, pgoff_t index,
+			  bool past_end, struct page *mapped);
+struct page *cowmem_grant_leaf(struct cowmem_region *region,
+			       struct cowmem_node *leaf, pgoff_t index,
+			       struct page *mapped);
+struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
+void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t last,
+		  bool even_cows);
+void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t last);
+
+/* snapshot.c */
+int cowmem_clone(struct cowmem_call *call);
+
+/* io.c */
+loff_t cowmem_llseek(struct file *file, loff_t offset, int whence);
+ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to);
+ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from);
+
+/* ioctl.c */
+long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+/* stats.c */
+int cowmem_info(struct cowmem_call *call);
+void cowmem_show_fdinfo(struct seq_file *m, struct file *file);
+
+#endif /* _COWMEM_H */

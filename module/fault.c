@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Mappings and faults: who may read and who may write a page
+ *
+ * A read fault maps what is there, zero page included, read-only and many
+ * pages at a time.  It inserts the PTEs itself while it holds the leaf lock:
+ * returning the page to the core kernel would let a split slip in between the
+ * lookup and the PTE, which would then stay stale.
+ *
+ * A write fault grants the page first, see "How write access is granted" in
+ * cowmem.h.  The core kernel calls ->fault when there is no PTE, and then, or
+ * when there is a read-only one, ->page_mkwrite.  Both end up in
+ * cowmem_grant_leaf().
+ *
+ * DOC: The reuse rule
+ *
+ * Once a page has been shared, having no other holder left is not enough for
+ * its last holder to write it in place: the others may have handed it to
+ * vmsplice() or to a device before they let go of it (CVE-2020-29374).  All PTEs
+ * that could still exist are the region's own, so those are removed, after
+ * which the reference count says whether anybody else has the page.  If so, the
+ * region gets a copy.
+ */
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+
+#include "cowmem.h"
+#include "trace.h"
+
+/* How many PTEs a read fault fills at most: those of its leaf. */
+#define FAULT_AROUND	COWMEM_NODE_SLOTS
+
+/**
+ * cowmem_unmap - remove the PTEs of a range from all mappings of a region
+ * @region: the region
+ * @first: first index
+ * @last: last index
+ * @even_cows: private copies of the pages, too
+ *
+ * Context: may sleep; under region->lock for writing or the leaf lock, so that
+ * the PTEs do not come back at once.
+ */
+void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t last,
+		  bool even_cows)
+{
+	unmap_mapping_pages(region->inode->i_mapping, first, last - first + 1,
+			    even_cows);
+}
+
+/**
+ * cowmem_settle - wait until grants under way are done
+ * @region: the region
+ * @first: first index
+ * @last: last index
+ *
+ * Context: may sleep; under region->lock for writing, so that no new grant
+ * starts.  The holders of page locks never wait for region->lock.
+ */
+void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t last)
+{
+	struct cowmem_node *leaf;
+
+	lockdep_assert_held_write(&region->lock);
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		u64 granted = leaf->granted;
+
+		for (; granted; granted &= granted - 1) {
+			unsigned int i = __ffs64(granted);
+
+			if (leaf->base + i >= first && leaf->base + i <= last)
+				wait_on_page_locked(leaf->slots[i]);
+		}
+		cond_resched();
+	}
+}
+
+static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
+		  pgoff_t index, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	folio->mapping = region->inode->i_mapping;
+	folio->index = index;
+	cowmem_leaf_grant(&region->tree, leaf, index);
+}
+
+static bool may_reuse(struct cowmem_region *region, pgoff_t index,
+		      struct page *page, struct page *mapped)
+{
+	if (cowmem_page_holders(page) > 1)
+		return false;
+	if (cowmem_page_mapcount(page))
+		cowmem_unmap(region, index, index, false);
+	/* The leaf's reference, and that of the fault that asks. */
+	return page_ref_count(page) == 1 + (page == mapped);
+}
+
+/**
+ * cowmem_grant_leaf - let a region write a page
+ * @region: the region
+ * @leaf: a leaf that only this region reaches
+ * @index: index of the page, covered by @leaf
+ * @mapped: the page that the caller found mapped there and has a reference to,
+ *	or NULL
+ *
+ * Context: may sleep; under region->lock and the leaf lock.
+ * Return: the page, locked and with a reference for the caller, in place of
+ * @mapped if it is another one; -ENOMEM or -ENOSPC.
+ */
+struct page *cowmem_grant_leaf(struct cowmem_region *region,
+			       struct cowmem_node *leaf, pgoff_t index,
+			       struct page *mapped)
+{
+	struct page *old = leaf->slots[cowmem_slot(index)];
+	struct page *page;
+
+	lockdep_assert_held(&region->lock);
+	lockdep_assert_held(cowmem_leaf_lock(region, index));
+
+	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
+		get_page(old);
+		lock_page(old);
+		return old;
+	}
+
+	if (old && may_reuse(region, index, old, mapped)) {
+		get_page(old);
+		lock_page(old);
+		grant(region, leaf, index, old);
+		trace_cowmem_reuse(region, index);
+		return old;
+	}
+
+	page = cowmem_page_alloc(!old);
+	if (IS_ERR(page))
+		return page;
+	get_page(page);
+	if (old)
+		copy_highpage(page, old);
+	grant(region, leaf, index, page);
+	cowmem_leaf_set(leaf, index, page);
+	/*
+	 * From here on a read fault would map the new page, if it got the leaf
+	 * lock; what maps the old one has to go before anyone can write.
+	 */
+	if (old ? cowmem_page_mapcount(old) : READ_ONCE(region->holes_mapped))
+		cowmem_unmap(region, index, index, false);
+	if (old) {
+		trace_cowmem_split(region, index);
+		cowmem_page_drop(old, false);
+	}
+	return page;
+}
+
+/**
+ * cowmem_grant - let a region write a page
+ * @region: the region
+ * @index: index of the page
+ * @past_end: whether it may lie past the end
+ * @mapped: see cowmem_grant_leaf()
+ *
+ * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
+ * Return: as cowmem_grant_leaf(); -ERANGE if the page lies past the end and must
+ * not.
+ */
+struct page *cowmem_grant(struct cowmem_region *region, pgoff_t index,
+			  bool past_end, struct page *mapped)
+{
+	struct cowmem_node *leaf;
+	struct page *page;
+	bool shared;
+
+	down_read(&region->lock);
+	leaf = cowmem_tree_leaf(&region->tree, index, &shared);
+	if ((!leaf || shared) &&
+	    (past_end || index < cowmem_region_end(region))) {
+		/* The tree has to change. */
+		up_read(&region->lock);
+		down_write(&region->lock);
+		leaf = cowmem_tree_own(&region->tree, index);
+		downgrade_write(&region->lock);
+	}
+	if (!past_end && index >= cowmem_region_end(region)) {
+		page = ERR_PTR(-ERANGE);
+	} else if (IS_ERR(leaf)) {
+		page = ERR_CAST(leaf);
+	} else {
+		mutex_lock(cowmem_leaf_lock(region, index));
+		page = cowmem_grant_leaf(region, leaf, index, mapped);
+		mutex_unlock(cowmem_leaf_lock(region, index));
+	}
+	up_read(&region->lock);
+	return page;
+}
+
+/* Under region->lock and the leaf lock of @index. */
+static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct page *page = leaf ? leaf->slots[cowmem_slot(index)] : NULL;
+
+	return page ?: cowmem_zero_page;
+}
+
+/**
+ * cowmem_peek - get the page of an index for reading
+ * @region: the region
+ * @index: the index
+ *
+ * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
+ * Return: the page with a reference for the caller, cowmem_zero_page for a hole;
+ * -ERANGE past the end; -EMFILE if the page has an absurd number of references.
+ */
+struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
+{
+	struct page *page;
+
+	down_read(&region->lock);
+	if (index >= cowmem_region_end(region)) {
+		up_read(&region->lock);
+		return ERR_PTR(-ERANGE);
+	}
+	mutex_lock(cowmem_leaf_lock(region, index));
+	page = leaf_page(cowmem_tree_leaf(&region->tree, index, NULL), index);
+	if (cowmem_page_mappable(page))
+		get_page(page);
+	else
+		page = ERR_PTR(-EMFILE);
+	mutex_unlock(cowmem_leaf_lock(region, index));
+	up_read(&region->lock);
+	return page;
+}
+
+static vm_fault_t fault_error(const struct page *page)
+{
+	return PTR_ERR(page) == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+
+/* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
+static vm_fault_t map_leaf(struct cowmem_region *region,
+			   struct vm_fault *vmf, pgoff_t index, unsigned long nr)
+{
+	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
+	struct vm_area_struct *vma = vmf->vma;
+	struct page *pages[FAULT_AROUND];
+	unsigned long addr, left;
+	unsigned int i;
+	int err;
+
+	lockdep_assert_held(cowmem_leaf_lock(region, index));
+
+	addr = vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
+	for (i = 0; i < nr; i++) {
+		pages[i] = leaf_page(leaf, index + i);
+		if (!cowmem_page_mappable(pages[i]))
+			return VM_FAULT_SIGBUS;
+		if (pages[i] == cowmem_zero_page)
+			WRITE_ONCE(region->holes_mapped, true);
+	}
+
+	for (i = 0; i < nr; i += nr - i - left) {
+		left = nr - i;
+		err = vm_insert_pages(vma, addr + i * PAGE_SIZE, pages + i,
+				      &left);
+		if (!err)
+			break;
+		if (err != -EBUSY)
+			return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+		/* One is mapped already: skip it. */
+		left--;
+	}
+	return VM_FAULT_NOPAGE;
+}
+
+static vm_fault_t fault_read(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct cowmem_region *region = cowmem_file_region(vma->vm_file);
+	pgoff_t index = vmf->pgoff, first, end;
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+
+	down_read(&region->lock);
+	end = cowmem_region_end(region);
+	if (index < end) {
+		/* The leaf, as far as the mapping and the region reach. */
+		first = round_down(index, FAULT_AROUND);
+		end = min3(first + FAULT_AROUND, end,
+			   vma->vm_pgoff + vma_pages(vma));
+		first = max(first, vma->vm_pgoff);
+
+		mutex_lock(cowmem_leaf_lock(region, index));
+		ret = map_leaf(region, vmf, first, end - first);
+		mutex_unlock(cowmem_leaf_lock(region, index));
+	}
+	up_read(&region->lock);
+	return ret;
+}
+
+/* The core copies the page into a private mapping by itself. */
+static vm_fault_t fault_cow(struct vm_fault *vmf)
+{
+	struct page *page = cowmem_peek(cowmem_file_region(vmf->vma->vm_file),
+					vmf->pgoff);
+
+	if (IS_ERR(page))
+		return fault_error(page);
+	vmf->page = page;
+	return 0;
+}
+
+static vm_fault_t fault_write(struct vm_fault *vmf)
+{
+	struct page *page = cowmem_grant(cowmem_file_region(vmf->vma->vm_file),
+					 vmf->pgoff, false, NULL);
+
+	if (IS_ERR(page))
+		return fault_error(page);
+	/*
+	 * The core unlocks the page and calls cowmem_page_mkwrite(), which
+	 * finds out whether the grant still holds.
+	 */
+	vmf->page = page;
+	return VM_FAULT_LOCKED;
+}
+
+static vm_fault_t cowmem_fault(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_WRITE))
+		return fault_read(vmf);
+	if (vmf->vma->vm_flags & VM_SHARED)
+		return fault_write(vmf);
+	return fault_cow(vmf);
+}
+
+/* A write to a shared mapping; vmf->page is or is about to be mapped. */
+static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
+{
+	struct page *page = cowmem_grant(cowmem_file_region(vmf->vma->vm_file),
+					 vmf->pgoff, false, vmf->page);
+	bool same;
+
+	if (IS_ERR(page))
+		return fault_error(page);
+	/* The core's own reference to vmf->page stays with the core. */
+	same = page == vmf->page;
+	if (!same)
+		unlock_page(page);
+	put_page(page);
+	/* Locked until the PTE is writable, or fault again to find the new one. */
+	return same ? VM_FAULT_LOCKED : VM_FAULT_NOPAGE;
+}
+
+static const struct vm_operations_struct cowmem_vm_ops = {
+	.fault		= cowmem_fault,
+	.page_mkwrite	= cowmem_page_mkwrite,
+};
+
+/**
+ * cowmem_mmap - map a region, which grows to fit
+ * @file: the region's file
+ * @vma: the new mapping
+ *
+ * A region that is not open for writing or is sealed against growing stays as
+ * it is; access past the end is SIGBUS.
+ *
+ * Context: mmap_lock is held for writing.
+ * Return: 0; -EPERM for a writable shared mapping of a region that is sealed
+ * against writing; -EOVERFLOW or -EFBIG if the region cannot grow that large;
+ * -EINTR.
+ */
+int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+	pgoff_t end;
+	int err;
+
+	if (check_add_overflow(vma->vm_pgoff, vma_pages(vma), &end) ||
+	    end > COWMEM_MAX_SIZE >> PAGE_SHIFT)
+		return -EOVERFLOW;
+
+	err = down_write_killable(&region->lock);
+	if (err)
+		return err;
+	if ((vma->vm_flags & VM_SHARED) && (region->seals & COWMEM_SEAL_WRITE)) {
+		if (vma->vm_flags & VM_WRITE) {
+			err = -EPERM;
+			goto unlock;
+		}
+		vm_flags_clear(vma, VM_MAYWRITE);
+	}
+	if ((file->f_mode & FMODE_WRITE) && !(region->seals & COWMEM_SEAL_GROW)) {
+		loff_t size = (loff_t)end << PAGE_SHIFT;
+
+		if (size > cowmem_region_size(region)) {
+			err = inode_newsize_ok(region->inode, size);
+			if (err)
+				goto unlock;
+			cowmem_region_grow(region, size);
+		}
+	}
+	/* Ordinary pages, but inserted by us and many at a time. */
+	vm_flags_set(vma, VM_MIXEDMAP);
+	vma->vm_ops = &cowmem_vm_ops;
+unlock:
+	up_write(&region->lock);
+	return err;
+}

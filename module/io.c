@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * read(), write(), splice() and lseek()
+ *
+ * All of them copy.  Nobody gets hold of a region's page through a pipe, so
+ * splice() cannot write to a snapshot and does not show later writes.
+ */
+#include <linux/highmem.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/uio.h>
+
+#include "cowmem.h"
+
+/**
+ * cowmem_read_iter - read() and whatever is built on it
+ * @iocb: where to read
+ * @to: where to put it
+ *
+ * Context: may sleep and fault.
+ * Return: bytes read, 0 at the end; -EFAULT, -EMFILE (see cowmem_peek()) or
+ * -EINTR if there were none.
+ */
+ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct cowmem_region *region = cowmem_file_region(iocb->ki_filp);
+	ssize_t done = 0;
+
+	while (iov_iter_count(to)) {
+		size_t offset = offset_in_page(iocb->ki_pos);
+		loff_t size = cowmem_region_size(region);
+		struct page *page;
+		size_t want, got;
+		void *addr;
+
+		if (iocb->ki_pos >= size)
+			break;
+		page = cowmem_peek(region, iocb->ki_pos >> PAGE_SHIFT);
+		if (IS_ERR(page)) {
+			/* Past the end: the region shrank meanwhile. */
+			if (PTR_ERR(page) != -ERANGE && !done)
+				done = PTR_ERR(page);
+			break;
+		}
+		want = min_t(loff_t, size - iocb->ki_pos, PAGE_SIZE - offset);
+		want = min(want, iov_iter_count(to));
+		/* Not copy_page_to_iter(), which puts the page into a pipe. */
+		addr = kmap_local_page(page);
+		got = copy_to_iter(addr + offset, want, to);
+		kunmap_local(addr);
+		put_page(page);
+
+		iocb->ki_pos += got;
+		done += got;
+		if (got < want || fatal_signal_pending(current)) {
+			if (!done)
+				done = got < want ? -EFAULT : -EINTR;
+			break;
+		}
+		cond_resched();
+	}
+	return done;
+}
+
+/*
+ * Write @bytes at @pos, all in one page, and grow the region to hold them.
+ * Returns how many were written: fewer if the source faulted.
+ */
+static ssize_t write_page(struct cowmem_region *region, loff_t pos,
+			  size_t bytes, struct iov_iter *from)
+{
+	struct page *page;
+	size_t copied;
+
+	page = cowmem_grant(region, pos >> PAGE_SHIFT, true, NULL);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	/* Page faults are off: the source may be this very page. */
+	copied = copy_folio_from_iter_atomic(page_folio(page),
+					     offset_in_page(pos), bytes, from);
+	flush_dcache_page(page);
+	if (copied)
+		cowmem_region_grow(region, pos + copied);
+	unlock_page(page);
+	put_page(page);
+	return copied;
+}
+
+static ssize_t write_pages(struct cowmem_region *region, loff_t pos,
+			   struct iov_iter *from)
+{
+	ssize_t done = 0, ret = 0;
+
+	while (iov_iter_count(from)) {
+		size_t bytes = min_t(size_t, iov_iter_count(from),
+				     PAGE_SIZE - offset_in_page(pos));
+
+		do {
+			/* What was faulted in may be gone again by the copy. */
+			if (fault_in_iov_iter_readable(from, bytes) == bytes) {
+				ret = -EFAULT;
+				goto out;
+			}
+			if (fatal_signal_pending(current)) {
+				ret = -EINTR;
+				goto out;
+			}
+			ret = write_page(region, pos, bytes, from);
+			if (ret < 0)
+				goto out;
+			cond_resched();
+			/* Ask for less, to get past a bad segment. */
+			bytes = min(bytes, iov_iter_single_seg_count(from));
+		} while (!ret);
+		pos += ret;
+		done += ret;
+	}
+out:
+	return done ?: ret;
+}
+
+/**
+ * cowmem_write_iter - write() and whatever is built on it
+ * @iocb: where to write
+ * @from: what to write
+ *
+ * Grows the region.  If that is sealed against growing, writes what fits.
+ *
+ * Context: may sleep and fault.
+ * Return: bytes written; if there were none, -EPERM for a sealed region, -EFBIG
+ * past the largest size, -EFAULT, -ENOMEM, -ENOSPC or -EINTR.
+ */
+ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct cowmem_region *region = cowmem_file_region(iocb->ki_filp);
+	struct inode *inode = region->inode;
+	ssize_t ret;
+
+	inode_lock(inode);
+	ret = generic_write_checks(iocb, from);
+	if (ret <= 0)
+		goto unlock;
+
+	/* SEAL and RESIZE take the inode's lock, too. */
+	if (region->seals & COWMEM_SEAL_WRITE) {
+		ret = -EPERM;
+		goto unlock;
+	}
+	if (region->seals & COWMEM_SEAL_GROW) {
+		loff_t size = cowmem_region_size(region);
+
+		if (iocb->ki_pos >= size) {
+			ret = -EPERM;
+			goto unlock;
+		}
+		iov_iter_truncate(from, size - iocb->ki_pos);
+	}
+	ret = write_pages(region, iocb->ki_pos, from);
+	if (ret > 0)
+		iocb->ki_pos += ret;
+unlock:
+	inode_unlock(inode);
+	return ret;
+}
+
+static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
+{
+	loff_t size, found;
+	pgoff_t index;
+
+	down_read(&region->lock);
+	size = cowmem_region_size(region);
+	if (offset < 0 || offset >= size) {
+		found = -ENXIO;
+		goto unlock;
+	}
+	index = cowmem_tree_next(&region->tree, offset >> PAGE_SHIFT, data);
+	if (index >= cowmem_region_end(region))
+		/* The end counts as a hole. */
+		found = data ? -ENXIO : size;
+	else
+		found = max_t(loff_t, offset, (loff_t)index << PAGE_SHIFT);
+unlock:
+	up_read(&region->lock);
+	return found;
+}
+
+/**
+ * cowmem_llseek - lseek()
+ * @file: the region's file
+ * @offset: in bytes
+ * @whence: SEEK_*
+ *
+ * Context: may sleep.
+ * Return: the new position; -EINVAL; -ENXIO if there is no such data or hole.
+ */
+loff_t cowmem_llseek(struct file *file, loff_t offset, int whence)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+
+	if (whence == SEEK_DATA || whence == SEEK_HOLE) {
+		offset = seek_data(region, offset, whence == SEEK_DATA);
+		if (offset < 0)
+			return offset;
+		return vfs_setpos(file, offset, COWMEM_MAX_SIZE);
+	}
+	return generic_file_llseek_size(file, offset, whence, COWMEM_MAX_SIZE,
+					cowmem_region_size(region));
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The table of ioctls, and every copy from and to user structs
+ */
+#include <linux/file.h>
+#include <linux/nospec.h>
+#include <linux/uaccess.h>
+
+#include "cowmem.h"
+
+struct cowmem_ioctl {
+	unsigned int cmd;	/* with the size of the struct as it is now */
+	size_t min_size;	/* with the size it had first */
+	int (*handler)(struct cowmem_call *call);
+};
+
+#define IOCTL_OP(_nr, _handler, _struct, _last)				\
+	[_IOC_NR(_nr)] = {						\
+		.cmd = (_nr) + BUILD_BUG_ON_ZERO(sizeof(_struct) >	\
+						 sizeof(union cowmem_args)), \
+		.min_size = offsetofend(_struct, _last),		\
+		.handler = (_handler),					\
+	}
+
+static const struct cowmem_ioctl cowmem_ioctls[] = {
+	IOCTL_OP(COWMEM_IOC_INFO, cowmem_info, struct cowmem_info, clones),
+	IOCTL_OP(COWMEM_IOC_RESIZE, cowmem_resize, struct cowmem_resize, reserved),
+	IOCTL_OP(COWMEM_IOC_SEAL, cowmem_seal, struct cowmem_seal, flags),
+	IOCTL_OP(COWMEM_IOC_CLONE, cowmem_clone, struct cowmem_clone, length),
+	IOCTL_OP(COWMEM_IOC_DISCARD, cowmem_discard, struct cowmem_discard, reserved),
+};
+
+static const struct cowmem_ioctl *find_ioctl(unsigned int cmd)
+{
+	unsigned int nr = _IOC_NR(cmd);
+
+	if (nr >= ARRAY_SIZE(cowmem_ioctls))
+		return NULL;
+	nr = array_index_nospec(nr, ARRAY_SIZE(cowmem_ioctls));
+	/* All but the size has to match. */
+	if ((cmd ^ cowmem_ioctls[nr].cmd) & ~(_IOC_SIZEMASK << _IOC_SIZESHIFT))
+		return NULL;
+	return &cowmem_ioctls[nr];
+}
+
+/**
+ * cowmem_ioctl - the ioctls of a region
+ * @file: the region's file
+ * @cmd: COWMEM_IOC_*, perhaps of a later or an earlier version
+ * @arg: user address of the struct
+ *
+ * Context: may sleep and fault.
+ * Return: 0 or a negative errno, see the UAPI header.
+ */
+long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct cowmem_ioctl *op = find_ioctl(cmd);
+	void __user *user = (void __user *)arg;
+	struct cowmem_call call = {
+		.file = file,
+		.region = cowmem_file_region(file),
+		.new_fd = -1,
+	};
+	size_t size = _IOC_SIZE(cmd), known;
+	int err;
+
+	if (!op)
+		return -ENOTTY;
+	if (size < op->min_size)
+		return -EINVAL;
+	known = _IOC_SIZE(op->cmd);
+	err = copy_struct_from_user(&call.args, known, user, size);
+	if (err)
+		return err;
+
+	err = op->handler(&call);
+	if (!err && copy_to_user(user, &call.args, min(size, known)))
+		err = -EFAULT;
+
+	if (call.new_file) {
+		if (err) {
+			fput(call.new_file);
+			put_unused_fd(call.new_fd);
+		} else {
+			/* From here on the caller has it: nothing may fail. */
+			fd_install(call.new_fd, call.new_file);
+		}
+	}
+	return err;
+}

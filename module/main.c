@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The module and its device
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+
+#include "cowmem.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+/* scripts/99-cowmem.rules opens the device to a group. */
+static struct miscdevice cowmem_device = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "cowmem",
+	.fops	= &cowmem_fops,
+	.mode	= 0600,
+};
+
+static int __init cowmem_init(void)
+{
+	int err;
+
+	err = cowmem_pages_init();
+	if (err)
+		return err;
+	err = cowmem_fs_init();
+	if (err)
+		goto exit_pages;
+	/* Last: from here on anybody may open it. */
+	err = misc_register(&cowmem_device);
+	if (err)
+		goto exit_fs;
+	return 0;
+
+exit_fs:
+	cowmem_fs_exit();
+exit_pages:
+	cowmem_pages_exit();
+	return err;
+}
+
+static void __exit cowmem_exit(void)
+{
+	misc_deregister(&cowmem_device);
+	cowmem_fs_exit();
+	cowmem_pages_exit();
+}
+
+module_init(cowmem_init);
+module_exit(cowmem_exit);
+
+MODULE_DESCRIPTION("Memory regions that can be cloned live");
+MODULE_LICENSE("GPL");

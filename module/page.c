@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Pages and the memory that the module accounts for
+ *
+ * DOC: The life of a page
+ *
+ * A page is an ordinary struct page, on no LRU list, charged to the memcg of
+ * the task that allocated it.
+ *
+ * hole		A slot that is NULL reads as cowmem_zero_page, which is mapped
+ *		read-only and belongs to the module.
+ * born		The first write allocates a page, or copies a shared one.  The
+ *		new page is granted to the region.
+ * granted	One region may write it.  folio->mapping and ->index name the
+ *		region, which futexes in shared memory depend on.
+ * shared	A clone holds it too, through the same leaf or, after the leaf
+ *		was copied, through another one.  Nobody may write it,
+ *		->mapping is NULL, every PTE that maps it is read-only and
+ *		clean.
+ * split	The next write gives the writing region a copy of its own.
+ * reused	The last holder may be granted the page again, unless something
+ *		else still refers to it ("The reuse rule" in fault.c).
+ * dropped	With the last slot that points to it.  It is freed when PTEs and
+ *		users of get_user_pages() have let go as well.
+ *
+ * folio->private counts the leaf slots that hold the page; together they have
+ * one reference to it.  So the reference count is 1, plus one for each PTE, plus
+ * what others took.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "cowmem.h"
+
+static unsigned long limit_mib;
+module_param(limit_mib, ulong, 0644);
+MODULE_PARM_DESC(limit_mib,
+		 "Most memory that all regions may hold together, pages and index nodes, in MiB; 0 is no limit (default)");
+
+/*
+ * What a hole reads as.  The kernel's own ZERO_PAGE cannot be inserted into a
+ * writable shared mapping.
+ */
+struct page *cowmem_zero_page;
+struct kmem_cache *cowmem_node_cache;
+
+static atomic_long_t nr_bytes = ATOMIC_LONG_INIT(0);
+static atomic_long_t nr_pages = ATOMIC_LONG_INIT(0);
+static atomic_long_t nr_nodes = ATOMIC_LONG_INIT(0);
+
+static bool account(long bytes)
+{
+	unsigned long limit = READ_ONCE(limit_mib);
+	unsigned long total = atomic_long_add_return(bytes, &nr_bytes);
+
+	if (!limit || total >> 20 < limit ||
+	    (total >> 20 == limit && !(total & (SZ_1M - 1))))
+		return true;
+	atomic_long_sub(bytes, &nr_bytes);
+	return false;
+}
+
+static atomic_long_t *holders(struct page *page)
+{
+	BUILD_BUG_ON(sizeof(page_folio(page)->private) != sizeof(atomic_long_t));
+	return (atomic_long_t *)&page_folio(page)->private;
+}
+
+/**
+ * cowmem_page_alloc - allocate a page with one holder
+ * @zero: whether to clear it
+ *
+ * Context: may sleep.
+ * Return: the page, uptodate and locked; -ENOMEM or -ENOSPC.
+ */
+struct page *cowmem_page_alloc(bool zero)
+{
+	struct page *page;
+
+	if (!account(PAGE_SIZE))
+		return ERR_PTR(-ENOSPC);
+	page = alloc_page(GFP_HIGHUSER | __GFP_ACCOUNT |
+			  (zero ? __GFP_ZERO : 0));
+	if (!page) {
+		atomic_long_sub(PAGE_SIZE, &nr_bytes);
+		return ERR_PTR(-ENOMEM);
+	}
+	atomic_long_inc(&nr_pages);
+	atomic_long_set(holders(page), 1);
+	folio_mark_uptodate(page_folio(page));
+	__folio_set_locked(page_folio(page));
+	return page;
+}
+
+/**
+ * cowmem_page_hold - one more slot points to a page
+ * @page: the page
+ *
+ * Context: any; the caller has a slot that does.
+ */
+void cowmem_page_hold(struct page *page)
+{
+	atomic_long_inc(holders(page));
+}
+
+/**
+ * cowmem_page_drop - a slot that pointed to a page no longer does
+ * @page: the page
+ * @granted: whether it was granted to the region
+ *
+ * Context: may sleep.  The region does not map the page any more.
+ */
+void cowmem_page_drop(struct page *page, bool granted)
+{
+	struct folio *folio = page_folio(page);
+
+	/* The mapping names the region whose slot this was. */
+	if (granted)
+		folio->mapping = NULL;
+	/*
+	 * A full barrier: who sees the count fall also sees our PTEs gone and
+	 * what they left behind in the reference count.
+	 */
+	if (!atomic_long_dec_and_test(holders(page)))
+		return;
+	folio->private = NULL;
+	atomic_long_dec(&nr_pages);
+	atomic_long_sub(PAGE_SIZE, &nr_bytes);
+	put_page(page);
+}
+
+/**
+ * cowmem_page_holders - how many slots point to a page
+ * @page: the page
+ *
+ * Context: any; the caller has a slot that does.  If the answer is 1, it stays
+ * so, and all that former holders did to the page is visible.
+ * Return: the number, at least 1.
+ */
+long cowmem_page_holders(struct page *page)
+{
+	return atomic_long_read_acquire(holders(page));
+}
+
+/**
+ * cowmem_page_busy - might something but slots and PTEs refer to a page?
+ * @page: a page that only one region holds
+ *
+ * That is get_user_pages() in all its forms: I/O in flight, a futex operation
+ * under way, a pipe.  Errs on the safe side.
+ *
+ * The reference count and the count of PTEs cannot be read at one instant, and
+ * fork() and munmap() change both without asking.  fork() raises the former
+ * first, munmap() lowers the latter first, so a change between the reads makes
+ * the two readings of the reference count differ.
+ *
+ * Context: any; @page is granted, and its PTEs were write-protected or unmapped
+ * under region->lock, so that no write access to it can begin.
+ * Return: whether it might be.
+ */
+bool cowmem_page_busy(struct page *page)
+{
+	int refs, mapped;
+
+	/* Order the reads after the PTE changes, as GUP-fast does in reverse. */
+	smp_mb();
+	refs = page_ref_count(page);
+	smp_rmb();
+	mapped = cowmem_page_mapcount(page);
+	smp_rmb();
+	return refs != 1 + mapped || refs != page_ref_count(page) ||
+	       folio_maybe_dma_pinned(page_folio(page));
+}
+
+/**
+ * cowmem_page_mappable - may a page be mapped once more?
+ * @page: the page
+ *
+ * PTEs cost eight bytes each, so with enough memory a hostile user could make
+ * the reference count of a page wrap around.
+ *
+ * Context: any.
+ * Return: false if the page has an absurd number of references already.
+ */
+bool cowmem_page_mappable(struct page *page)
+{
+	return page_ref_count(page) > 0 && page_ref_count(page) < INT_MAX / 2;
+}
+
+/**
+ * cowmem_node_alloc - allocate an index node
+ *
+ * Context: may sleep.
+ * Return: the node, not initialized; -ENOMEM or -ENOSPC.
+ */
+struct cowmem_node *cowmem_node_alloc(void)
+{
+	struct cowmem_node *node;
+
+	if (!account(sizeof(*node)))
+		return ERR_PTR(-ENOSPC);
+	node = kmem_cache_alloc(cowmem_node_cache, GFP_KERNEL_ACCOUNT);
+	if (!node) {
+		atomic_long_sub(sizeof(*node), &nr_bytes);
+		return ERR_PTR(-ENOMEM);
+	}
+	atomic_long_inc(&nr_nodes);
+	return node;
+}
+
+/**
+ * cowmem_node_free - free an index node
+ * @node: the node
+ *
+ * Context: any.
+ */
+void cowmem_node_free(struct cowmem_node *node)
+{
+	kmem_cache_free(cowmem_node_cache, node);
+	atomic_long_dec(&nr_nodes);
+	atomic_long_sub(sizeof(*node), &nr_bytes);
+}
+
+/**
+ * cowmem_pages_init - set up what pages and nodes come from
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cowmem_pages_init(void)
+{
+	cowmem_node_cache = KMEM_CACHE(cowmem_node, SLAB_ACCOUNT);
+	if (!cowmem_node_cache)
+		return -ENOMEM;
+	cowmem_zero_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	if (!cowmem_zero_page) {
+		kmem_cache_destroy(cowmem_node_cache);
+		return -ENOMEM;
+	}
+	SetPageUptodate(cowmem_zero_page);
+	return 0;
+}
+
+/**
+ * cowmem_pages_exit - undo cowmem_pages_init()
+ *
+ * Context: no region is left.
+ */
+void cowmem_pages_exit(void)
+{
+	long pages = atomic_long_read(&nr_pages);
+	long nodes = atomic_long_read(&nr_nodes);
+
+	if (pages || nodes || atomic_long_read(&nr_bytes))
+		pr_err("leaked %ld pages, %ld nodes\n", pages, nodes);
+	put_page(cowmem_zero_page);
+	kmem_cache_destroy(cowmem_node_cache);
+}

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Regions: lifetime, files, size, seals, and holes punched on demand
+ *
+ * A region's inode comes from a file system of the module's own that cannot be
+ * mounted, and carries the region in i_private.  The region is destroyed when
+ * the inode is evicted, that is when the last file is gone; a mapping holds a
+ * file.
+ */
+#include <linux/highmem.h>
+#include <linux/magic.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pagemap.h>
+#include <linux/pseudo_fs.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "cowmem.h"
+#include "trace.h"
+
+#define COWMEM_FS_MAGIC	0x636f776d	/* "cowm" */
+
+static struct vfsmount *cowmem_mnt;
+
+static void cowmem_evict_inode(struct inode *inode)
+{
+	struct cowmem_region *region = inode->i_private;
+
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+	if (!region)
+		return;
+	cowmem_tree_destroy(&region->tree);
+	kfree(region);
+}
+
+static const struct super_operations cowmem_super_ops = {
+	.statfs		= simple_statfs,
+	.evict_inode	= cowmem_evict_inode,
+};
+
+static int cowmem_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, COWMEM_FS_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+	ctx->ops = &cowmem_super_ops;
+	return 0;
+}
+
+/* No owner: the mount would pin the module, which unmounts it on exit. */
+static struct file_system_type cowmem_fs_type = {
+	.name			= "cowmem",
+	.init_fs_context	= cowmem_init_fs_context,
+	.kill_sb		= kill_anon_super,
+};
+
+/**
+ * cowmem_fs_init - make the file system that regions' inodes live in
+ *
+ * Return: 0 or a negative errno.
+ */
+int cowmem_fs_init(void)
+{
+	cowmem_mnt = kern_mount(&cowmem_fs_type);
+	if (IS_ERR(cowmem_mnt))
+		return PTR_ERR(cowmem_mnt);
+	cowmem_mnt->mnt_sb->s_maxbytes = COWMEM_MAX_SIZE;
+	return 0;
+}
+
+/**
+ * cowmem_fs_exit - undo cowmem_fs_init()
+ *
+ * Context: no region is left.
+ */
+void cowmem_fs_exit(void)
+{
+	kern_unmount(cowmem_mnt);
+}
+
+/* A new, empty region; the caller gets the one reference to its inode. */
+static struct cowmem_region *region_create(void)
+{
+	struct cowmem_region *region;
+	struct inode *inode;
+	unsigned int i;
+
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+	inode = alloc_anon_inode(cowmem_mnt->mnt_sb);
+	if (IS_ERR(inode)) {
+		kfree(region);
+		return ERR_CAST(inode);
+	}
+	inode->i_private = region;
+	region->inode = inode;
+	init_rwsem(&region->lock);
+	cowmem_tree_init(&region->tree);
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
+		mutex_init(&region->leaf_locks[i].lock);
+	return region;
+}
+
+static int cowmem_open(struct inode *inode, struct file *file)
+{
+	struct cowmem_region *region = region_create();
+
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	file->f_mapping = region->inode->i_mapping;
+	file->private_data = region;
+	return 0;
+}
+
+static int cowmem_release(struct inode *inode, struct file *file)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+
+	iput(region->inode);
+	return 0;
+}
+
+/**
+ * cowmem_region_file - a new region with a file that no descriptor refers to
+ * @flags: O_RDWR or O_RDONLY
+ *
+ * Context: may sleep.
+ * Return: the file; -ENOMEM or -ENFILE.
+ */
+struct file *cowmem_region_file(int flags)
+{
+	struct cowmem_region *region = region_create();
+	struct file *file;
+
+	if (IS_ERR(region))
+		return ERR_CAST(region);
+	/* What fops_get() does for a device; fput() gives it back. */
+	__module_get(THIS_MODULE);
+	file = alloc_file_pseudo(region->inode, cowmem_mnt, "cowmem", flags,
+				 &cowmem_fops);
+	if (IS_ERR(file)) {
+		iput(region->inode);
+		module_put(THIS_MODULE);
+		return file;
+	}
+	/* The file holds the inode through its dentry; release() wants one too. */
+	ihold(region->inode);
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
+	file->private_data = region;
+	return file;
+}
+
+/**
+ * cowmem_region_grow - make a region at least as large as @size
+ * @region: the region
+ * @size: in bytes
+ *
+ * Context: any; under region->lock or with a granted page locked, so that a
+ * clone gets both the size and what was written below it, or neither.
+ */
+void cowmem_region_grow(struct cowmem_region *region, loff_t size)
+{
+	struct inode *inode = region->inode;
+
+	/* write() and mmap() may grow at once, and neither may undo the other. */
+	spin_lock(&inode->i_lock);
+	if (size > i_size_read(inode))
+		i_size_write(inode, size);
+	spin_unlock(&inode->i_lock);
+}
+
+/*
+ * Own and lock the page at @index, a part of which is to be zeroed.  Returns
+ * NULL if it is a hole, which needs no zeroing.
+ */
+static struct page *lock_partial_page(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
+	struct page *page;
+
+	if (!leaf || !leaf->slots[cowmem_slot(index)])
+		return NULL;
+	leaf = cowmem_tree_own(&region->tree, index);
+	if (IS_ERR(leaf))
+		return ERR_CAST(leaf);
+	mutex_lock(cowmem_leaf_lock(region, index));
+	page = cowmem_grant_leaf(region, leaf, index, NULL);
+	mutex_unlock(cowmem_leaf_lock(region, index));
+	return page;
+}
+
+static void zero_partial_page(struct page *page, size_t from, size_t to)
+{
+	zero_user_segment(page, from, to);
+	unlock_page(page);
+	put_page(page);
+}
+
+/*
+ * Turn bytes @from to @to (exclusive) into a hole.  @to is either the end of the
+ * last page of the region, or a place inside the region.
+ */
+static int region_punch(struct cowmem_region *region, loff_t from, loff_t to,
+			bool even_cows)
+{
+	/* The whole pages are [first, end). */
+	pgoff_t first = DIV_ROUND_UP_ULL(from, PAGE_SIZE);
+	pgoff_t end = to >> PAGE_SHIFT;
+	size_t head_to = min_t(loff_t, to - round_down(from, PAGE_SIZE), PAGE_SIZE);
+	struct page *head = NULL, *tail = NULL;
+	int err;
+
+	lockdep_assert_held_write(&region->lock);
+
+	/* First whatever can fail, and none of it can be seen. */
+	if (!PAGE_ALIGNED(from)) {
+		head = lock_partial_page(region, from >> PAGE_SHIFT);
+		if (IS_ERR(head))
+			return PTR_ERR(head);
+	}
+	if (!PAGE_ALIGNED(to) && first <= end) {
+		tail = lock_partial_page(region, end);
+		if (IS_ERR(tail)) {
+			err = PTR_ERR(tail);
+			tail = NULL;
+			goto unlock_head;
+		}
+	}
+	if (first < end) {
+		err = cowmem_tree_own_edge(&region->tree, first);
+		if (!err)
+			err = cowmem_tree_own_edge(&region->tree, end - 1);
+		if (err)
+			goto unlock_tail;
+
+		cowmem_settle(region, first, end - 1);
+		cowmem_unmap(region, first, end - 1, even_cows);
+		cowmem_tree_punch(&region->tree, first, end - 1);
+		trace_cowmem_zap(region, first, end - first);
+	}
+	if (head)
+		zero_partial_page(head, offset_in_page(from), head_to);
+	if (tail)
+		zero_partial_page(tail, 0, offset_in_page(to));
+	return 0;
+
+unlock_tail:
+	if (tail) {
+		unlock_page(tail);
+		put_page(tail);
+	}
+unlock_head:
+	if (head) {
+		unlock_page(head);
+		put_page(head);
+	}
+	return err;
+}
+
+static int resize_locked(struct cowmem_region *region, loff_t size)
+{
+	loff_t old = cowmem_region_size(region);
+	int err;
+
+	if (size > old && (region->seals & COWMEM_SEAL_GROW))
+		return -EPERM;
+	if (size < old && (region->seals & COWMEM_SEAL_SHRINK))
+		return -EPERM;
+	err = inode_newsize_ok(region->inode, size);
+	if (err)
+		return err;
+	if (size < old) {
+		/*
+		 * Nothing past the end is kept, not even what failed writes
+		 * left there.  Private copies of the pages go as well, as they
+		 * do when a file is truncated.
+		 */
+		err = region_punch(region, size, COWMEM_MAX_SIZE, true);
+		if (err)
+			return err;
+	}
+	i_size_write(region->inode, size);
+	return 0;
+}
+
+/**
+ * cowmem_resize - COWMEM_IOC_RESIZE
+ * @call: the ioctl
+ *
+ * Context: may sleep.
+ * Return: 0 or a negative errno, see struct cowmem_resize.
+ */
+int cowmem_resize(struct cowmem_call *call)
+{
+	struct cowmem_resize *args = &call->args.resize;
+	struct cowmem_region *region = call->region;
+	int err;
+
+	if (args->flags)
+		return -EOPNOTSUPP;
+	if (args->reserved)
+		return -EINVAL;
+	if (!(call->file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	if (args->size > COWMEM_MAX_SIZE)
+		return -EFBIG;
+
+	inode_lock(region->inode);
+	err = down_write_killable(&region->lock);
+	if (!err) {
+		err = resize_locked(region, args->size);
+		up_write(&region->lock);
+	}
+	inode_unlock(region->inode);
+	return err;
+}
+
+/*
+ * Is there a mapping that is or could be made writable, or I/O under way into a
+ * page that was mapped so?
+ */
+static bool region_written(struct cowmem_region *region)
+{
+	struct cowmem_node *leaf;
+	unsigned int i;
+
+	/* Counts VM_SHARED mappings, those with VM_MAYWRITE that is. */
+	if (mapping_writably_mapped(region->inode->i_mapping))
+		return true;
+	cowmem_settle(region, 0, ULONG_MAX);
+	list_for_each_entry(leaf, &region->tree.granted, granted_link)
+		for (i = 0; i < COWMEM_NODE_SLOTS; i++)
+			if ((leaf->granted & BIT_ULL(i)) &&
+			    cowmem_page_busy(leaf->slots[i]))
+				return true;
+	return false;
+}
+
+static int seal_locked(struct cowmem_region *region, unsigned int seals)
+{
+	if (seals && (region->seals & COWMEM_SEAL_SEAL))
+		return -EPERM;
+	/*
+	 * mmap() counts the mapping as writable before it looks at the seals,
+	 * so either it sees the seal or we see it.
+	 */
+	if ((seals & COWMEM_SEAL_WRITE) &&
+	    !(region->seals & COWMEM_SEAL_WRITE) && region_written(region))
+		return -EBUSY;
+	region->seals |= seals;
+	return 0;
+}
+
+/**
+ * cowmem_seal - COWMEM_IOC_SEAL
+ * @call: the ioctl
+ *
+ * Context: may sleep.
+ * Return: 0 or a negative errno, see struct cowmem_seal.
+ */
+int cowmem_seal(struct cowmem_call *call)
+{
+	struct cowmem_seal *args = &call->args.seal;
+	struct cowmem_region *region = call->region;
+	int err;
+
+	if (args->flags)
+		return -EOPNOTSUPP;
+	if (args->seals & ~COWMEM_ALL_SEALS)
+		return -EINVAL;
+	if (!(call->file->f_mode & FMODE_WRITE))
+		return -EBADF;
+
+	inode_lock(region->inode);
+	err = down_write_killable(&region->lock);
+	if (!err) {
+		err = seal_locked(region, args->seals);
+		args->seals = region->seals;
+		up_write(&region->lock);
+	}
+	inode_unlock(region->inode);
+	return err;
+}
+
+/**
+ * cowmem_discard - COWMEM_IOC_DISCARD
+ * @call: the ioctl
+ *
+ * Context: may sleep.
+ * Return: 0 or a negative errno, see struct cowmem_discard.
+ */
+int cowmem_discard(struct cowmem_call *call)
+{
+	struct cowmem_discard *args = &call->args.discard;
+	struct cowmem_region *region = call->region;
+	u64 end;
+	int err;
+
+	if (args->flags)
+		return -EOPNOTSUPP;
+	if (args->reserved || !args->length)
+		return -EINVAL;
+	if (check_add_overflow(args->offset, args->length, &end))
+		return -EINVAL;
+	if (!(call->file->f_mode & FMODE_WRITE))
+		return -EBADF;
+
+	err = down_write_killable(&region->lock);
+	if (err)
+		return err;
+	if (end > cowmem_region_size(region))
+		err = -EINVAL;
+	else if (region->seals & COWMEM_SEAL_WRITE)
+		err = -EPERM;
+	else
+		err = region_punch(region, args->offset, end, false);
+	up_write(&region->lock);
+	return err;
+}
+
+const struct file_operations cowmem_fops = {
+	.owner		= THIS_MODULE,
+	.open		= cowmem_open,
+	.release	= cowmem_release,
+	.llseek		= cowmem_llseek,
+	.read_iter	= cowmem_read_iter,
+	.write_iter	= cowmem_write_iter,
+	.splice_read	= copy_splice_read,
+	.splice_write	= iter_file_splice_write,
+	.mmap		= cowmem_mmap,
+	.fsync		= noop_fsync,
+	.unlocked_ioctl	= cowmem_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.show_fdinfo	= cowmem_show_fdinfo,
+};

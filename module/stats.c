@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What INFO and fdinfo show
+ */
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+
+#include "cowmem.h"
+
+/* Add what @leaf holds.  Under region->lock. */
+static void count_leaf(struct cowmem_region *region,
+		       const struct cowmem_node *leaf, bool shared,
+		       struct cowmem_info *info)
+{
+	unsigned int i;
+
+	mutex_lock(cowmem_leaf_lock(region, leaf->base));
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
+		if (!leaf->slots[i])
+			continue;
+		info->pages_populated++;
+		if (shared || cowmem_page_holders(leaf->slots[i]) > 1)
+			info->pages_shared++;
+		else
+			info->pages_exclusive++;
+	}
+	mutex_unlock(cowmem_leaf_lock(region, leaf->base));
+}
+
+/* How many nodes are on the path to the leaf of @index but not of @prev. */
+static unsigned int new_nodes(const struct cowmem_tree *tree, pgoff_t index,
+			      pgoff_t prev, bool first)
+{
+	unsigned int level, nr = 0;
+
+	for (level = 0; level <= tree->root->level; level++) {
+		unsigned int shift = (level + 1) * COWMEM_NODE_SHIFT;
+
+		if (first || (shift < BITS_PER_LONG &&
+			      index >> shift != prev >> shift))
+			nr++;
+	}
+	return nr;
+}
+
+/* Leaf by leaf, without region->lock between two. */
+static int region_info(struct cowmem_region *region, struct cowmem_info *info)
+{
+	const struct cowmem_node *leaf;
+	pgoff_t next = 0, prev = 0;
+	bool shared;
+
+	memset(info, 0, sizeof(*info));
+	do {
+		int err = down_read_killable(&region->lock);
+
+		if (err)
+			return err;
+		info->seals = region->seals;
+		info->size = cowmem_region_size(region);
+		info->clones = region->clones;
+		leaf = cowmem_tree_next_leaf(&region->tree, next, &shared);
+		if (leaf) {
+			count_leaf(region, leaf, shared, info);
+			info->index_bytes += sizeof(*leaf) *
+				new_nodes(&region->tree, leaf->base, prev, !next);
+			prev = leaf->base;
+			next = prev + COWMEM_NODE_SLOTS;
+		}
+		up_read(&region->lock);
+		cond_resched();
+	} while (leaf);
+	return 0;
+}
+
+/**
+ * cowmem_info - COWMEM_IOC_INFO
+ * @call: the ioctl
+ *
+ * Context: may sleep.
+ * Return: 0 or a negative errno, see struct cowmem_info.
+ */
+int cowmem_info(struct cowmem_call *call)
+{
+	if (call->args.info.flags)
+		return -EOPNOTSUPP;
+	return region_info(call->region, &call->args.info);
+}
+
+/**
+ * cowmem_show_fdinfo - /proc/PID/fdinfo/FD shows what INFO shows
+ * @m: where to print
+ * @file: the region's file
+ *
+ * Context: may sleep.
+ */
+void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+	struct cowmem_info info;
+
+	if (region_info(region, &info))
+		return;
+	seq_printf(m, "cowmem-region:\t%lu\n", region->inode->i_ino);
+	seq_printf(m, "cowmem-size:\t%llu\n", info.size);
+	seq_printf(m, "cowmem-seals:\t%#x\n", info.seals);
+	seq_printf(m, "cowmem-pages-populated:\t%llu\n", info.pages_populated);
+	seq_printf(m, "cowmem-pages-exclusive:\t%llu\n", info.pages_exclusive);
+	seq_printf(m, "cowmem-pages-shared:\t%llu\n", info.pages_shared);
+	seq_printf(m, "cowmem-index-bytes:\t%llu\n", info.index_bytes);
+	seq_printf(m, "cowmem-clones:\t%llu\n", info.clones);
+}

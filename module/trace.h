@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Tracepoints of the module.  A region is named by its inode number, which
+ * fdinfo shows as well.
+ */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM cowmem
+
+#if !defined(_COWMEM_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _COWMEM_TRACE_H
+
+#include <linux/tracepoint.h>
+
+#include "cowmem.h"
+
+TRACE_EVENT(cowmem_clone,
+	TP_PROTO(const struct cowmem_region *region,
+		 const struct cowmem_region *clone, unsigned long cut,
+		 unsigned long copied),
+	TP_ARGS(region, clone, cut, copied),
+	TP_STRUCT__entry(
+		__field(unsigned long, region)
+		__field(unsigned long, clone)
+		__field(unsigned long, cut)
+		__field(unsigned long, copied)
+	),
+	TP_fast_assign(
+		__entry->region = region->inode->i_ino;
+		__entry->clone = clone->inode->i_ino;
+		__entry->cut = cut;
+		__entry->copied = copied;
+	),
+	TP_printk("region=%lu clone=%lu granted_pages=%lu busy_pages_copied=%lu",
+		  __entry->region, __entry->clone, __entry->cut,
+		  __entry->copied)
+);
+
+DECLARE_EVENT_CLASS(cowmem_page,
+	TP_PROTO(const struct cowmem_region *region, unsigned long index),
+	TP_ARGS(region, index),
+	TP_STRUCT__entry(
+		__field(unsigned long, region)
+		__field(unsigned long, index)
+	),
+	TP_fast_assign(
+		__entry->region = region->inode->i_ino;
+		__entry->index = index;
+	),
+	TP_printk("region=%lu index=%lu", __entry->region, __entry->index)
+);
+
+/* A shared page was copied for its writer. */
+DEFINE_EVENT(cowmem_page, cowmem_split,
+	TP_PROTO(const struct cowmem_region *region, unsigned long index),
+	TP_ARGS(region, index));
+
+/* The last holder of a page writes it in place. */
+DEFINE_EVENT(cowmem_page, cowmem_reuse,
+	TP_PROTO(const struct cowmem_region *region, unsigned long index),
+	TP_ARGS(region, index));
+
+/* A range became a hole. */
+TRACE_EVENT(cowmem_zap,
+	TP_PROTO(const struct cowmem_region *region, unsigned long index,
+		 unsigned long nr),
+	TP_ARGS(region, index, nr),
+	TP_STRUCT__entry(
+		__field(unsigned long, region)
+		__field(unsigned long, index)
+		__field(unsigned long, nr)
+	),
+	TP_fast_assign(
+		__entry->region = region->inode->i_ino;
+		__entry->index = index;
+		__entry->nr = nr;
+	),
+	TP_printk("region=%lu index=%lu nr=%lu", __entry->region,
+		  __entry->index, __entry->nr)
+);
+
+#endif /* _COWMEM_TRACE_H */
+
+#undef TRACE_INCLUDE_PATH
+#define TRACE_INCLUDE_PATH .
+#undef TRACE_INCLUDE_FILE
+#define TRACE_INCLUDE_FILE trace
+#include <trace/define_trace.h>

@@ -1,0 +1,617 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The persistent page index
+ *
+ * A tree maps page indices to pages.  Trees share nodes: cloning a tree takes
+ * one more reference to its root, and a node with more than one reference is
+ * frozen, together with everything below it.  Whoever wants to change something
+ * below a frozen node first puts copies of the nodes on the path in their
+ * place ("owns" the path).  Copying a node takes a reference to each child, so
+ * the rest of what hangs below stays shared.  Two trees that reach the same
+ * node are equal below it.
+ *
+ *	  tree A       tree B              after B owns the path to index 70
+ *	       \       /
+ *	        root (2)                   root (1)        root' (1)
+ *	       /    \                     /    \          /    \
+ *	    leaf(1)  leaf(1)          leaf(2)  leaf(1)  leaf(2) leaf'(1)
+ *	     ...     68 70 ..          ...     68 70 .. (same)  68 70 ..
+ *
+ * References of a page count leaf slots, not trees: above, the pages below the
+ * left leaf still have one.
+ *
+ * This file knows nothing about regions, mappings or who may write what.
+ *
+ * Conventions in this file:
+ *
+ *  - "private" means that each node on the path has one reference, so that
+ *    only this tree reaches it.  A private path stays private until the tree's
+ *    owner clones it.
+ *  - Functions that change the shape of a tree need it for themselves.
+ *    Functions that only read it may run side by side, also with changes to
+ *    leaf slots, which their callers exclude per leaf.
+ *  - All memory that an operation may need is allocated before the first
+ *    change, so a failed operation leaves the tree as it was.
+ */
+#include <linux/bitops.h>
+#include <linux/err.h>
+#include <linux/kernel.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/string.h>
+
+#include "tree.h"
+
+static unsigned int level_shift(unsigned int level)
+{
+	return level * COWMEM_NODE_SHIFT;
+}
+
+static unsigned int node_slot(const struct cowmem_node *node, pgoff_t index)
+{
+	return cowmem_slot(index >> level_shift(node->level));
+}
+
+/* The last index that a tree with a root on @level can hold. */
+static pgoff_t level_last(unsigned int level)
+{
+	unsigned int shift = level_shift(level + 1);
+
+	return shift >= BITS_PER_LONG ? ULONG_MAX : (1UL << shift) - 1;
+}
+
+/*
+ * Does something else point here, too?
+ *
+ * Another tree that copied @node raised its children's counts before it dropped
+ * its reference to @node.  The barrier pairs with the release in
+ * refcount_dec_and_test(): who sees the drop also sees the children raised, and
+ * may write to what was being copied.
+ */
+static bool node_shared(const struct cowmem_node *node)
+{
+	if (refcount_read(&node->refs) > 1)
+		return true;
+	smp_acquire__after_ctrl_dep();
+	return false;
+}
+
+static void node_put(struct cowmem_node *node)
+{
+	unsigned int i;
+
+	if (!refcount_dec_and_test(&node->refs))
+		return;
+
+	if (node->granted)
+		list_del(&node->granted_link);
+	for (i = 0; node->nr; i++) {
+		if (!node->slots[i])
+			continue;
+		if (node->level)
+			node_put(node->slots[i]);
+		else
+			cowmem_page_drop(node->slots[i],
+					 node->granted & BIT_ULL(i));
+		node->nr--;
+	}
+	cowmem_node_free(node);
+	cond_resched();
+}
+
+static void node_init(struct cowmem_node *node, unsigned int level,
+		      pgoff_t index)
+{
+	memset(node, 0, sizeof(*node));
+	refcount_set(&node->refs, 1);
+	INIT_LIST_HEAD(&node->granted_link);
+	node->level = level;
+	node->base = index & ~(pgoff_t)COWMEM_NODE_MASK;
+}
+
+/* Make @copy a second, private parent of what hangs below the frozen @node. */
+static void node_copy(struct cowmem_node *copy, const struct cowmem_node *node)
+{
+	unsigned int i;
+
+	node_init(copy, node->level, node->base);
+	copy->nr = node->nr;
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
+		if (!node->slots[i])
+			continue;
+		copy->slots[i] = node->slots[i];
+		if (node->level)
+			refcount_inc(&((struct cowmem_node *)node->slots[i])->refs);
+		else
+			cowmem_page_hold(node->slots[i]);
+	}
+}
+
+/* Nodes set aside for one operation, linked through slot 0. */
+struct node_reserve {
+	struct cowmem_node *first;
+};
+
+static void reserve_free(struct node_reserve *reserve)
+{
+	struct cowmem_node *node;
+
+	while ((node = reserve->first)) {
+		reserve->first = node->slots[0];
+		cowmem_node_free(node);
+	}
+}
+
+static int reserve_fill(struct node_reserve *reserve, unsigned int nr)
+{
+	reserve->first = NULL;
+	while (nr--) {
+		struct cowmem_node *node = cowmem_node_alloc();
+
+		if (IS_ERR(node)) {
+			reserve_free(reserve);
+			return PTR_ERR(node);
+		}
+		node->slots[0] = reserve->first;
+		reserve->first = node;
+	}
+	return 0;
+}
+
+static struct cowmem_node *reserve_take(struct node_reserve *reserve)
+{
+	struct cowmem_node *node = reserve->first;
+
+	reserve->first = node->slots[0];
+	return node;
+}
+
+/*
+ * How many new nodes it takes at most to own the path from the root, which is
+ * to be on @top at least, to the node of @index on @level.
+ *
+ * Counts of shared nodes may fall at any time, but below a node that is private
+ * they cannot rise, so the answer stays an upper bound.
+ */
+static unsigned int path_need(const struct cowmem_tree *tree, pgoff_t index,
+			      unsigned int top, unsigned int level, bool create)
+{
+	const struct cowmem_node *node = tree->root;
+
+	if (!node)
+		return create ? top - level + 1 : 0;
+	/* New levels above the root, and a path of its own for @index. */
+	if (node->level < top)
+		return create ? (top - node->level) + (top - level) : 0;
+
+	while (!node_shared(node)) {
+		if (node->level == level)
+			return 0;
+		if (!node->slots[node_slot(node, index)])
+			return create ? node->level - level : 0;
+		node = node->slots[node_slot(node, index)];
+	}
+	return node->level - level + 1;
+}
+
+/*
+ * Make the path to the node of @index on @level private; with @create also
+ * complete.  Without, stop at the first hole and return NULL.
+ */
+static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
+				    unsigned int level, bool create)
+{
+	struct cowmem_node *node, *parent = NULL;
+	struct node_reserve reserve;
+	unsigned int top = level;
+	void **slot;
+	int err;
+
+	while (index > level_last(top))
+		top++;
+	err = reserve_fill(&reserve, path_need(tree, index, top, level, create));
+	if (err)
+		return ERR_PTR(err);
+
+	if (tree->root) {
+		while (create && tree->root->level < top) {
+			node = reserve_take(&reserve);
+			node_init(node, tree->root->level + 1, 0);
+			node->slots[0] = tree->root;
+			node->nr = 1;
+			tree->root = node;
+		}
+		top = max_t(unsigned int, tree->root->level, level);
+		if (index > level_last(tree->root->level))
+			return NULL;
+	}
+
+	slot = (void **)&tree->root;
+	for (;; top--) {
+		node = *slot;
+		if (!node) {
+			if (!create)
+				break;
+			node = reserve_take(&reserve);
+			node_init(node, top, index);
+			*slot = node;
+			if (parent)
+				parent->nr++;
+		} else if (node_shared(node)) {
+			struct cowmem_node *copy = reserve_take(&reserve);
+
+			node_copy(copy, node);
+			*slot = copy;
+			node_put(node);
+			node = copy;
+		}
+		if (node->level == level)
+			break;
+		parent = node;
+		slot = &node->slots[node_slot(node, index)];
+	}
+	reserve_free(&reserve);
+	return node;
+}
+
+/**
+ * cowmem_tree_init - start with an empty tree
+ * @tree: the tree
+ */
+void cowmem_tree_init(struct cowmem_tree *tree)
+{
+	tree->root = NULL;
+	INIT_LIST_HEAD(&tree->granted);
+	spin_lock_init(&tree->granted_lock);
+}
+
+/**
+ * cowmem_tree_destroy - drop everything that @tree holds
+ * @tree: the tree; it is empty afterwards
+ *
+ * Takes time in proportion to what no other tree shares.
+ *
+ * Context: may sleep; nobody else may use @tree.
+ */
+void cowmem_tree_destroy(struct cowmem_tree *tree)
+{
+	if (tree->root)
+		node_put(tree->root);
+	tree->root = NULL;
+}
+
+/**
+ * cowmem_tree_clone - make an empty tree equal to another one
+ * @clone: the empty tree
+ * @tree: the one to share; has no granted page any more, or the caller revokes
+ *	them before anyone may use either tree
+ *
+ * Context: any; nobody else may use either tree.  Cannot fail, takes constant
+ * time.
+ */
+void cowmem_tree_clone(struct cowmem_tree *clone, const struct cowmem_tree *tree)
+{
+	clone->root = tree->root;
+	if (clone->root)
+		refcount_inc(&clone->root->refs);
+}
+
+/* The node of @index on @level or NULL; @level is not above the root. */
+static struct cowmem_node *node_at(const struct cowmem_tree *tree,
+				   pgoff_t index, unsigned int level)
+{
+	struct cowmem_node *node = tree->root;
+
+	while (node && node->level > level)
+		node = node->slots[node_slot(node, index)];
+	return node;
+}
+
+/*
+ * The largest subtree that starts at @src, ends before @src + @nr and may hang
+ * at @dst: its level plus one, or 0 for a single page.
+ */
+static unsigned int share_level(pgoff_t dst, pgoff_t src, pgoff_t nr,
+				unsigned int max)
+{
+	unsigned int level = 0;
+
+	while (level < max && nr > level_last(level) &&
+	       !((src | dst) & level_last(level)))
+		level++;
+	return level;
+}
+
+/**
+ * cowmem_tree_share - let a range of one tree appear in another
+ * @dst: the tree that gets the pages, a hole from @dst_first on
+ * @dst_first: where they go
+ * @src: the tree that has them
+ * @src_first: where they are
+ * @nr: how many indices
+ *
+ * Whole subtrees are shared as nodes where the two offsets allow it, other
+ * pages one by one.
+ *
+ * Context: may sleep; nobody else may use either tree.
+ * Return: 0, -ENOMEM, -ENOSPC or -EINTR; then @dst holds a part of the range.
+ */
+int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
+		      const struct cowmem_tree *src, pgoff_t src_first,
+		      pgoff_t nr)
+{
+	while (nr && src->root && src_first <= level_last(src->root->level)) {
+		/* A subtree below the root: the root itself has no slot. */
+		unsigned int level = share_level(dst_first, src_first, nr,
+						 src->root->level + 1);
+		pgoff_t span = level ? level_last(level - 1) + 1 : 1;
+		struct cowmem_node *node = node_at(src, src_first,
+						   level ? level - 1 : 0);
+		void *entry = node;
+
+		if (!level && node)
+			entry = node->slots[cowmem_slot(src_first)];
+		if (!entry) {
+			/* A hole of any size is one step. */
+			pgoff_t next = cowmem_tree_next(src, src_first, true);
+
+			span = min(nr, next - src_first);
+		} else {
+			struct cowmem_node *parent;
+
+			parent = tree_own(dst, dst_first, level, true);
+			if (IS_ERR(parent))
+				return PTR_ERR(parent);
+			if (level)
+				refcount_inc(&node->refs);
+			else
+				cowmem_page_hold(entry);
+			parent->slots[node_slot(parent, dst_first)] = entry;
+			parent->nr++;
+		}
+		dst_first += span;
+		src_first += span;
+		nr -= span;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	return 0;
+}
+
+/**
+ * cowmem_tree_leaf - find the leaf of an index
+ * @tree: the tree
+ * @index: the index
+ * @shared: whether the path to it is shared with another tree, may be NULL
+ *
+ * Context: any.
+ * Return: the leaf, or NULL if there is none.
+ */
+struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
+				     pgoff_t index, bool *shared)
+{
+	struct cowmem_node *node = tree->root;
+	bool on_shared_path = false;
+
+	if (!node || index > level_last(node->level))
+		return NULL;
+	for (;;) {
+		on_shared_path = on_shared_path || node_shared(node);
+		if (!node->level)
+			break;
+		node = node->slots[node_slot(node, index)];
+		if (!node)
+			return NULL;
+	}
+	if (shared)
+		*shared = on_shared_path;
+	return node;
+}
+
+/**
+ * cowmem_tree_own - make the path to an index complete and private
+ * @tree: the tree
+ * @index: the index
+ *
+ * Context: may sleep; nobody else may use @tree.
+ * Return: the leaf, -ENOMEM or -ENOSPC.
+ */
+struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index)
+{
+	return tree_own(tree, index, 0, true);
+}
+
+/**
+ * cowmem_tree_own_edge - prepare to punch a hole that starts or ends at an index
+ * @tree: the tree
+ * @index: the first or last index to go
+ *
+ * Makes private what exists of the path.
+ *
+ * Context: may sleep; nobody else may use @tree.
+ * Return: 0, -ENOMEM or -ENOSPC.
+ */
+int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index)
+{
+	return PTR_ERR_OR_ZERO(tree_own(tree, index, 0, false));
+}
+
+/* Returns whether nothing is left below @node, whose first index is @base. */
+static bool node_punch(struct cowmem_node *node, pgoff_t base, pgoff_t first,
+		       pgoff_t last)
+{
+	pgoff_t span = 1UL << level_shift(node->level);
+	unsigned int i = first > base ? (first - base) >> level_shift(node->level) : 0;
+
+	for (; i < COWMEM_NODE_SLOTS; i++) {
+		pgoff_t from = base + i * span;
+		pgoff_t to = from + (span - 1);
+		void *entry = node->slots[i];
+
+		if (from > last)
+			break;
+		if (!entry)
+			continue;
+		if (!node->level) {
+			u64 bit = BIT_ULL(i);
+
+			cowmem_page_drop(entry, node->granted & bit);
+			if (node->granted == bit)
+				list_del_init(&node->granted_link);
+			node->granted &= ~bit;
+		} else if ((from >= first && to <= last) ||
+			   node_punch(entry, from, first, last)) {
+			node_put(entry);
+		} else {
+			continue;
+		}
+		node->slots[i] = NULL;
+		node->nr--;
+	}
+	return !node->nr;
+}
+
+/**
+ * cowmem_tree_punch - turn a range into a hole
+ * @tree: the tree
+ * @first: first index to go
+ * @last: last index to go
+ *
+ * Drops whole subtrees where it can, in time proportional to what no other
+ * tree shares.  The paths to @first and @last must have been prepared with
+ * cowmem_tree_own_edge().
+ *
+ * Context: may sleep; nobody else may use @tree.  Cannot fail.
+ */
+void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last)
+{
+	struct cowmem_node *root = tree->root;
+
+	if (!root || first > level_last(root->level))
+		return;
+	if ((!first && last >= level_last(root->level)) ||
+	    node_punch(root, 0, first, last)) {
+		node_put(root);
+		tree->root = NULL;
+	}
+}
+
+/*
+ * Find the first index from @index on, below @node whose first index is @base,
+ * that has a page (@data) or has none.  Returns false if there is none.
+ */
+static bool node_next(const struct cowmem_node *node, pgoff_t base,
+		      pgoff_t *index, bool data)
+{
+	pgoff_t span = 1UL << level_shift(node->level);
+	unsigned int i = *index > base ? (*index - base) >> level_shift(node->level) : 0;
+
+	for (; i < COWMEM_NODE_SLOTS; i++) {
+		pgoff_t from = base + i * span;
+		const void *entry = READ_ONCE(node->slots[i]);
+
+		*index = max(*index, from);
+		if (node->level && entry) {
+			if (node_next(entry, from, index, data))
+				return true;
+		} else if (!!entry == data) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/**
+ * cowmem_tree_next - find data or a hole
+ * @tree: the tree
+ * @index: where to start
+ * @data: whether to look for a page or for a hole
+ *
+ * Context: any.
+ * Return: the first such index, not before @index; ULONG_MAX if there is no
+ * more data.
+ */
+pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
+			 bool data)
+{
+	const struct cowmem_node *root = tree->root;
+
+	if (root && index <= level_last(root->level)) {
+		if (node_next(root, 0, &index, data))
+			return index;
+		index = level_last(root->level) + 1;
+	}
+	return data ? ULONG_MAX : index;
+}
+
+/**
+ * cowmem_tree_next_leaf - iterate over the leaves
+ * @tree: the tree
+ * @index: where to start
+ * @shared: whether the path to the leaf is shared with another tree
+ *
+ * Context: any.
+ * Return: the leaf of the first page from @index on, NULL if there is none.
+ */
+struct cowmem_node *cowmem_tree_next_leaf(const struct cowmem_tree *tree,
+					  pgoff_t index, bool *shared)
+{
+	index = cowmem_tree_next(tree, index, true);
+	return index == ULONG_MAX ? NULL : cowmem_tree_leaf(tree, index, shared);
+}
+
+/**
+ * cowmem_leaf_set - put a page into a private leaf, in place of what is there
+ * @leaf: the leaf
+ * @index: an index that it covers
+ * @page: the page, whose reference the leaf takes over
+ *
+ * The caller takes over the reference to the page that was there before.
+ *
+ * Context: any; the caller excludes others from the slots of @leaf.
+ */
+void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index, struct page *page)
+{
+	void **slot = &leaf->slots[cowmem_slot(index)];
+
+	if (!*slot)
+		leaf->nr++;
+	WRITE_ONCE(*slot, page);
+}
+
+/**
+ * cowmem_leaf_grant - note that a page may be written in place
+ * @tree: the tree
+ * @leaf: a leaf that only @tree reaches
+ * @index: an index that it covers
+ *
+ * Context: any; the caller excludes others from the slots of @leaf, but not
+ * from other leaves.
+ */
+void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
+		       pgoff_t index)
+{
+	if (!leaf->granted) {
+		spin_lock(&tree->granted_lock);
+		list_add_tail(&leaf->granted_link, &tree->granted);
+		spin_unlock(&tree->granted_lock);
+	}
+	leaf->granted |= BIT_ULL(cowmem_slot(index));
+}
+
+/**
+ * cowmem_leaf_ungrant - note that pages may be written in place no longer
+ * @tree: the tree
+ * @leaf: one of its leaves
+ * @slots: one bit for each slot
+ *
+ * Context: any; nobody else may use @tree.
+ */
+void cowmem_leaf_ungrant(struct cowmem_tree *tree, struct cowmem_node *leaf,
+			 u64 slots)
+{
+	if (leaf->granted && !(leaf->granted & ~slots))
+		list_del_init(&leaf->granted_link);
+	leaf->granted &= ~slots;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The persistent page index: a radix tree whose nodes are shared by reference
+ * count.  See tree.c for the model.
+ */
+#ifndef _COWMEM_TREE_H
+#define _COWMEM_TREE_H
+
+#include <linux/bits.h>
+#include <linux/list.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+struct page;
+
+/*
+ * Fan-out of a node; a leaf keeps one bit per slot in a u64, so at most 6.
+ *
+ * A first write below a shared leaf copies the leaf and raises the count of
+ * each page in it, so a small leaf makes scattered writes after a clone cheap;
+ * a large one has less to walk, to lock and to store.  Measured on 6.1, see
+ * README.md: 64 slots.
+ */
+#define COWMEM_NODE_SHIFT	6
+#define COWMEM_NODE_SLOTS	(1U << COWMEM_NODE_SHIFT)
+#define COWMEM_NODE_MASK	(COWMEM_NODE_SLOTS - 1)
+
+/**
+ * struct cowmem_node - one node of the index
+ * @refs: pointers to this node, from tree roots and from slots of parents.
+ * @level: 0 for a leaf; a node spans COWMEM_NODE_SLOTS^(level + 1) indices.
+ * @nr: slots that are not NULL.
+ * @granted: leaf only, one bit per slot: the page may be written in place by
+ *	the one region that reaches this leaf.
+ * @base: leaf only, index of slot 0.
+ * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
+ * @slots: child nodes, or pages in a leaf; NULL is a hole.
+ *
+ * A node with more than one reference never changes, nor does anything below
+ * it.  What protects the others is the business of the tree's owner, see "Locks"
+ * in cowmem.h.
+ *
+ * An entry that stands for a whole 2 MiB folio would fill eight adjacent slots
+ * of a level 1 node with one tagged pointer; the low bits of a slot are free.
+ */
+struct cowmem_node {
+	refcount_t refs;
+	u8 level;
+	u8 nr;
+	u64 granted;
+	pgoff_t base;
+	struct list_head granted_link;
+	void *slots[COWMEM_NODE_SLOTS];
+};
+
+/**
+ * struct cowmem_tree - the index of one region
+ * @root: NULL when nothing is populated.
+ * @granted: leaves with granted pages, all of them reached by this tree alone.
+ * @granted_lock: protects @granted against other leaves being added.
+ */
+struct cowmem_tree {
+	struct cowmem_node *root;
+	struct list_head granted;
+	spinlock_t granted_lock;
+};
+
+/* Provided by the owner of the pages and of the memory, see page.c. */
+struct cowmem_node *cowmem_node_alloc(void);
+void cowmem_node_free(struct cowmem_node *node);
+void cowmem_page_hold(struct page *page);
+void cowmem_page_drop(struct page *page, bool granted);
+
+static inline unsigned int cowmem_slot(pgoff_t index)
+{
+	return index & COWMEM_NODE_MASK;
+}
+
+void cowmem_tree_init(struct cowmem_tree *tree);
+void cowmem_tree_destroy(struct cowmem_tree *tree);
+void cowmem_tree_clone(struct cowmem_tree *clone, const struct cowmem_tree *tree);
+int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
+		      const struct cowmem_tree *src, pgoff_t src_first,
+		      pgoff_t nr);
+
+struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
+				     pgoff_t index, bool *shared);
+struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index);
+int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index);
+void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
+
+pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
+			 bool data);
+struct cowmem_node *cowmem_tree_next_leaf(const struct cowmem_tree *tree,
+					  pgoff_t index, bool *shared);
+
+void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
+		     struct page *page);
+void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
+		       pgoff_t index);
+void cowmem_leaf_ungrant(struct cowmem_tree *tree, struct cowmem_node *leaf,
+			 u64 slots);
+
+#endif /* _COWMEM_TREE_H */
