@@ -155,9 +155,20 @@ static int copy_busy(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
-/* Take back the grants in [@first, @end), but for pages that were copied. */
+static bool has_page(const struct cowmem_tree *tree, pgoff_t index,
+		     const struct page *page)
+{
+	const struct cowmem_node *leaf = cowmem_tree_leaf(tree, index, NULL);
+
+	return leaf && leaf->slots[cowmem_slot(index)] == page;
+}
+
+/*
+ * Take back the grants in [@first, @end), but for pages of which the clone got a
+ * copy, if there are any.
+ */
 static void revoke(struct cowmem_region *region, pgoff_t first, pgoff_t end,
-		   const struct cowmem_tree *clone)
+		   const struct cowmem_tree *clone, bool copied)
 {
 	struct cowmem_node *leaf, *next;
 
@@ -168,11 +179,9 @@ static void revoke(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		for (left = slots; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];
-			struct cowmem_node *theirs;
-			pgoff_t index = leaf->base + i - first;
 
-			theirs = cowmem_tree_leaf(clone, index, NULL);
-			if (theirs->slots[cowmem_slot(index)] == page)
+			if (!copied || has_page(clone, leaf->base + i - first,
+						page))
 				page_folio(page)->mapping = NULL;
 			else
 				slots &= ~BIT_ULL(i);
@@ -205,7 +214,7 @@ static int share(struct cowmem_region *region, struct cowmem_region *clone,
 		cowmem_tree_destroy(&clone->tree);
 		return err;
 	}
-	revoke(region, first, end, &clone->tree);
+	revoke(region, first, end, &clone->tree, nr_copied);
 	trace_cowmem_clone(region, clone, nr_cut, nr_copied);
 	return 0;
 }
