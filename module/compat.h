@@ -50,19 +50,6 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
 #endif
 
-/*
- * Without MAPPING_DIRTY_HELPERS there is nothing exported that write-protects a
- * range of a mapping: clone then unmaps what it would have write-protected.
- */
-#ifdef CONFIG_MAPPING_DIRTY_HELPERS
-#define COWMEM_HAVE_WRPROTECT true
-#else
-#define COWMEM_HAVE_WRPROTECT false
-#define wp_shared_mapping_range(mapping, first, nr) ((void)(mapping))
-#define clean_record_shared_mapping_range(mapping, first, nr, base, bits, start, end) \
-	((void)(bits))
-#endif
-
 /* How often an order-0 page is mapped; page_mapcount() is gone since 6.16. */
 static inline int cowmem_page_mapcount(struct page *page)
 {

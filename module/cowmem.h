@@ -47,10 +47,17 @@
  *
  * Who wants to take write access away or to drop pages locks the region for
  * writing, which stops new grants; waits for the page lock of each granted page
- * in question, which lets those under way finish; then write-protects or unmaps
- * the PTEs.  From then on a writer blocks in the fault handler.  That makes a
- * clone a consistent cut: a write that follows another one that had to wait is
- * itself too late for the clone.
+ * in question, which lets those under way finish; then unmaps the pages.  From
+ * then on a writer blocks in the fault handler.  That makes a clone a consistent
+ * cut: a write that follows another one that had to wait is itself too late for
+ * the clone.
+ *
+ * Write-protecting the PTEs would be cheaper than unmapping them, but what the
+ * kernel exports for it (wp_shared_mapping_range) stops at the first private
+ * mapping, and mprotect() makes a dirty read-only PTE writable without asking,
+ * at any time before another helper has cleaned it.  A PTE that is gone has
+ * neither problem, saves the next write a trap, and leaves a reference count
+ * that says exactly who else has the page.
  */
 #ifndef _COWMEM_H
 #define _COWMEM_H
@@ -70,9 +77,6 @@
 /* A leaf's lock is chosen by its 2 MiB area. */
 #define COWMEM_LEAF_LOCKS	16
 #define COWMEM_LEAF_LOCK_SHIFT	9
-
-/* Whole pages, so that no index is past the last byte. */
-#define COWMEM_MAX_SIZE		((loff_t)(MAX_LFS_FILESIZE & PAGE_MASK))
 
 #define COWMEM_ALL_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
@@ -129,7 +133,6 @@ struct cowmem_call {
 
 /* page.c */
 extern struct page *cowmem_zero_page;
-extern struct kmem_cache *cowmem_node_cache;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
@@ -141,8 +144,6 @@ bool cowmem_page_mappable(struct page *page);
 /* region.c */
 extern const struct file_operations cowmem_fops;
 
-int cowmem_fs_init(void);
-void cowmem_fs_exit(void);
 struct file *cowmem_region_file(int flags);
 void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_resize(struct cowmem_call *call);
@@ -158,8 +159,8 @@ static inline struct cowmem_region *cowmem_file_region(struct file *file)
  * cowmem_region_size - the size of a region in bytes
  * @region: the region
  *
- * Context: any; the answer may be outdated unless @region->lock is held, and
- * with it only a growing write() can change it.
+ * Context: any; unless @region->lock is held for writing, write() may be growing
+ * the region, so ask once and stay with the answer.
  */
 static inline loff_t cowmem_region_size(const struct cowmem_region *region)
 {
@@ -188,9 +189,9 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
 			       struct page *mapped);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
-void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t last,
+void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
-void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t last);
+void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
 /* snapshot.c */
 int cowmem_clone(struct cowmem_call *call);

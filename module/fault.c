@@ -35,16 +35,16 @@
  * cowmem_unmap - remove the PTEs of a range from all mappings of a region
  * @region: the region
  * @first: first index
- * @last: last index
+ * @end: index after the last one, or ULONG_MAX
  * @even_cows: private copies of the pages, too
  *
  * Context: may sleep; under region->lock for writing or the leaf lock, so that
  * the PTEs do not come back at once.
  */
-void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t last,
+void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows)
 {
-	unmap_mapping_pages(region->inode->i_mapping, first, last - first + 1,
+	unmap_mapping_pages(region->inode->i_mapping, first, end - first,
 			    even_cows);
 }
 
@@ -52,25 +52,24 @@ void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t last,
  * cowmem_settle - wait until grants under way are done
  * @region: the region
  * @first: first index
- * @last: last index
+ * @end: index after the last one, or ULONG_MAX
  *
  * Context: may sleep; under region->lock for writing, so that no new grant
  * starts.  The holders of page locks never wait for region->lock.
  */
-void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t last)
+void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
 	struct cowmem_node *leaf;
 
 	lockdep_assert_held_write(&region->lock);
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 granted = leaf->granted;
+		u64 slots = cowmem_leaf_granted(leaf, first, end);
 
-		for (; granted; granted &= granted - 1) {
-			unsigned int i = __ffs64(granted);
+		for (; slots; slots &= slots - 1) {
+			struct page *page = leaf->slots[__ffs64(slots)];
 
-			if (leaf->base + i >= first && leaf->base + i <= last)
-				wait_on_page_locked(leaf->slots[i]);
+			folio_wait_locked(page_folio(page));
 		}
 		cond_resched();
 	}
@@ -92,9 +91,11 @@ static bool may_reuse(struct cowmem_region *region, pgoff_t index,
 	if (cowmem_page_holders(page) > 1)
 		return false;
 	if (cowmem_page_mapcount(page))
-		cowmem_unmap(region, index, index, false);
-	/* The leaf's reference, and that of the fault that asks. */
-	return page_ref_count(page) == 1 + (page == mapped);
+		cowmem_unmap(region, index, index + 1, false);
+	/* The fault that asks has a reference as well as the slot. */
+	if (page == mapped)
+		return page_ref_count(page) == 2;
+	return !cowmem_page_busy(page);
 }
 
 /**
@@ -146,7 +147,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	 * lock; what maps the old one has to go before anyone can write.
 	 */
 	if (old ? cowmem_page_mapcount(old) : READ_ONCE(region->holes_mapped))
-		cowmem_unmap(region, index, index, false);
+		cowmem_unmap(region, index, index + 1, false);
 	if (old) {
 		trace_cowmem_split(region, index);
 		cowmem_page_drop(old, false);
@@ -163,26 +164,33 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
  * Return: as cowmem_grant_leaf(); -ERANGE if the page lies past the end and must
- * not.
+ * not; -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_grant(struct cowmem_region *region, pgoff_t index,
 			  bool past_end, struct page *mapped)
 {
 	struct cowmem_node *leaf;
 	struct page *page;
-	bool shared;
+	bool shared, inside;
+	int err;
 
-	down_read(&region->lock);
+	err = down_read_killable(&region->lock);
+	if (err)
+		return ERR_PTR(err);
+	inside = past_end || index < cowmem_region_end(region);
 	leaf = cowmem_tree_leaf(&region->tree, index, &shared);
-	if ((!leaf || shared) &&
-	    (past_end || index < cowmem_region_end(region))) {
+	if (inside && (!leaf || shared)) {
 		/* The tree has to change. */
 		up_read(&region->lock);
-		down_write(&region->lock);
-		leaf = cowmem_tree_own(&region->tree, index);
+		err = down_write_killable(&region->lock);
+		if (err)
+			return ERR_PTR(err);
+		inside = past_end || index < cowmem_region_end(region);
+		if (inside)
+			leaf = cowmem_tree_own(&region->tree, index);
 		downgrade_write(&region->lock);
 	}
-	if (!past_end && index >= cowmem_region_end(region)) {
+	if (!inside) {
 		page = ERR_PTR(-ERANGE);
 	} else if (IS_ERR(leaf)) {
 		page = ERR_CAST(leaf);
@@ -210,13 +218,15 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
  * Return: the page with a reference for the caller, cowmem_zero_page for a hole;
- * -ERANGE past the end; -EMFILE if the page has an absurd number of references.
+ * -ERANGE past the end; -EMFILE if the page has an absurd number of references;
+ * -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 {
 	struct page *page;
 
-	down_read(&region->lock);
+	if (down_read_killable(&region->lock))
+		return ERR_PTR(-EINTR);
 	if (index >= cowmem_region_end(region)) {
 		up_read(&region->lock);
 		return ERR_PTR(-ERANGE);
@@ -232,9 +242,10 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 	return page;
 }
 
-static vm_fault_t fault_error(const struct page *page)
+/* -EINTR is a task that is being killed and does not care. */
+static vm_fault_t fault_error(int err)
 {
-	return PTR_ERR(page) == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
 /* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
@@ -265,8 +276,11 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 				      &left);
 		if (!err)
 			break;
+		/* A page table was freed under us, or could not be had. */
+		if (err == -EFAULT)
+			break;
 		if (err != -EBUSY)
-			return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+			return fault_error(err);
 		/* One is mapped already: skip it. */
 		left--;
 	}
@@ -280,7 +294,8 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 	pgoff_t index = vmf->pgoff, first, end;
 	vm_fault_t ret = VM_FAULT_SIGBUS;
 
-	down_read(&region->lock);
+	if (down_read_killable(&region->lock))
+		return fault_error(-EINTR);
 	end = cowmem_region_end(region);
 	if (index < end) {
 		/* The leaf, as far as the mapping and the region reach. */
@@ -304,7 +319,7 @@ static vm_fault_t fault_cow(struct vm_fault *vmf)
 					vmf->pgoff);
 
 	if (IS_ERR(page))
-		return fault_error(page);
+		return fault_error(PTR_ERR(page));
 	vmf->page = page;
 	return 0;
 }
@@ -315,7 +330,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 					 vmf->pgoff, false, NULL);
 
 	if (IS_ERR(page))
-		return fault_error(page);
+		return fault_error(PTR_ERR(page));
 	/*
 	 * The core unlocks the page and calls cowmem_page_mkwrite(), which
 	 * finds out whether the grant still holds.
@@ -341,7 +356,7 @@ static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 	bool same;
 
 	if (IS_ERR(page))
-		return fault_error(page);
+		return fault_error(PTR_ERR(page));
 	/* The core's own reference to vmf->page stays with the core. */
 	same = page == vmf->page;
 	if (!same)
@@ -376,7 +391,7 @@ int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 	int err;
 
 	if (check_add_overflow(vma->vm_pgoff, vma_pages(vma), &end) ||
-	    end > COWMEM_MAX_SIZE >> PAGE_SHIFT)
+	    end > MAX_LFS_FILESIZE >> PAGE_SHIFT)
 		return -EOVERFLOW;
 
 	err = down_write_killable(&region->lock);

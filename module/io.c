@@ -136,7 +136,9 @@ ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	struct inode *inode = region->inode;
 	ssize_t ret;
 
-	inode_lock(inode);
+	ret = down_write_killable(&inode->i_rwsem);
+	if (ret)
+		return ret;
 	ret = generic_write_checks(iocb, from);
 	if (ret <= 0)
 		goto unlock;
@@ -202,8 +204,8 @@ loff_t cowmem_llseek(struct file *file, loff_t offset, int whence)
 		offset = seek_data(region, offset, whence == SEEK_DATA);
 		if (offset < 0)
 			return offset;
-		return vfs_setpos(file, offset, COWMEM_MAX_SIZE);
+		return vfs_setpos(file, offset, MAX_LFS_FILESIZE);
 	}
-	return generic_file_llseek_size(file, offset, whence, COWMEM_MAX_SIZE,
+	return generic_file_llseek_size(file, offset, whence, MAX_LFS_FILESIZE,
 					cowmem_region_size(region));
 }

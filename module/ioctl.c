@@ -11,23 +11,25 @@
 struct cowmem_ioctl {
 	unsigned int cmd;	/* with the size of the struct as it is now */
 	size_t min_size;	/* with the size it had first */
+	bool answers;		/* the struct is written back */
 	int (*handler)(struct cowmem_call *call);
 };
 
-#define IOCTL_OP(_nr, _handler, _struct, _last)				\
+#define IOCTL_OP(_nr, _handler, _struct, _last, _answers)		\
 	[_IOC_NR(_nr)] = {						\
 		.cmd = (_nr) + BUILD_BUG_ON_ZERO(sizeof(_struct) >	\
 						 sizeof(union cowmem_args)), \
 		.min_size = offsetofend(_struct, _last),		\
+		.answers = (_answers),					\
 		.handler = (_handler),					\
 	}
 
 static const struct cowmem_ioctl cowmem_ioctls[] = {
-	IOCTL_OP(COWMEM_IOC_INFO, cowmem_info, struct cowmem_info, clones),
-	IOCTL_OP(COWMEM_IOC_RESIZE, cowmem_resize, struct cowmem_resize, reserved),
-	IOCTL_OP(COWMEM_IOC_SEAL, cowmem_seal, struct cowmem_seal, flags),
-	IOCTL_OP(COWMEM_IOC_CLONE, cowmem_clone, struct cowmem_clone, length),
-	IOCTL_OP(COWMEM_IOC_DISCARD, cowmem_discard, struct cowmem_discard, reserved),
+	IOCTL_OP(COWMEM_IOC_INFO, cowmem_info, struct cowmem_info, clones, true),
+	IOCTL_OP(COWMEM_IOC_RESIZE, cowmem_resize, struct cowmem_resize, reserved, false),
+	IOCTL_OP(COWMEM_IOC_SEAL, cowmem_seal, struct cowmem_seal, flags, true),
+	IOCTL_OP(COWMEM_IOC_CLONE, cowmem_clone, struct cowmem_clone, length, true),
+	IOCTL_OP(COWMEM_IOC_DISCARD, cowmem_discard, struct cowmem_discard, reserved, false),
 };
 
 static const struct cowmem_ioctl *find_ioctl(unsigned int cmd)
@@ -73,8 +75,12 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (err)
 		return err;
 
+	/* Find out now, while nothing has been done, that it cannot be written. */
+	if (op->answers && copy_to_user(user, &call.args, min(size, known)))
+		return -EFAULT;
 	err = op->handler(&call);
-	if (!err && copy_to_user(user, &call.args, min(size, known)))
+	if (op->answers && !err &&
+	    copy_to_user(user, &call.args, min(size, known)))
 		err = -EFAULT;
 
 	if (call.new_file) {

@@ -6,7 +6,6 @@
 
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/rcupdate.h>
 
 #include "cowmem.h"
 
@@ -28,26 +27,16 @@ static int __init cowmem_init(void)
 	err = cowmem_pages_init();
 	if (err)
 		return err;
-	err = cowmem_fs_init();
-	if (err)
-		goto exit_pages;
 	/* Last: from here on anybody may open it. */
 	err = misc_register(&cowmem_device);
 	if (err)
-		goto exit_fs;
-	return 0;
-
-exit_fs:
-	cowmem_fs_exit();
-exit_pages:
-	cowmem_pages_exit();
+		cowmem_pages_exit();
 	return err;
 }
 
 static void __exit cowmem_exit(void)
 {
 	misc_deregister(&cowmem_device);
-	cowmem_fs_exit();
 	cowmem_pages_exit();
 }
 

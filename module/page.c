@@ -15,8 +15,8 @@
  *		region, which futexes in shared memory depend on.
  * shared	A clone holds it too, through the same leaf or, after the leaf
  *		was copied, through another one.  Nobody may write it,
- *		->mapping is NULL, every PTE that maps it is read-only and
- *		clean.
+ *		->mapping is NULL, every PTE that maps it is read-only and was
+ *		never writable.
  * split	The next write gives the writing region a copy of its own.
  * reused	The last holder may be granted the page again, unless something
  *		else still refers to it ("The reuse rule" in fault.c).
@@ -45,8 +45,8 @@ MODULE_PARM_DESC(limit_mib,
  * writable shared mapping.
  */
 struct page *cowmem_zero_page;
-struct kmem_cache *cowmem_node_cache;
 
+static struct kmem_cache *cowmem_node_cache;
 static atomic_long_t nr_bytes = ATOMIC_LONG_INIT(0);
 static atomic_long_t nr_pages = ATOMIC_LONG_INIT(0);
 static atomic_long_t nr_nodes = ATOMIC_LONG_INIT(0);
@@ -117,9 +117,17 @@ void cowmem_page_drop(struct page *page, bool granted)
 {
 	struct folio *folio = page_folio(page);
 
-	/* The mapping names the region whose slot this was. */
-	if (granted)
+	/*
+	 * The mapping names the region whose slot this was.  The page lock keeps
+	 * it alive for set_page_dirty_lock() at the end of somebody's I/O.
+	 */
+	if (granted && page_ref_count(page) > 1) {
+		folio_lock(folio);
 		folio->mapping = NULL;
+		folio_unlock(folio);
+	} else if (granted) {
+		folio->mapping = NULL;
+	}
 	/*
 	 * A full barrier: who sees the count fall also sees our PTEs gone and
 	 * what they left behind in the reference count.
@@ -146,33 +154,24 @@ long cowmem_page_holders(struct page *page)
 }
 
 /**
- * cowmem_page_busy - might something but slots and PTEs refer to a page?
- * @page: a page that only one region holds
+ * cowmem_page_busy - does something but its slot refer to a page?
+ * @page: the page
  *
  * That is get_user_pages() in all its forms: I/O in flight, a futex operation
- * under way, a pipe.  Errs on the safe side.
+ * under way, a pipe; or somebody who is just about to let go of it.
  *
- * The reference count and the count of PTEs cannot be read at one instant, and
- * fork() and munmap() change both without asking.  fork() raises the former
- * first, munmap() lowers the latter first, so a change between the reads makes
- * the two readings of the reference count differ.
- *
- * Context: any; @page is granted, and its PTEs were write-protected or unmapped
- * under region->lock, so that no write access to it can begin.
- * Return: whether it might be.
+ * Context: any; @page has one holder and was unmapped under region->lock for
+ * writing or the leaf lock, so that only who has a reference can take more.
+ * Return: whether there is any reference but that of the slot.
  */
 bool cowmem_page_busy(struct page *page)
 {
-	int refs, mapped;
-
-	/* Order the reads after the PTE changes, as GUP-fast does in reverse. */
+	/*
+	 * GUP-fast takes a reference and then looks whether the PTE is still
+	 * there; we removed the PTE and now look for references.
+	 */
 	smp_mb();
-	refs = page_ref_count(page);
-	smp_rmb();
-	mapped = cowmem_page_mapcount(page);
-	smp_rmb();
-	return refs != 1 + mapped || refs != page_ref_count(page) ||
-	       folio_maybe_dma_pinned(page_folio(page));
+	return page_ref_count(page) != 1;
 }
 
 /**

@@ -2,10 +2,9 @@
 /*
  * Regions: lifetime, files, size, seals, and holes punched on demand
  *
- * A region's inode comes from a file system of the module's own that cannot be
- * mounted, and carries the region in i_private.  The region is destroyed when
- * the inode is evicted, that is when the last file is gone; a mapping holds a
- * file.
+ * A region lives as long as its file does, which descriptors and mappings hold.
+ * Its inode, by which mappings are found, comes from a file system of the
+ * module's own that users cannot mount.
  */
 #include <linux/highmem.h>
 #include <linux/magic.h>
@@ -21,88 +20,65 @@
 
 #define COWMEM_FS_MAGIC	0x636f776d	/* "cowm" */
 
+/* Mounted while there is a region; protected by the lock of simple_pin_fs(). */
 static struct vfsmount *cowmem_mnt;
-
-static void cowmem_evict_inode(struct inode *inode)
-{
-	struct cowmem_region *region = inode->i_private;
-
-	truncate_inode_pages_final(&inode->i_data);
-	clear_inode(inode);
-	if (!region)
-		return;
-	cowmem_tree_destroy(&region->tree);
-	kfree(region);
-}
-
-static const struct super_operations cowmem_super_ops = {
-	.statfs		= simple_statfs,
-	.evict_inode	= cowmem_evict_inode,
-};
+static int cowmem_mnt_count;
 
 static int cowmem_init_fs_context(struct fs_context *fc)
 {
-	struct pseudo_fs_context *ctx = init_pseudo(fc, COWMEM_FS_MAGIC);
-
-	if (!ctx)
-		return -ENOMEM;
-	ctx->ops = &cowmem_super_ops;
-	return 0;
+	return init_pseudo(fc, COWMEM_FS_MAGIC) ? 0 : -ENOMEM;
 }
 
-/* No owner: the mount would pin the module, which unmounts it on exit. */
 static struct file_system_type cowmem_fs_type = {
+	.owner			= THIS_MODULE,
 	.name			= "cowmem",
 	.init_fs_context	= cowmem_init_fs_context,
 	.kill_sb		= kill_anon_super,
 };
 
-/**
- * cowmem_fs_init - make the file system that regions' inodes live in
- *
- * Return: 0 or a negative errno.
- */
-int cowmem_fs_init(void)
-{
-	cowmem_mnt = kern_mount(&cowmem_fs_type);
-	if (IS_ERR(cowmem_mnt))
-		return PTR_ERR(cowmem_mnt);
-	cowmem_mnt->mnt_sb->s_maxbytes = COWMEM_MAX_SIZE;
-	return 0;
-}
-
-/**
- * cowmem_fs_exit - undo cowmem_fs_init()
- *
- * Context: no region is left.
- */
-void cowmem_fs_exit(void)
-{
-	kern_unmount(cowmem_mnt);
-}
-
-/* A new, empty region; the caller gets the one reference to its inode. */
 static struct cowmem_region *region_create(void)
 {
 	struct cowmem_region *region;
 	struct inode *inode;
 	unsigned int i;
+	int err;
 
 	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region)
 		return ERR_PTR(-ENOMEM);
+	/*
+	 * A mount per region, in effect: the file system pins the module until
+	 * the last inode is gone, which is after the last ->release.
+	 */
+	err = simple_pin_fs(&cowmem_fs_type, &cowmem_mnt, &cowmem_mnt_count);
+	if (err)
+		goto free_region;
 	inode = alloc_anon_inode(cowmem_mnt->mnt_sb);
 	if (IS_ERR(inode)) {
-		kfree(region);
-		return ERR_CAST(inode);
+		err = PTR_ERR(inode);
+		goto release_fs;
 	}
-	inode->i_private = region;
 	region->inode = inode;
 	init_rwsem(&region->lock);
 	cowmem_tree_init(&region->tree);
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
 		mutex_init(&region->leaf_locks[i].lock);
 	return region;
+
+release_fs:
+	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
+free_region:
+	kfree(region);
+	return ERR_PTR(err);
+}
+
+/* A region has one file, and every mapping holds it: nobody else is left. */
+static void region_destroy(struct cowmem_region *region)
+{
+	cowmem_tree_destroy(&region->tree);
+	iput(region->inode);
+	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
+	kfree(region);
 }
 
 static int cowmem_open(struct inode *inode, struct file *file)
@@ -118,9 +94,7 @@ static int cowmem_open(struct inode *inode, struct file *file)
 
 static int cowmem_release(struct inode *inode, struct file *file)
 {
-	struct cowmem_region *region = cowmem_file_region(file);
-
-	iput(region->inode);
+	region_destroy(cowmem_file_region(file));
 	return 0;
 }
 
@@ -140,14 +114,14 @@ struct file *cowmem_region_file(int flags)
 		return ERR_CAST(region);
 	/* What fops_get() does for a device; fput() gives it back. */
 	__module_get(THIS_MODULE);
-	file = alloc_file_pseudo(region->inode, cowmem_mnt, "cowmem", flags,
-				 &cowmem_fops);
+	file = alloc_file_pseudo(region->inode, cowmem_mnt, "cowmem",
+				 flags | O_LARGEFILE, &cowmem_fops);
 	if (IS_ERR(file)) {
-		iput(region->inode);
+		region_destroy(region);
 		module_put(THIS_MODULE);
 		return file;
 	}
-	/* The file holds the inode through its dentry; release() wants one too. */
+	/* The file has one reference to the inode, the region another one. */
 	ihold(region->inode);
 	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
 	file->private_data = region;
@@ -159,8 +133,8 @@ struct file *cowmem_region_file(int flags)
  * @region: the region
  * @size: in bytes
  *
- * Context: any; under region->lock or with a granted page locked, so that a
- * clone gets both the size and what was written below it, or neither.
+ * Context: any; under region->lock for writing, or with a granted page locked, so
+ * that a clone gets both the size and what was written below it, or neither.
  */
 void cowmem_region_grow(struct cowmem_region *region, loff_t size)
 {
@@ -200,17 +174,14 @@ static void zero_partial_page(struct page *page, size_t from, size_t to)
 	put_page(page);
 }
 
-/*
- * Turn bytes @from to @to (exclusive) into a hole.  @to is either the end of the
- * last page of the region, or a place inside the region.
- */
-static int region_punch(struct cowmem_region *region, loff_t from, loff_t to,
+/* Turn bytes @from to @to (exclusive) into a hole. */
+static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 			bool even_cows)
 {
 	/* The whole pages are [first, end). */
 	pgoff_t first = DIV_ROUND_UP_ULL(from, PAGE_SIZE);
 	pgoff_t end = to >> PAGE_SHIFT;
-	size_t head_to = min_t(loff_t, to - round_down(from, PAGE_SIZE), PAGE_SIZE);
+	size_t head_to = min_t(u64, to - round_down(from, PAGE_SIZE), PAGE_SIZE);
 	struct page *head = NULL, *tail = NULL;
 	int err;
 
@@ -237,8 +208,8 @@ static int region_punch(struct cowmem_region *region, loff_t from, loff_t to,
 		if (err)
 			goto unlock_tail;
 
-		cowmem_settle(region, first, end - 1);
-		cowmem_unmap(region, first, end - 1, even_cows);
+		cowmem_settle(region, first, end);
+		cowmem_unmap(region, first, end, even_cows);
 		cowmem_tree_punch(&region->tree, first, end - 1);
 		trace_cowmem_zap(region, first, end - first);
 	}
@@ -279,7 +250,7 @@ static int resize_locked(struct cowmem_region *region, loff_t size)
 		 * left there.  Private copies of the pages go as well, as they
 		 * do when a file is truncated.
 		 */
-		err = region_punch(region, size, COWMEM_MAX_SIZE, true);
+		err = region_punch(region, size, 1ULL << 63, true);
 		if (err)
 			return err;
 	}
@@ -306,10 +277,12 @@ int cowmem_resize(struct cowmem_call *call)
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
-	if (args->size > COWMEM_MAX_SIZE)
+	if (args->size > MAX_LFS_FILESIZE)
 		return -EFBIG;
 
-	inode_lock(region->inode);
+	err = down_write_killable(&region->inode->i_rwsem);
+	if (err)
+		return err;
 	err = down_write_killable(&region->lock);
 	if (!err) {
 		err = resize_locked(region, args->size);
@@ -331,7 +304,9 @@ static bool region_written(struct cowmem_region *region)
 	/* Counts VM_SHARED mappings, those with VM_MAYWRITE that is. */
 	if (mapping_writably_mapped(region->inode->i_mapping))
 		return true;
+	/* What is left are private mappings, which do no harm. */
 	cowmem_settle(region, 0, ULONG_MAX);
+	cowmem_unmap(region, 0, ULONG_MAX, false);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link)
 		for (i = 0; i < COWMEM_NODE_SLOTS; i++)
 			if ((leaf->granted & BIT_ULL(i)) &&
@@ -375,7 +350,9 @@ int cowmem_seal(struct cowmem_call *call)
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
 
-	inode_lock(region->inode);
+	err = down_write_killable(&region->inode->i_rwsem);
+	if (err)
+		return err;
 	err = down_write_killable(&region->lock);
 	if (!err) {
 		err = seal_locked(region, args->seals);

@@ -5,7 +5,6 @@
  * A clone shares the tree, so what costs time is to take write access away from
  * those who have it: the pages granted since the last clone.
  */
-#include <linux/bitmap.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/list_sort.h>
@@ -15,56 +14,11 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* How many PTEs are made read-only at a time; a bitmap of it is on the stack. */
-#define CUT_BATCH	1024
+/* Unmap at most this much before looking for a fatal signal. */
+#define CUT_BATCH	16384
 
-/* A hole of this many pages in what has to be cut is worth another walk. */
+/* A gap of this many pages in what has to be unmapped is worth another walk. */
 #define CUT_GAP		COWMEM_NODE_SLOTS
-
-/*
- * Make all PTEs of a range read-only and clean.
- *
- * Clean, because mprotect() makes a PTE that is dirty writable without asking:
- * it takes the dirty bit as proof that we were told about the first write.
- */
-static void write_protect(struct cowmem_region *region, pgoff_t first,
-			  pgoff_t end)
-{
-	struct address_space *mapping = region->inode->i_mapping;
-
-	if (!mapping_mapped(mapping))
-		return;
-	if (!COWMEM_HAVE_WRPROTECT) {
-		cowmem_unmap(region, first, end - 1, false);
-		return;
-	}
-	wp_shared_mapping_range(mapping, first, end - first);
-	while (first < end) {
-		pgoff_t nr = min_t(pgoff_t, end - first, CUT_BATCH);
-		DECLARE_BITMAP(dirty, CUT_BATCH);
-		pgoff_t dirty_first = nr, dirty_end = 0;
-
-		clean_record_shared_mapping_range(mapping, first, nr, first,
-						  dirty, &dirty_first,
-						  &dirty_end);
-		first += nr;
-	}
-}
-
-/* The granted slots of @leaf that lie in [@first, @end). */
-static u64 granted_slots(const struct cowmem_node *leaf, pgoff_t first,
-			 pgoff_t end)
-{
-	u64 slots = leaf->granted;
-
-	if (end <= leaf->base || first >= leaf->base + COWMEM_NODE_SLOTS)
-		return 0;
-	if (first > leaf->base)
-		slots &= ~0ULL << (first - leaf->base);
-	if (end < leaf->base + COWMEM_NODE_SLOTS)
-		slots &= ~(~0ULL << (end - leaf->base));
-	return slots;
-}
 
 static int leaf_cmp(void *priv, const struct list_head *a,
 		    const struct list_head *b)
@@ -73,13 +27,14 @@ static int leaf_cmp(void *priv, const struct list_head *a,
 
 	x = list_entry(a, struct cowmem_node, granted_link);
 	y = list_entry(b, struct cowmem_node, granted_link);
+	cond_resched();
 	return x->base > y->base;
 }
 
 /*
- * Stop all writers in [@first, @end).  Afterwards each granted page there has
- * read-only PTEs at most, and writers wait for region->lock.  Returns -EINTR if
- * a fatal signal arrived, with no harm done: the pages are still granted.
+ * Stop all writers in [@first, @end).  Afterwards none of the granted pages there
+ * is mapped, and writers wait for region->lock.  Returns -EINTR if a fatal signal
+ * arrived, with no harm done: the pages are still granted.
  */
 static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
@@ -88,18 +43,20 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 
 	lockdep_assert_held_write(&region->lock);
 
-	cowmem_settle(region, first, end - 1);
-	/* In order, to protect neighbouring leaves in one go. */
+	cowmem_settle(region, first, end);
+	/* In order, to unmap neighbouring leaves in one go. */
 	list_sort(NULL, &region->tree.granted, leaf_cmp);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = granted_slots(leaf, first, end);
+		u64 slots = cowmem_leaf_granted(leaf, first, end);
+		pgoff_t start;
 
 		if (!slots)
 			continue;
-		if (leaf->base + __ffs64(slots) > to + CUT_GAP) {
+		start = leaf->base + __ffs64(slots);
+		if (start > to + CUT_GAP || start >= from + CUT_BATCH) {
 			if (from < to)
-				write_protect(region, from, to);
-			from = leaf->base + __ffs64(slots);
+				cowmem_unmap(region, from, to, false);
+			from = start;
 		}
 		to = leaf->base + fls64(slots);
 		if (fatal_signal_pending(current))
@@ -107,7 +64,7 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 		cond_resched();
 	}
 	if (from < to)
-		write_protect(region, from, to);
+		cowmem_unmap(region, from, to, false);
 	return 0;
 }
 
@@ -125,7 +82,7 @@ static int copy_busy(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	struct cowmem_node *leaf;
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = granted_slots(leaf, first, end);
+		u64 slots = cowmem_leaf_granted(leaf, first, end);
 
 		for (; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
@@ -174,7 +131,7 @@ static void revoke(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 
 	list_for_each_entry_safe(leaf, next, &region->tree.granted,
 				 granted_link) {
-		u64 slots = granted_slots(leaf, first, end), left;
+		u64 slots = cowmem_leaf_granted(leaf, first, end), left;
 
 		for (left = slots; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
@@ -186,7 +143,7 @@ static void revoke(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			else
 				slots &= ~BIT_ULL(i);
 		}
-		cowmem_leaf_ungrant(&region->tree, leaf, slots);
+		cowmem_leaf_ungrant(leaf, slots);
 		cond_resched();
 	}
 }

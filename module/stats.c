@@ -7,14 +7,16 @@
 
 #include "cowmem.h"
 
-/* Add what @leaf holds.  Under region->lock. */
-static void count_leaf(struct cowmem_region *region,
-		       const struct cowmem_node *leaf, bool shared,
+/* Add what the leaf of @index holds.  Under region->lock. */
+static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		       struct cowmem_info *info)
 {
+	struct cowmem_node *leaf;
 	unsigned int i;
+	bool shared;
 
-	mutex_lock(cowmem_leaf_lock(region, leaf->base));
+	leaf = cowmem_tree_leaf(&region->tree, index, &shared);
+	mutex_lock(cowmem_leaf_lock(region, index));
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
 		if (!leaf->slots[i])
 			continue;
@@ -24,7 +26,7 @@ static void count_leaf(struct cowmem_region *region,
 		else
 			info->pages_exclusive++;
 	}
-	mutex_unlock(cowmem_leaf_lock(region, leaf->base));
+	mutex_unlock(cowmem_leaf_lock(region, index));
 }
 
 /* How many nodes are on the path to the leaf of @index but not of @prev. */
@@ -46,31 +48,30 @@ static unsigned int new_nodes(const struct cowmem_tree *tree, pgoff_t index,
 /* Leaf by leaf, without region->lock between two. */
 static int region_info(struct cowmem_region *region, struct cowmem_info *info)
 {
-	const struct cowmem_node *leaf;
-	pgoff_t next = 0, prev = 0;
-	bool shared;
+	pgoff_t index = 0, prev = 0;
 
 	memset(info, 0, sizeof(*info));
-	do {
-		int err = down_read_killable(&region->lock);
-
-		if (err)
-			return err;
+	for (;;) {
+		if (fatal_signal_pending(current) ||
+		    down_read_killable(&region->lock))
+			return -EINTR;
 		info->seals = region->seals;
 		info->size = cowmem_region_size(region);
 		info->clones = region->clones;
-		leaf = cowmem_tree_next_leaf(&region->tree, next, &shared);
-		if (leaf) {
-			count_leaf(region, leaf, shared, info);
-			info->index_bytes += sizeof(*leaf) *
-				new_nodes(&region->tree, leaf->base, prev, !next);
-			prev = leaf->base;
-			next = prev + COWMEM_NODE_SLOTS;
+		index = cowmem_tree_next(&region->tree, index, true);
+		if (index != ULONG_MAX) {
+			count_leaf(region, index, info);
+			info->index_bytes += sizeof(struct cowmem_node) *
+				new_nodes(&region->tree, index, prev,
+					  !info->index_bytes);
 		}
 		up_read(&region->lock);
+		if (index == ULONG_MAX)
+			return 0;
+		prev = index;
+		index = (index | COWMEM_NODE_MASK) + 1;
 		cond_resched();
-	} while (leaf);
-	return 0;
+	}
 }
 
 /**
@@ -101,7 +102,7 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 
 	if (region_info(region, &info))
 		return;
-	seq_printf(m, "cowmem-region:\t%lu\n", region->inode->i_ino);
+	seq_printf(m, "cowmem-region:\t%llu\n", (u64)region->inode->i_ino);
 	seq_printf(m, "cowmem-size:\t%llu\n", info.size);
 	seq_printf(m, "cowmem-seals:\t%#x\n", info.seals);
 	seq_printf(m, "cowmem-pages-populated:\t%llu\n", info.pages_populated);

@@ -19,8 +19,8 @@ TRACE_EVENT(cowmem_clone,
 		 unsigned long copied),
 	TP_ARGS(region, clone, cut, copied),
 	TP_STRUCT__entry(
-		__field(unsigned long, region)
-		__field(unsigned long, clone)
+		__field(u64, region)
+		__field(u64, clone)
 		__field(unsigned long, cut)
 		__field(unsigned long, copied)
 	),
@@ -30,7 +30,7 @@ TRACE_EVENT(cowmem_clone,
 		__entry->cut = cut;
 		__entry->copied = copied;
 	),
-	TP_printk("region=%lu clone=%lu granted_pages=%lu busy_pages_copied=%lu",
+	TP_printk("region=%llu clone=%llu granted_pages=%lu busy_pages_copied=%lu",
 		  __entry->region, __entry->clone, __entry->cut,
 		  __entry->copied)
 );
@@ -39,14 +39,14 @@ DECLARE_EVENT_CLASS(cowmem_page,
 	TP_PROTO(const struct cowmem_region *region, unsigned long index),
 	TP_ARGS(region, index),
 	TP_STRUCT__entry(
-		__field(unsigned long, region)
+		__field(u64, region)
 		__field(unsigned long, index)
 	),
 	TP_fast_assign(
 		__entry->region = region->inode->i_ino;
 		__entry->index = index;
 	),
-	TP_printk("region=%lu index=%lu", __entry->region, __entry->index)
+	TP_printk("region=%llu index=%lu", __entry->region, __entry->index)
 );
 
 /* A shared page was copied for its writer. */
@@ -65,7 +65,7 @@ TRACE_EVENT(cowmem_zap,
 		 unsigned long nr),
 	TP_ARGS(region, index, nr),
 	TP_STRUCT__entry(
-		__field(unsigned long, region)
+		__field(u64, region)
 		__field(unsigned long, index)
 		__field(unsigned long, nr)
 	),
@@ -74,7 +74,7 @@ TRACE_EVENT(cowmem_zap,
 		__entry->index = index;
 		__entry->nr = nr;
 	),
-	TP_printk("region=%lu index=%lu nr=%lu", __entry->region,
+	TP_printk("region=%llu index=%lu nr=%lu", __entry->region,
 		  __entry->index, __entry->nr)
 );
 

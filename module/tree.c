@@ -99,14 +99,12 @@ static void node_put(struct cowmem_node *node)
 	cond_resched();
 }
 
-static void node_init(struct cowmem_node *node, unsigned int level,
-		      pgoff_t index)
+static void node_init(struct cowmem_node *node, unsigned int level)
 {
 	memset(node, 0, sizeof(*node));
 	refcount_set(&node->refs, 1);
 	INIT_LIST_HEAD(&node->granted_link);
 	node->level = level;
-	node->base = index & ~(pgoff_t)COWMEM_NODE_MASK;
 }
 
 /* Make @copy a second, private parent of what hangs below the frozen @node. */
@@ -114,7 +112,7 @@ static void node_copy(struct cowmem_node *copy, const struct cowmem_node *node)
 {
 	unsigned int i;
 
-	node_init(copy, node->level, node->base);
+	node_init(copy, node->level);
 	copy->nr = node->nr;
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
 		if (!node->slots[i])
@@ -216,7 +214,7 @@ static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
 	if (tree->root) {
 		while (create && tree->root->level < top) {
 			node = reserve_take(&reserve);
-			node_init(node, tree->root->level + 1, 0);
+			node_init(node, tree->root->level + 1);
 			node->slots[0] = tree->root;
 			node->nr = 1;
 			tree->root = node;
@@ -233,7 +231,7 @@ static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
 			if (!create)
 				break;
 			node = reserve_take(&reserve);
-			node_init(node, top, index);
+			node_init(node, top);
 			*slot = node;
 			if (parent)
 				parent->nr++;
@@ -322,9 +320,25 @@ static unsigned int share_level(pgoff_t dst, pgoff_t src, pgoff_t nr,
 	return level;
 }
 
+/*
+ * How far to go from @index, a hole, towards the next page: to the start of the
+ * largest subtree that has it but not @index, so that it can be shared whole.
+ */
+static pgoff_t hole_step(const struct cowmem_tree *tree, pgoff_t index)
+{
+	pgoff_t next = cowmem_tree_next(tree, index, true);
+	unsigned int level = tree->root->level + 1;
+
+	if (next == ULONG_MAX)
+		return ULONG_MAX;
+	while (level && (next & ~level_last(level - 1)) <= index)
+		level--;
+	return (level ? next & ~level_last(level - 1) : next) - index;
+}
+
 /**
  * cowmem_tree_share - let a range of one tree appear in another
- * @dst: the tree that gets the pages, a hole from @dst_first on
+ * @dst: the tree that gets the pages; has no nodes where they go
  * @dst_first: where they go
  * @src: the tree that has them
  * @src_first: where they are
@@ -352,10 +366,7 @@ int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
 		if (!level && node)
 			entry = node->slots[cowmem_slot(src_first)];
 		if (!entry) {
-			/* A hole of any size is one step. */
-			pgoff_t next = cowmem_tree_next(src, src_first, true);
-
-			span = min(nr, next - src_first);
+			span = min(nr, hole_step(src, src_first));
 		} else {
 			struct cowmem_node *parent;
 
@@ -457,9 +468,7 @@ static bool node_punch(struct cowmem_node *node, pgoff_t base, pgoff_t first,
 			u64 bit = BIT_ULL(i);
 
 			cowmem_page_drop(entry, node->granted & bit);
-			if (node->granted == bit)
-				list_del_init(&node->granted_link);
-			node->granted &= ~bit;
+			cowmem_leaf_ungrant(node, bit);
 		} else if ((from >= first && to <= last) ||
 			   node_punch(entry, from, first, last)) {
 			node_put(entry);
@@ -507,10 +516,14 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base,
 	pgoff_t span = 1UL << level_shift(node->level);
 	unsigned int i = *index > base ? (*index - base) >> level_shift(node->level) : 0;
 
+	if (!node->level && !data && node->nr == COWMEM_NODE_SLOTS)
+		return false;
 	for (; i < COWMEM_NODE_SLOTS; i++) {
 		pgoff_t from = base + i * span;
 		const void *entry = READ_ONCE(node->slots[i]);
 
+		if (node->level == 1)
+			cond_resched();
 		*index = max(*index, from);
 		if (node->level && entry) {
 			if (node_next(entry, from, index, data))
@@ -528,7 +541,7 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base,
  * @index: where to start
  * @data: whether to look for a page or for a hole
  *
- * Context: any.
+ * Context: may sleep.
  * Return: the first such index, not before @index; ULONG_MAX if there is no
  * more data.
  */
@@ -543,22 +556,6 @@ pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 		index = level_last(root->level) + 1;
 	}
 	return data ? ULONG_MAX : index;
-}
-
-/**
- * cowmem_tree_next_leaf - iterate over the leaves
- * @tree: the tree
- * @index: where to start
- * @shared: whether the path to the leaf is shared with another tree
- *
- * Context: any.
- * Return: the leaf of the first page from @index on, NULL if there is none.
- */
-struct cowmem_node *cowmem_tree_next_leaf(const struct cowmem_tree *tree,
-					  pgoff_t index, bool *shared)
-{
-	index = cowmem_tree_next(tree, index, true);
-	return index == ULONG_MAX ? NULL : cowmem_tree_leaf(tree, index, shared);
 }
 
 /**
@@ -593,6 +590,7 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index)
 {
 	if (!leaf->granted) {
+		leaf->base = index & ~(pgoff_t)COWMEM_NODE_MASK;
 		spin_lock(&tree->granted_lock);
 		list_add_tail(&leaf->granted_link, &tree->granted);
 		spin_unlock(&tree->granted_lock);
@@ -602,16 +600,37 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 
 /**
  * cowmem_leaf_ungrant - note that pages may be written in place no longer
- * @tree: the tree
- * @leaf: one of its leaves
+ * @leaf: their leaf
  * @slots: one bit for each slot
  *
- * Context: any; nobody else may use @tree.
+ * Context: any; nobody else may use the tree.
  */
-void cowmem_leaf_ungrant(struct cowmem_tree *tree, struct cowmem_node *leaf,
-			 u64 slots)
+void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 {
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;
+}
+
+/**
+ * cowmem_leaf_granted - the granted pages of a leaf that lie in a range
+ * @leaf: the leaf
+ * @first: first index of the range
+ * @end: index after the last one, or ULONG_MAX
+ *
+ * Context: any; the caller excludes others from the slots of @leaf.
+ * Return: one bit for each slot.
+ */
+u64 cowmem_leaf_granted(const struct cowmem_node *leaf, pgoff_t first,
+			pgoff_t end)
+{
+	u64 slots = leaf->granted;
+
+	if (!slots || end <= leaf->base || first > leaf->base + COWMEM_NODE_MASK)
+		return 0;
+	if (first > leaf->base)
+		slots &= ~0ULL << (first - leaf->base);
+	if (end < leaf->base + COWMEM_NODE_SLOTS)
+		slots &= ~(~0ULL << (end - leaf->base));
+	return slots;
 }

@@ -33,7 +33,8 @@ struct page;
  * @nr: slots that are not NULL.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
- * @base: leaf only, index of slot 0.
+ * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
+ *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
  * @slots: child nodes, or pages in a leaf; NULL is a hole.
  *
@@ -92,14 +93,13 @@ void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 
 pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 			 bool data);
-struct cowmem_node *cowmem_tree_next_leaf(const struct cowmem_tree *tree,
-					  pgoff_t index, bool *shared);
 
 void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 		     struct page *page);
 void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index);
-void cowmem_leaf_ungrant(struct cowmem_tree *tree, struct cowmem_node *leaf,
-			 u64 slots);
+void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots);
+u64 cowmem_leaf_granted(const struct cowmem_node *leaf, pgoff_t first,
+			pgoff_t end);
 
 #endif /* _COWMEM_TREE_H */
