@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# make            build cowmem.ko for the running kernel, or another: KDIR=/its/build/tree
+# make help       the rest
+#
+# This file only names the jobs; scripts/ does them.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr
+W ?= 1
+export COWMEM_BUILD := $(CURDIR)/build
+
+# A kernel by name is one that scripts/kernels keeps.
+ifdef KERNEL
+export KERNEL
+module_kdir = $$(scripts/kernels get $(KERNEL))/build
+else
+module_kdir = $(KDIR)
+endif
+
+all modules:
+	@kdir="$(module_kdir)" && scripts/build-module "$$kdir" W=$(W)
+
+modules_install:
+	@kdir="$(module_kdir)" && ko=$$(scripts/build-module "$$kdir" W=$(W)) && \
+	$(MAKE) -C "$$kdir" M="$${ko%/*}" modules_install
+
+install:
+	install -D -m 644 uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux/cowmem.h
+	install -D -m 644 scripts/99-cowmem.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-cowmem.rules
+
+demo:
+	@scripts/demo
+
+check:
+	@scripts/check $(KERNEL)
+
+vm:
+	@scripts/vm
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make                     build the module for the running kernel, in build/RELEASE/'
+	@echo 'make KDIR=DIR            ... for the kernel whose build tree is DIR'
+	@echo 'make KERNEL=6.1          ... for a stock kernel, which is fetched (6.1, 6.12)'
+	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
+	@echo 'make check [KERNEL=6.1]  build without a warning, run every test on the stock kernels'
+	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
+	@echo 'make modules_install     install the module (INSTALL_MOD_PATH=)'
+	@echo 'make install             install the header and the udev rule (DESTDIR=, PREFIX=/usr)'
+	@echo 'make clean               remove build/; the fetched kernels stay in ~/.cache/cowmem'
+
+.PHONY: all modules modules_install install demo check vm clean help
