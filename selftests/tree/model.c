@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A forest of trees beside arrays that say what is in them.  Trees are used as
+ * the module uses them: see cowmem_grant_leaf(), region_punch() and share().
+ */
+#include "harness.h"
+
+#define TREES	12
+#define OPS	50000
+
+/* The indices in use, all others are holes. */
+static const struct window {
+	pgoff_t first;
+	unsigned int nr;
+} windows[] = {
+	{ 0, 20000 },
+	{ (1UL << 18) - 100, 200 },
+	{ 1UL << 30, 128 },
+	{ LAST / 4 - 70, 140 },
+	{ LAST - 149, 150 },
+};
+
+#define CELLS	(20000 + 200 + 128 + 140 + 150)
+
+struct cell {
+	struct page *page;
+	bool granted;
+};
+
+struct model {
+	struct cowmem_tree *tree;
+	struct cell cells[CELLS];
+};
+
+static struct model models[TREES];
+
+static struct {
+	unsigned long failed, granted, reused, copied, shared;
+} stats;
+
+/* The cell of an index, or the first one after it. */
+static unsigned int cell_from(pgoff_t index)
+{
+	unsigned int i, cell = 0;
+
+	for (i = 0; i < ARRAY_SIZE(windows); i++) {
+		if (index < windows[i].first)
+			break;
+		if (index - windows[i].first < windows[i].nr)
+			return cell + (index - windows[i].first);
+		cell += windows[i].nr;
+	}
+	return cell;
+}
+
+static pgoff_t cell_index(unsigned int cell)
+{
+	unsigned int i;
+
+	for (i = 0; cell >= windows[i].nr; i++)
+		cell -= windows[i].nr;
+	return windows[i].first + cell;
+}
+
+static struct cell *cell_at(struct model *m, pgoff_t index)
+{
+	unsigned int cell = cell_from(index);
+
+	CHECK(cell < CELLS && cell_index(cell) == index);
+	return &m->cells[cell];
+}
+
+static pgoff_t rnd_index(void)
+{
+	const struct window *w = &windows[0];
+	pgoff_t index;
+
+	if (!rnd(6))
+		w = &windows[rnd(ARRAY_SIZE(windows))];
+	index = rnd(w->nr);
+	/* Edges of nodes more often. */
+	if (!rnd(3)) {
+		index -= index % (rnd(3) ? 64 : 4096);
+		if (index && rnd(2))
+			index--;
+	}
+	return w->first + index;
+}
+
+static void model_check(const struct model *m)
+{
+	unsigned long count = 0;
+	unsigned int cell = 0, w, i;
+
+	for (w = 0; w < ARRAY_SIZE(windows); w++) {
+		struct cowmem_node *leaf = NULL;
+
+		for (i = 0; i < windows[w].nr; i++, cell++) {
+			pgoff_t index = windows[w].first + i;
+			unsigned int slot = cowmem_slot(index);
+			struct page *page = m->cells[cell].page;
+
+			if (!i || !slot)
+				leaf = cowmem_tree_leaf(m->tree, index, NULL);
+			if (page != (leaf ? leaf->slots[slot] : NULL)) {
+				printf("# index %#lx\n", index);
+				CHECK(!"the page is another one");
+			}
+			CHECK_EQ(m->cells[cell].granted,
+				 leaf && (leaf->granted & BIT_ULL(slot)));
+			count += !!page;
+		}
+	}
+	CHECK_EQ(tree_count(m->tree), count);
+}
+
+static void model_start(struct model *m)
+{
+	m->tree = tree_new();
+	memset(m->cells, 0, sizeof(m->cells));
+}
+
+static void model_end(struct model *m)
+{
+	tree_end(m->tree);
+	m->tree = NULL;
+}
+
+/* An operation may fail only if it was made to. */
+static bool failed(int err)
+{
+	if (!err)
+		return false;
+	CHECK_EQ(err, -ENOMEM);
+	CHECK(injected());
+	stats.failed++;
+	return true;
+}
+
+static void write_page(struct model *m, pgoff_t index, bool grant)
+{
+	struct cell *cell = cell_at(m, index);
+	struct cowmem_node *leaf;
+	bool shared;
+
+	leaf = cowmem_tree_leaf(m->tree, index, &shared);
+	CHECK(leaf || !cell->page);
+	if (!leaf || shared) {
+		CHECK(!cell->granted);
+		leaf = cowmem_tree_own(m->tree, index);
+		if (failed(PTR_ERR_OR_ZERO(leaf)))
+			return;
+	}
+	CHECK(leaf->slots[cowmem_slot(index)] == cell->page);
+	if (cell->granted)
+		return;
+	if (cell->page && cell->page->holders == 1) {
+		stats.reused++;
+	} else {
+		struct page *old = cell->page;
+
+		cell->page = page_new();
+		cowmem_leaf_set(leaf, index, cell->page);
+		if (old)
+			cowmem_page_drop(old, false);
+	}
+	if (!grant)
+		return;
+	tree_grant(m->tree, leaf, index);
+	cell->granted = true;
+	stats.granted++;
+}
+
+static void op_write(struct model *m)
+{
+	unsigned int cell, nr = rnd(4) ? 1 : 1 + rnd(150);
+	unsigned int step = rnd(3) ? 1 : 1 + rnd(70);
+	bool grant = rnd(4);
+
+	for (cell = cell_from(rnd_index()); nr-- && cell < CELLS; cell += step)
+		write_page(m, cell_index(cell), grant);
+}
+
+/* A leaf without a page, as when there was no memory for the page. */
+static void op_own(struct model *m)
+{
+	failed(PTR_ERR_OR_ZERO(cowmem_tree_own(m->tree, rnd_index())));
+}
+
+static bool punch(struct model *m, pgoff_t first, pgoff_t last)
+{
+	unsigned int cell;
+
+	if (failed(cowmem_tree_own_edge(m->tree, first)) ||
+	    failed(cowmem_tree_own_edge(m->tree, last)))
+		return false;
+	cowmem_tree_punch(m->tree, first, last);
+	for (cell = cell_from(first);
+	     cell < CELLS && cell_index(cell) <= last; cell++) {
+		m->cells[cell].page = NULL;
+		m->cells[cell].granted = false;
+	}
+	return true;
+}
+
+static void op_punch(struct model *m)
+{
+	pgoff_t first = rnd_index(), last = rnd_index(), swap;
+
+	if (rnd(4))
+		last = first + rnd(rnd(4) ? 80 : 3000);
+	else if (!rnd(8))
+		last = ULONG_MAX;
+	if (!rnd(40))
+		first = 0;
+	if (first > last) {
+		swap = first;
+		first = last;
+		last = swap;
+	}
+	punch(m, first, last);
+}
+
+static u64 granted_slots(const struct cowmem_node *leaf, pgoff_t first,
+			 pgoff_t last)
+{
+	u64 slots = 0;
+	unsigned int i;
+
+	for (i = 0; i < SLOTS; i++)
+		if (leaf->base + i >= first && leaf->base + i <= last)
+			slots |= leaf->granted & BIT_ULL(i);
+	return slots;
+}
+
+/* Copy some of the granted pages to the clone; the others are to be shared. */
+static int copy_some(struct model *dst, pgoff_t dst_first, struct model *src,
+		     pgoff_t src_first, pgoff_t src_last, bool some)
+{
+	struct cowmem_node *leaf, *next;
+
+	list_for_each_entry(leaf, &src->tree->granted, granted_link) {
+		u64 slots = granted_slots(leaf, src_first, src_last);
+
+		for (; slots; slots &= slots - 1) {
+			pgoff_t index = leaf->base + __ffs64(slots);
+			pgoff_t to = index - src_first + dst_first;
+			struct cell *from = cell_at(src, index);
+			struct cowmem_node *mine;
+
+			CHECK(from->granted);
+			CHECK(from->page == leaf->slots[cowmem_slot(index)]);
+			if (!some || rnd(8))
+				continue;
+			mine = cowmem_tree_own(dst->tree, to);
+			if (failed(PTR_ERR_OR_ZERO(mine)))
+				return -ENOMEM;
+			cell_at(dst, to)->page = page_new();
+			cowmem_leaf_set(mine, to, cell_at(dst, to)->page);
+			cowmem_page_drop(from->page, false);
+			stats.copied++;
+		}
+	}
+	list_for_each_entry_safe(leaf, next, &src->tree->granted,
+				 granted_link) {
+		u64 slots = granted_slots(leaf, src_first, src_last);
+		u64 left;
+
+		for (left = slots; left; left &= left - 1) {
+			unsigned int i = __ffs64(left);
+			struct cell *from = cell_at(src, leaf->base + i);
+			pgoff_t to = leaf->base + i - src_first + dst_first;
+
+			if (cell_at(dst, to)->page == from->page)
+				from->granted = false;
+			else
+				slots &= ~BIT_ULL(i);
+		}
+		tree_ungrant(leaf, slots);
+	}
+	return 0;
+}
+
+static void op_clone(struct model *dst, struct model *src)
+{
+	unsigned int cell;
+
+	model_start(dst);
+	cowmem_tree_clone(dst->tree, src->tree);
+	memcpy(dst->cells, src->cells, sizeof(dst->cells));
+	for (cell = 0; cell < CELLS; cell++)
+		dst->cells[cell].granted = false;
+	if (copy_some(dst, 0, src, 0, ULONG_MAX, rnd(2)))
+		model_end(dst);
+}
+
+/* To a new tree, or behind what is left of another one. */
+static void op_share(struct model *dst, struct model *src)
+{
+	const struct window *from = &windows[0], *to = &windows[0];
+	pgoff_t src_first, dst_first, nr, i;
+	int err;
+
+	if (!rnd(3)) {
+		from = &windows[rnd(ARRAY_SIZE(windows))];
+		to = &windows[rnd(ARRAY_SIZE(windows))];
+	}
+	src_first = from->first + rnd(from->nr);
+	dst_first = to->first + rnd(to->nr);
+	if (rnd(3)) {
+		pgoff_t mask = rnd(2) ? 63 : 4095;
+
+		src_first = max(src_first & ~mask, from->first);
+		dst_first = max((dst_first & ~mask) | (src_first & mask),
+				to->first);
+	}
+	nr = min(from->first + from->nr - src_first,
+		 to->first + to->nr - dst_first);
+	if (dst_first >= to->first + to->nr)
+		return;
+	nr = rnd(nr) + 1;
+	if (!dst->tree)
+		model_start(dst);
+	else if (!punch(dst, dst_first, ULONG_MAX))
+		return;
+
+	/* All at once, with the huge holes between the windows. */
+	if (!rnd(8)) {
+		dst_first = min(src_first, dst_first);
+		if (!punch(dst, dst_first, ULONG_MAX))
+			return;
+		src_first = dst_first;
+		nr = LAST + 1 - src_first;
+	}
+	err = cowmem_tree_share(dst->tree, dst_first, src->tree, src_first, nr);
+	if (failed(err)) {
+		model_end(dst);
+		return;
+	}
+	for (i = src_first; i - src_first < nr; i++) {
+		unsigned int cell = cell_from(i);
+
+		if (cell == CELLS)
+			break;
+		i = cell_index(cell);
+		if (i - src_first >= nr)
+			break;
+		cell_at(dst, i - src_first + dst_first)->page =
+			src->cells[cell].page;
+		stats.shared += !!src->cells[cell].page;
+	}
+	if (copy_some(dst, dst_first, src, src_first, src_first + nr - 1,
+		      rnd(2)))
+		model_end(dst);
+}
+
+static void op_ungrant(struct model *m)
+{
+	struct cowmem_node *leaf, *next;
+
+	list_for_each_entry_safe(leaf, next, &m->tree->granted, granted_link) {
+		u64 slots = rnd(ULONG_MAX) & rnd(ULONG_MAX), left;
+
+		if (rnd(4))
+			continue;
+		if (!rnd(3))
+			slots = ~0ULL;
+		for (left = slots & leaf->granted; left; left &= left - 1)
+			cell_at(m, leaf->base + __ffs64(left))->granted = false;
+		tree_ungrant(leaf, slots);
+	}
+}
+
+static void op_next(struct model *m)
+{
+	pgoff_t index = rnd_index() + (rnd(4) ? 0 : rnd(500));
+	unsigned int cell = cell_from(index);
+	pgoff_t hole = index;
+
+	while (cell < CELLS && !m->cells[cell].page)
+		cell++;
+	CHECK_EQ(cowmem_tree_next(m->tree, index, true),
+		 cell < CELLS ? cell_index(cell) : ULONG_MAX);
+
+	for (cell = cell_from(index); cell < CELLS && m->cells[cell].page &&
+	     cell_index(cell) == hole; cell++)
+		hole++;
+	CHECK_EQ(cowmem_tree_next(m->tree, index, false), hole);
+}
+
+static struct model *some_model(bool used)
+{
+	unsigned int i = rnd(TREES), k;
+
+	for (k = 0; k < TREES; k++, i = (i + 1) % TREES)
+		if (!models[i].tree == !used)
+			return &models[i];
+	return NULL;
+}
+
+void model_test(void)
+{
+	unsigned long most_nodes = 0;
+	unsigned int i, k;
+
+	for (i = 0; i < OPS; i++) {
+		struct model *m = some_model(true), *n = NULL;
+		unsigned int what = rnd(1000);
+
+		if (!m) {
+			m = some_model(false);
+			model_start(m);
+		}
+		inject(rnd(12) ? 0 : 1 + rnd(4), -ENOMEM);
+		if (what < 480) {
+			op_write(m);
+		} else if (what < 520) {
+			op_own(m);
+		} else if (what < 680) {
+			op_punch(m);
+		} else if (what < 740) {
+			n = some_model(false);
+			if (n)
+				op_clone(n, m);
+		} else if (what < 820) {
+			n = some_model(what < 790);
+			if (n && n != m)
+				op_share(n, m);
+		} else if (what < 860) {
+			op_ungrant(m);
+		} else if (what < 900) {
+			model_end(m);
+		} else {
+			op_next(m);
+		}
+		inject(0, 0);
+
+		if (i % 4 == 0 && m->tree)
+			model_check(m);
+		if (i % 4 == 0 && n && n->tree)
+			model_check(n);
+		if (i % 50 == 0) {
+			check_forest(true);
+			for (k = 0; k < TREES; k++)
+				if (models[k].tree)
+					model_check(&models[k]);
+		}
+		most_nodes = max(most_nodes, (unsigned long)nr_nodes);
+	}
+	check_forest(true);
+	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied, %lu shared; up to %lu nodes\n",
+	       OPS, stats.failed, stats.granted, stats.reused, stats.copied,
+	       stats.shared, most_nodes);
+}
