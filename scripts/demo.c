@@ -215,6 +215,7 @@ int main(int argc, char **argv)
 	size = file_span + WRITERS * STAMP_PAGES * PAGE;
 
 	printf("1. A region is memory behind a file descriptor. Load %s into one.\n", argv[1]);
+	usleep(500 * 1000);	/* let the guest come to rest after booting */
 	free_before = meminfo_free();
 	fd = open("/dev/cowmem", O_RDWR);
 	if (fd < 0)
