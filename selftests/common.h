@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What every test of cowmem needs: regions, page patterns, faults that are
+ * caught, children.  Include it after kselftest.h or kselftest_harness.h.
+ *
+ * Content is described by tags.  Tag 0 is a page of zeros; any other tag stands
+ * for a page whose every word depends on the tag and on the index of the page,
+ * so a page that is stale, misplaced or torn is noticed wherever it shows up.
+ *
+ * must() is for what a test needs to get going.  What a test is about is
+ * checked with the EXPECT and ASSERT macros or ksft_test_result().
+ */
+#ifndef _SELFTESTS_COWMEM_COMMON_H
+#define _SELFTESTS_COWMEM_COMMON_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <linux/cowmem.h>
+
+#define COWMEM_DEV "/dev/cowmem"
+
+#ifndef __maybe_unused
+#define __maybe_unused __attribute__((__unused__))
+#endif
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+
+/* Guests may be slow; a test that hangs is still ended. */
+#ifdef TEST_TIMEOUT_DEFAULT
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 120
+#endif
+
+#define must(cond) do {							\
+	if (!(cond)) {							\
+		fprintf(stderr, "# %s:%d: needed: %s: %s\n", __FILE__,	\
+			__LINE__, #cond, strerror(errno));		\
+		exit(KSFT_FAIL);					\
+	}								\
+} while (0)
+
+static __maybe_unused size_t pgsz(void)
+{
+	static size_t size;
+
+	if (!size)
+		size = sysconf(_SC_PAGESIZE);
+	return size;
+}
+
+/* ---- random numbers, replayable ---- */
+
+static __maybe_unused uint64_t rng_state;
+
+static __maybe_unused uint64_t rng(void)
+{
+	rng_state ^= rng_state << 13;
+	rng_state ^= rng_state >> 7;
+	rng_state ^= rng_state << 17;
+	return rng_state;
+}
+
+static __maybe_unused uint64_t below(uint64_t n)
+{
+	return rng() % n;
+}
+
+/* The seed comes from COWMEM_SEED or the clock and is printed. */
+static __maybe_unused void rng_init(void)
+{
+	const char *env = getenv("COWMEM_SEED");
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	rng_state = env ? strtoull(env, NULL, 0) :
+		    (uint64_t)ts.tv_sec * 1000000007 + ts.tv_nsec;
+	rng_state += !rng_state;
+	printf("# COWMEM_SEED=%llu\n", (unsigned long long)rng_state);
+	fflush(stdout);
+}
+
+/* ---- page content ---- */
+
+static __maybe_unused uint64_t pattern(uint32_t tag, uint64_t page, size_t word)
+{
+	if (!tag)
+		return 0;
+	return (tag * 0x9e3779b97f4a7c15ULL) ^ (page * 0xc2b2ae3d27d4eb4fULL) ^
+	       (word * 0x165667b19e3779f9ULL) ^ 0x5555000000000000ULL;
+}
+
+static __maybe_unused void pg_fill(void *mem, uint32_t tag, uint64_t page)
+{
+	volatile uint64_t *p = mem;
+	size_t i;
+
+	for (i = 0; i < pgsz() / sizeof(*p); i++)
+		p[i] = pattern(tag, page, i);
+}
+
+static __maybe_unused bool pg_is(const void *mem, uint32_t tag, uint64_t page)
+{
+	const volatile uint64_t *p = mem;
+	size_t i;
+
+	for (i = 0; i < pgsz() / sizeof(*p); i++) {
+		uint64_t seen = p[i];
+
+		if (seen == pattern(tag, page, i))
+			continue;
+		fprintf(stderr,
+			"# page %#llx: word %zu is %016llx, not %016llx of tag %u\n",
+			(unsigned long long)page, i, (unsigned long long)seen,
+			(unsigned long long)pattern(tag, page, i), tag);
+		return false;
+	}
+	return true;
+}
+
+/* Fill or check @n pages of memory that shows a region from page @first. */
+static __maybe_unused void fill(void *mem, size_t n, uint32_t tag, uint64_t first)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		pg_fill((char *)mem + i * pgsz(), tag, first + i);
+}
+
+static __maybe_unused bool is(const void *mem, size_t n, uint32_t tag,
+			      uint64_t first)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (!pg_is((const char *)mem + i * pgsz(), tag, first + i))
+			return false;
+	return true;
+}
+
+/* ---- regions ---- */
+
+static __maybe_unused int region(void)
+{
+	int fd = open(COWMEM_DEV, O_RDWR | O_CLOEXEC);
+
+	must(fd >= 0);
+	return fd;
+}
+
+static __maybe_unused int do_resize(int fd, uint64_t size)
+{
+	struct cowmem_resize arg = { .size = size };
+
+	return ioctl(fd, COWMEM_IOC_RESIZE, &arg);
+}
+
+static __maybe_unused int do_discard(int fd, uint64_t offset, uint64_t length)
+{
+	struct cowmem_discard arg = { .offset = offset, .length = length };
+
+	return ioctl(fd, COWMEM_IOC_DISCARD, &arg);
+}
+
+static __maybe_unused int do_seal(int fd, uint32_t seals)
+{
+	struct cowmem_seal arg = { .seals = seals };
+
+	return ioctl(fd, COWMEM_IOC_SEAL, &arg);
+}
+
+/* Return the new descriptor, or -1 with errno set. */
+static __maybe_unused int do_clone(int fd, uint32_t flags, uint64_t offset,
+				   uint64_t length)
+{
+	struct cowmem_clone arg = {
+		.flags = flags, .fd = -1, .offset = offset, .length = length,
+	};
+
+	return ioctl(fd, COWMEM_IOC_CLONE, &arg) ? -1 : arg.fd;
+}
+
+static __maybe_unused int cloned(int fd)
+{
+	int new = do_clone(fd, 0, 0, 0);
+
+	must(new >= 0);
+	return new;
+}
+
+static __maybe_unused int snapshot(int fd)
+{
+	int new = do_clone(fd, COWMEM_CLONE_SNAPSHOT, 0, 0);
+
+	must(new >= 0);
+	return new;
+}
+
+static __maybe_unused struct cowmem_info info(int fd)
+{
+	struct cowmem_info arg = { .flags = 0 };
+
+	must(!ioctl(fd, COWMEM_IOC_INFO, &arg));
+	return arg;
+}
+
+/* Does the region hold @exclusive + @shared pages?  Says so if it does not. */
+static __maybe_unused bool holds(int fd, uint64_t exclusive, uint64_t shared)
+{
+	struct cowmem_info i = info(fd);
+
+	if (i.pages_exclusive == exclusive && i.pages_shared == shared &&
+	    i.pages_populated == exclusive + shared)
+		return true;
+	fprintf(stderr,
+		"# populated %llu exclusive %llu shared %llu, not %llu + %llu\n",
+		(unsigned long long)i.pages_populated,
+		(unsigned long long)i.pages_exclusive,
+		(unsigned long long)i.pages_shared,
+		(unsigned long long)exclusive, (unsigned long long)shared);
+	return false;
+}
+
+static __maybe_unused char *map_at(int fd, size_t pages, int prot, int flags,
+				   uint64_t page)
+{
+	void *mem = mmap(NULL, pages * pgsz(), prot, flags, fd, page * pgsz());
+
+	must(mem != MAP_FAILED);
+	return mem;
+}
+
+static __maybe_unused char *map_rw(int fd, size_t pages)
+{
+	return map_at(fd, pages, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+}
+
+static __maybe_unused char *map_ro(int fd, size_t pages)
+{
+	return map_at(fd, pages, PROT_READ, MAP_SHARED, 0);
+}
+
+static __maybe_unused void unmap(void *mem, size_t pages)
+{
+	must(!munmap(mem, pages * pgsz()));
+}
+
+/* A new region of @pages pages, all of tag @tag; 0 leaves a hole. */
+static __maybe_unused int region_of(size_t pages, uint32_t tag)
+{
+	int fd = region();
+	char *mem = map_rw(fd, pages);
+
+	if (tag)
+		fill(mem, pages, tag, 0);
+	unmap(mem, pages);
+	return fd;
+}
+
+/*
+ * Is page @page of the region of tag @tag, if it was filled as page @as?
+ * Asks read() and a mapping of its own, so no old page table entry answers.
+ */
+static __maybe_unused bool fd_is_as(int fd, uint64_t page, uint32_t tag,
+				    uint64_t as)
+{
+	char *buf = malloc(pgsz());
+	char *mem;
+	bool ok;
+
+	must(buf);
+	ok = pread(fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz();
+	if (!ok)
+		fprintf(stderr, "# pread of page %#llx: %s\n",
+			(unsigned long long)page, strerror(errno));
+	ok = ok && pg_is(buf, tag, as);
+	free(buf);
+	mem = map_at(fd, 1, PROT_READ, MAP_SHARED, page);
+	ok = pg_is(mem, tag, as) && ok;
+	unmap(mem, 1);
+	return ok;
+}
+
+static __maybe_unused bool fd_is(int fd, uint64_t page, size_t n, uint32_t tag)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (!fd_is_as(fd, page + i, tag, page + i))
+			return false;
+	return true;
+}
+
+/* @n pages of ordinary memory */
+static __maybe_unused char *anon(size_t n)
+{
+	void *mem = mmap(NULL, n * pgsz(), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	must(mem != MAP_FAILED);
+	return mem;
+}
+
+/* The same, with a page behind it that cannot be accessed. */
+static __maybe_unused char *guarded(size_t n)
+{
+	char *mem = anon(n + 1);
+
+	must(!mprotect(mem + n * pgsz(), pgsz(), PROT_NONE));
+	return mem;
+}
+
+/* ---- faults ---- */
+
+static sigjmp_buf fault_env;
+
+static __maybe_unused void fault_handler(int sig)
+{
+	siglongjmp(fault_env, sig);
+}
+
+/* Read (and write back) a byte; return the signal that came, or 0. */
+static __maybe_unused int touch(volatile char *p, bool write)
+{
+	struct sigaction act = { .sa_handler = fault_handler }, bus, segv;
+	int sig;
+
+	must(!sigaction(SIGBUS, &act, &bus));
+	must(!sigaction(SIGSEGV, &act, &segv));
+	sig = sigsetjmp(fault_env, 1);
+	if (!sig) {
+		char c = *p;
+
+		if (write)
+			*p = c;
+	}
+	must(!sigaction(SIGBUS, &bus, NULL));
+	must(!sigaction(SIGSEGV, &segv, NULL));
+	return sig;
+}
+
+/* Write a byte without reading it first; return the signal that came, or 0. */
+static __maybe_unused int poke(volatile char *p, char c)
+{
+	struct sigaction act = { .sa_handler = fault_handler }, bus, segv;
+	int sig;
+
+	must(!sigaction(SIGBUS, &act, &bus));
+	must(!sigaction(SIGSEGV, &act, &segv));
+	sig = sigsetjmp(fault_env, 1);
+	if (!sig)
+		*p = c;
+	must(!sigaction(SIGBUS, &bus, NULL));
+	must(!sigaction(SIGSEGV, &segv, NULL));
+	return sig;
+}
+
+/* ---- processes ---- */
+
+/* Wait for a child: its exit status, or 128 + the signal that ended it. */
+static __maybe_unused int reap(pid_t pid)
+{
+	int status;
+
+	must(waitpid(pid, &status, 0) == pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* fork(), but no child outlives its parent, and no output is doubled. */
+static __maybe_unused pid_t spawn(void)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	must(pid >= 0);
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
+}
+
+/*
+ * Run the statements in a child and yield its exit status: 0 unless one of
+ * them calls _exit(), 128 + signal if it dies of one.
+ */
+#define in_child(...) ({						\
+	pid_t __pid = spawn();						\
+									\
+	if (!__pid) {							\
+		__VA_ARGS__;						\
+		_exit(0);						\
+	}								\
+	reap(__pid);							\
+})
+
+/* Memory that children share, for flags and counters; zeroed. */
+static __maybe_unused void *shared_mem(size_t size)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	must(mem != MAP_FAILED);
+	return mem;
+}
+
+static __maybe_unused void put(int *flag, int val)
+{
+	__atomic_store_n(flag, val, __ATOMIC_RELEASE);
+}
+
+static __maybe_unused int get(int *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+static __maybe_unused void await(int *flag, int val)
+{
+	while (get(flag) < val)
+		sched_yield();
+}
+
+static __maybe_unused int count_fds(void)
+{
+	int fd, n = 0;
+
+	for (fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) != -1;
+	return n;
+}
+
+/* Read all of @want bytes from a pipe. */
+static __maybe_unused bool drain(int fd, char *buf, size_t want)
+{
+	size_t have = 0;
+	ssize_t n;
+
+	while (have < want && (n = read(fd, buf + have, want - have)) > 0)
+		have += n;
+	return have == want;
+}
+
+#define NO_DIRECT_FILE "no file system for O_DIRECT here, and no /dev/ram0"
+
+/* A file for O_DIRECT, or -1.  tmpfs does it from 6.6 on. */
+static __maybe_unused int direct_file(void)
+{
+	const char *dirs[] = { getenv("COWMEM_DIRECT_DIR"), "/var/tmp", ".",
+			       "/tmp", NULL };
+	char path[256], *buf = anon(1);
+	size_t i;
+	int fd;
+
+	for (i = 0; i < sizeof(dirs) / sizeof(*dirs); i++) {
+		fd = -1;
+		if (dirs[i]) {
+			snprintf(path, sizeof(path), "%s/cowmem_direct.%d",
+				 dirs[i], getpid());
+			fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT |
+				  O_CLOEXEC, 0600);
+			unlink(path);
+		} else if (i) {
+			fd = open("/dev/ram0", O_RDWR | O_DIRECT | O_CLOEXEC);
+		}
+		if (fd >= 0 && pwrite(fd, buf, pgsz(), 0) == (ssize_t)pgsz())
+			return fd;
+		if (fd >= 0)
+			close(fd);
+	}
+	return -1;
+}
+
+/* Write a string to a file; -1 with errno set if that fails. */
+static __maybe_unused int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n = -1;
+
+	if (fd >= 0) {
+		n = write(fd, text, strlen(text));
+		close(fd);
+	}
+	return n == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/* Read a file as a string; -1 with errno set if that fails. */
+static __maybe_unused int read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t have = 0;
+	ssize_t n = -1;
+
+	if (fd < 0)
+		return -1;
+	while (have < size - 1 &&
+	       (n = read(fd, buf + have, size - 1 - have)) > 0)
+		have += n;
+	close(fd);
+	buf[have] = 0;
+	return n < 0 ? -1 : (int)have;
+}
+
+#endif /* _SELFTESTS_COWMEM_COMMON_H */

@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Promise: the UAPI is what its header says, to 64-bit and to 32-bit programs;
+ * one cause, one errno; a call that fails changes nothing that a caller can
+ * see.
+ */
+#include <stddef.h>
+#include <sys/resource.h>
+
+#include "../kselftest_harness.h"
+#include "common.h"
+
+#define PAGES 6
+#define LEN (PAGES * pgsz())
+
+/* ---- the binary interface ---- */
+
+TEST(struct_layout)
+{
+#define AT(type, field, offset) \
+	EXPECT_EQ(offset, offsetof(struct cowmem_##type, field))
+	EXPECT_EQ(56, sizeof(struct cowmem_info));
+	AT(info, flags, 0);
+	AT(info, seals, 4);
+	AT(info, size, 8);
+	AT(info, pages_populated, 16);
+	AT(info, pages_exclusive, 24);
+	AT(info, pages_shared, 32);
+	AT(info, index_bytes, 40);
+	AT(info, clones, 48);
+	EXPECT_EQ(16, sizeof(struct cowmem_resize));
+	AT(resize, size, 0);
+	AT(resize, flags, 8);
+	AT(resize, reserved, 12);
+	EXPECT_EQ(8, sizeof(struct cowmem_seal));
+	AT(seal, seals, 0);
+	AT(seal, flags, 4);
+	EXPECT_EQ(24, sizeof(struct cowmem_clone));
+	AT(clone, flags, 0);
+	AT(clone, fd, 4);
+	AT(clone, offset, 8);
+	AT(clone, length, 16);
+	EXPECT_EQ(24, sizeof(struct cowmem_discard));
+	AT(discard, offset, 0);
+	AT(discard, length, 8);
+	AT(discard, flags, 16);
+	AT(discard, reserved, 20);
+#undef AT
+}
+
+TEST(numbers)
+{
+	EXPECT_EQ(0xc038c300U, COWMEM_IOC_INFO);
+	EXPECT_EQ(0xc010c301U, COWMEM_IOC_RESIZE);
+	EXPECT_EQ(0xc008c302U, COWMEM_IOC_SEAL);
+	EXPECT_EQ(0xc018c303U, COWMEM_IOC_CLONE);
+	EXPECT_EQ(0xc018c304U, COWMEM_IOC_DISCARD);
+	EXPECT_EQ(1, COWMEM_SEAL_SEAL);
+	EXPECT_EQ(2, COWMEM_SEAL_SHRINK);
+	EXPECT_EQ(4, COWMEM_SEAL_GROW);
+	EXPECT_EQ(8, COWMEM_SEAL_WRITE);
+	EXPECT_EQ(1, COWMEM_CLONE_SNAPSHOT);
+}
+
+/* ---- what a failed call must leave alone ---- */
+
+struct state {
+	struct cowmem_info info;
+	int fds;
+};
+
+static struct state state_of(int fd)
+{
+	struct state s = { .info = info(fd), .fds = count_fds() };
+
+	return s;
+}
+
+static bool same_state(int fd, const struct state *was)
+{
+	struct state now = state_of(fd);
+
+	if (now.fds != was->fds)
+		fprintf(stderr, "# %d descriptors, not %d\n", now.fds, was->fds);
+	if (memcmp(&now.info, &was->info, sizeof(now.info)))
+		fprintf(stderr,
+			"# INFO: size %llu seals %x pages %llu clones %llu, was %llu %x %llu %llu\n",
+			(unsigned long long)now.info.size, now.info.seals,
+			(unsigned long long)now.info.pages_populated,
+			(unsigned long long)now.info.clones,
+			(unsigned long long)was->info.size, was->info.seals,
+			(unsigned long long)was->info.pages_populated,
+			(unsigned long long)was->info.clones);
+	return now.fds == was->fds &&
+	       !memcmp(&now.info, &was->info, sizeof(now.info));
+}
+
+FIXTURE(ioctl) {
+	int fd;
+	int clone;		/* keeps half of the pages shared */
+	struct state was;
+};
+
+FIXTURE_VARIANT(ioctl) {
+	unsigned int nr;
+	size_t size;
+	const char *valid;	/* a call that would change the region */
+	int flags_at;
+	int reserved_at;	/* or -1 */
+	bool writes;		/* needs FMODE_WRITE */
+};
+
+#define VALID(type, ...) \
+	(const char *)&(const struct cowmem_##type){ __VA_ARGS__ }
+FIXTURE_VARIANT_ADD(ioctl, info) {
+	.nr = 0, .size = sizeof(struct cowmem_info), .reserved_at = -1,
+	.flags_at = offsetof(struct cowmem_info, flags),
+	.valid = VALID(info, .flags = 0),
+};
+FIXTURE_VARIANT_ADD(ioctl, resize) {
+	.nr = 1, .size = sizeof(struct cowmem_resize), .writes = true,
+	.flags_at = offsetof(struct cowmem_resize, flags),
+	.reserved_at = offsetof(struct cowmem_resize, reserved),
+	.valid = VALID(resize, .size = 5000),
+};
+FIXTURE_VARIANT_ADD(ioctl, seal) {
+	.nr = 2, .size = sizeof(struct cowmem_seal), .writes = true,
+	.flags_at = offsetof(struct cowmem_seal, flags), .reserved_at = -1,
+	.valid = VALID(seal, .seals = COWMEM_SEAL_GROW),
+};
+FIXTURE_VARIANT_ADD(ioctl, clone) {
+	.nr = 3, .size = sizeof(struct cowmem_clone), .reserved_at = -1,
+	.flags_at = offsetof(struct cowmem_clone, flags),
+	.valid = VALID(clone, .fd = -1),
+};
+FIXTURE_VARIANT_ADD(ioctl, discard) {
+	.nr = 4, .size = sizeof(struct cowmem_discard), .writes = true,
+	.flags_at = offsetof(struct cowmem_discard, flags),
+	.reserved_at = offsetof(struct cowmem_discard, reserved),
+	.valid = VALID(discard, .offset = 100, .length = 9000),
+};
+
+FIXTURE_SETUP(ioctl)
+{
+	char *mem;
+
+	self->fd = region_of(PAGES, 1);
+	self->clone = cloned(self->fd);
+	mem = map_rw(self->fd, PAGES);
+	fill(mem, PAGES / 2, 2, 0);
+	unmap(mem, PAGES);
+	self->was = state_of(self->fd);
+	ASSERT_EQ(PAGES / 2, self->was.info.pages_shared);
+}
+
+/* Every test below but the last two fails every call it makes. */
+FIXTURE_TEARDOWN(ioctl)
+{
+	EXPECT_TRUE(same_state(self->fd, &self->was));
+	EXPECT_TRUE(fd_is(self->fd, 0, PAGES / 2, 2));
+	EXPECT_TRUE(fd_is(self->fd, PAGES / 2, PAGES / 2, 1));
+	EXPECT_TRUE(fd_is(self->clone, 0, PAGES, 1));
+}
+
+#define NR(size) _IOC(_IOC_READ | _IOC_WRITE, COWMEM_IOC_TYPE, variant->nr, size)
+
+/* Expect one ioctl to fail with @err and to change nothing. */
+#define EXPECT_ERR(err, file, cmd, arg) do {				\
+	errno = 0;							\
+	EXPECT_EQ(-1, ioctl(file, cmd, arg));				\
+	EXPECT_EQ(err, errno);						\
+	EXPECT_TRUE(same_state(self->fd, &self->was));			\
+} while (0)
+
+TEST_F(ioctl, short_struct)
+{
+	char buf[256] = {};
+	size_t size;
+
+	memcpy(buf, variant->valid, variant->size);
+	for (size = 0; size < variant->size; size++)
+		EXPECT_ERR(EINVAL, self->fd, NR(size), buf);
+}
+
+TEST_F(ioctl, long_struct_with_tail)
+{
+	static char buf[16384];
+	size_t size, at;
+
+	for (size = variant->size + 1; size < sizeof(buf);
+	     size = size * 3 + 1) {
+		for (at = variant->size; at < size; at = at * 2 + 5) {
+			memset(buf, 0, sizeof(buf));
+			memcpy(buf, variant->valid, variant->size);
+			buf[at] = 1;
+			EXPECT_ERR(E2BIG, self->fd, NR(size), buf);
+		}
+		memset(buf, 0, sizeof(buf));
+		memcpy(buf, variant->valid, variant->size);
+		buf[size - 1] = 1;
+		EXPECT_ERR(E2BIG, self->fd, NR(size), buf);
+	}
+}
+
+TEST_F(ioctl, unknown_command)
+{
+	unsigned int nr, size = variant->size;
+	char buf[256] = {};
+
+	memcpy(buf, variant->valid, size);
+	EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_READ | _IOC_WRITE,
+					  COWMEM_IOC_TYPE ^ 1, variant->nr,
+					  size), buf);
+	EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_READ | _IOC_WRITE, 'T',
+					  variant->nr, size), buf);
+	EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_READ, COWMEM_IOC_TYPE,
+					  variant->nr, size), buf);
+	EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_WRITE, COWMEM_IOC_TYPE,
+					  variant->nr, size), buf);
+	EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_NONE, COWMEM_IOC_TYPE,
+					  variant->nr, size), buf);
+	for (nr = 5; nr < 256; nr++)
+		EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_READ | _IOC_WRITE,
+						  COWMEM_IOC_TYPE, nr, size),
+			   buf);
+	EXPECT_ERR(ENOTTY, self->fd, 0, buf);
+	EXPECT_ERR(ENOTTY, self->fd, 0x5401 /* TCGETS */, buf);
+}
+
+TEST_F(ioctl, unknown_flags_and_reserved_bits)
+{
+	uint32_t bit, known = variant->nr == 3 ? COWMEM_CLONE_SNAPSHOT : 0;
+	char buf[256] = {};
+
+	for (bit = 1; bit; bit <<= 1) {
+		uint32_t flags = known | bit;
+
+		if (bit == known)
+			continue;
+		memcpy(buf, variant->valid, variant->size);
+		memcpy(buf + variant->flags_at, &flags, sizeof(flags));
+		EXPECT_ERR(EOPNOTSUPP, self->fd, NR(variant->size), buf);
+	}
+	for (bit = variant->reserved_at >= 0; bit; bit <<= 1) {
+		memcpy(buf, variant->valid, variant->size);
+		memcpy(buf + variant->reserved_at, &bit, sizeof(bit));
+		EXPECT_ERR(EINVAL, self->fd, NR(variant->size), buf);
+	}
+}
+
+TEST_F(ioctl, wrong_descriptor)
+{
+	int ro = open(COWMEM_DEV, O_RDONLY), wo = open(COWMEM_DEV, O_WRONLY);
+	int path = open(COWMEM_DEV, O_PATH), file = open("/proc/self/exe", 0);
+	int closed = dup(ro), ret;
+	char buf[256] = {};
+
+	ASSERT_TRUE(ro >= 0 && wo >= 0 && path >= 0 && file >= 0);
+	close(closed);
+	self->was.fds = count_fds();
+	memcpy(buf, variant->valid, variant->size);
+	EXPECT_ERR(EBADF, -1, NR(variant->size), buf);
+	EXPECT_ERR(EBADF, closed, NR(variant->size), buf);
+	EXPECT_ERR(EBADF, path, NR(variant->size), buf);
+	EXPECT_ERR(ENOTTY, file, NR(variant->size), buf);
+	if (variant->writes)
+		EXPECT_ERR(EBADF, ro, NR(variant->size), buf);
+	if (variant->nr == 3)
+		EXPECT_ERR(EBADF, wo, NR(variant->size), buf);
+	if (!variant->nr) {
+		ret = ioctl(ro, NR(variant->size), buf);
+		EXPECT_EQ(0, ret);
+		ret = ioctl(wo, NR(variant->size), buf);
+		EXPECT_EQ(0, ret);
+	}
+	EXPECT_EQ(0, info(ro).size);
+	EXPECT_EQ(0, info(wo).size);
+	EXPECT_EQ(0, info(wo).clones);
+}
+
+TEST_F(ioctl, bad_pointer)
+{
+	char *two = guarded(1), *edge;
+
+	EXPECT_ERR(EFAULT, self->fd, NR(variant->size), NULL);
+	EXPECT_ERR(EFAULT, self->fd, NR(variant->size), (void *)-16L);
+	EXPECT_ERR(EFAULT, self->fd, NR(variant->size), two + pgsz());
+	/* Half of it, and all of it but for the tail. */
+	edge = two + pgsz() - variant->size / 2;
+	memcpy(edge, variant->valid, variant->size / 2);
+	EXPECT_ERR(EFAULT, self->fd, NR(variant->size), edge);
+	edge = two + pgsz() - variant->size;
+	memcpy(edge, variant->valid, variant->size);
+	EXPECT_ERR(EFAULT, self->fd, NR(variant->size + 8), edge);
+	/* To be read, but not to be written, and the other way around. */
+	ASSERT_EQ(0, mprotect(two, pgsz(), PROT_NONE));
+	EXPECT_ERR(EFAULT, self->fd, NR(variant->size), edge);
+	ASSERT_EQ(0, mprotect(two, pgsz(), PROT_READ));
+	if (variant->nr != 1 && variant->nr != 4)
+		EXPECT_ERR(EFAULT, self->fd, NR(variant->size), edge);
+}
+
+/* ---- what must succeed; the teardown then compares with a fresh state ---- */
+
+static void check_done(struct __test_metadata *_metadata, unsigned int nr,
+		       int fd, const char *buf)
+{
+	struct cowmem_info in, now = info(fd);
+
+	switch (nr) {
+	case 0:
+		memcpy(&in, buf, sizeof(in));
+		EXPECT_EQ(0, memcmp(&in, &now, sizeof(in)));
+		EXPECT_EQ(LEN, in.size);
+		EXPECT_EQ(PAGES, in.pages_populated);
+		break;
+	case 1:
+		EXPECT_EQ(5000, now.size);
+		break;
+	case 2:
+		EXPECT_EQ(COWMEM_SEAL_GROW, now.seals);
+		EXPECT_EQ(COWMEM_SEAL_GROW, ((struct cowmem_seal *)buf)->seals);
+		break;
+	case 4:
+		EXPECT_EQ(LEN, now.size);
+		EXPECT_GT(PAGES, now.pages_populated);
+		break;
+	}
+}
+
+/* Put the region of a fixture back to what its teardown expects. */
+static void restart(struct __test_metadata *_metadata, int *fd, int *clone,
+		    struct state *was)
+{
+	char *mem;
+
+	close(*fd);
+	close(*clone);
+	*fd = region_of(PAGES, 1);
+	*clone = cloned(*fd);
+	mem = map_rw(*fd, PAGES);
+	fill(mem, PAGES / 2, 2, 0);
+	unmap(mem, PAGES);
+	*was = state_of(*fd);
+}
+
+TEST_F(ioctl, long_struct_with_zero_tail)
+{
+	static char buf[16383];
+	size_t size[] = { variant->size, variant->size + 1, variant->size + 8,
+			  4096, sizeof(buf) };
+	size_t i, at;
+
+	for (i = 0; i < ARRAY_SIZE(size); i++) {
+		memset(buf, 0, sizeof(buf));
+		memcpy(buf, variant->valid, variant->size);
+		ASSERT_EQ(0, ioctl(self->fd, NR(size[i]), buf))
+			TH_LOG("size %zu: %s", size[i], strerror(errno));
+		check_done(_metadata, variant->nr, self->fd, buf);
+		for (at = variant->size; at < sizeof(buf); at++)
+			ASSERT_EQ(0, buf[at]);
+		if (variant->nr == 3) {
+			int fd = ((struct cowmem_clone *)buf)->fd;
+
+			EXPECT_EQ(2, info(self->fd).clones);
+			EXPECT_EQ(LEN, info(fd).size);
+			EXPECT_TRUE(fd_is(fd, 0, PAGES / 2, 2));
+			close(fd);
+		}
+		restart(_metadata, &self->fd, &self->clone, &self->was);
+	}
+}
+
+/* RESIZE and DISCARD have no results: either they need no write, or they fail. */
+TEST_F(ioctl, read_only_struct)
+{
+	char *mem = anon(1);
+
+	memcpy(mem, variant->valid, variant->size);
+	ASSERT_EQ(0, mprotect(mem, pgsz(), PROT_READ));
+	if (ioctl(self->fd, NR(variant->size), mem)) {
+		EXPECT_EQ(EFAULT, errno);
+	} else {
+		EXPECT_TRUE(variant->nr == 1 || variant->nr == 4);
+		check_done(_metadata, variant->nr, self->fd, mem);
+		restart(_metadata, &self->fd, &self->clone, &self->was);
+	}
+}
+
+/* ---- ranges and sizes ---- */
+
+FIXTURE(values) {
+	int fd;
+	struct state was;
+};
+
+FIXTURE_SETUP(values)
+{
+	self->fd = region_of(PAGES, 1);
+	ASSERT_EQ(0, do_resize(self->fd, LEN - 100));
+	self->was = state_of(self->fd);
+}
+
+FIXTURE_TEARDOWN(values)
+{
+	char *want = malloc(LEN), *got = malloc(LEN);
+
+	EXPECT_TRUE(same_state(self->fd, &self->was));
+	fill(want, PAGES, 1, 0);
+	EXPECT_EQ((ssize_t)LEN - 100, pread(self->fd, got, LEN, 0));
+	EXPECT_EQ(0, memcmp(want, got, LEN - 100));
+}
+
+#define EXPECT_FAIL(err, call) do {					\
+	errno = 0;							\
+	EXPECT_EQ(-1, call);						\
+	EXPECT_EQ(err, errno);						\
+	EXPECT_TRUE(same_state(self->fd, &self->was));			\
+} while (0)
+
+#define TOP (1ULL << 63)
+
+TEST_F(values, clone_ranges)
+{
+	uint64_t ps = pgsz(), size = LEN - 100, i;
+	const struct { uint64_t offset, length; } bad[] = {
+		{ 1, 0 }, { ps - 1, 0 }, { ps + 512, ps },	/* misaligned */
+		{ 0, 1 }, { 0, ps - 1 }, { ps, ps + 1 }, { 0, size },
+		{ size, 0 },
+		{ LEN, 0 }, { LEN, ps }, { 0, LEN }, { 0, LEN + ps },	/* past */
+		{ ps, LEN - ps }, { LEN - ps, ps }, { LEN - ps, 2 * ps },
+		{ 10 * LEN, 0 }, { 1ULL << 40, ps }, { 0, 1ULL << 40 },
+		{ -ps, ps }, { -ps, 2 * ps }, { ps, -ps },	/* overflowing */
+		{ 2 * ps, -ps }, { TOP, TOP }, { TOP, 0 }, { 0, TOP },
+		{ TOP - ps, 2 * ps }, { -1, 0 }, { 0, -1 }, { -1, -1 },
+		{ -ps, 0 }, { 0, -ps }, { -ps, -ps },
+	};
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_FAIL(EINVAL, do_clone(self->fd, 0, bad[i].offset,
+					     bad[i].length));
+		EXPECT_FAIL(EINVAL, do_clone(self->fd, COWMEM_CLONE_SNAPSHOT,
+					     bad[i].offset, bad[i].length));
+	}
+}
+
+TEST_F(values, discard_ranges)
+{
+	uint64_t ps = pgsz(), size = LEN - 100, i;
+	const struct { uint64_t offset, length; } bad[] = {
+		{ 0, 0 }, { ps, 0 }, { size, 0 }, { -1, 0 },	/* empty */
+		{ size, 1 }, { 0, size + 1 }, { size - 1, 2 },	/* past */
+		{ LEN, ps }, { 0, LEN }, { 1ULL << 40, ps }, { 0, TOP - 1 },
+		{ -1, 1 }, { -1, 2 }, { 1, -1 }, { 2, -1 },	/* overflowing */
+		{ -ps, ps }, { ps, -ps }, { TOP, TOP }, { TOP - 1, 1 },
+		{ TOP - 1, 2 }, { -1, -1 }, { 0, -1 }, { -1, size },
+	};
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		EXPECT_FAIL(EINVAL, do_discard(self->fd, bad[i].offset,
+					       bad[i].length));
+}
+
+TEST_F(values, resize_too_large)
+{
+	EXPECT_FAIL(EFBIG, do_resize(self->fd, TOP));
+	EXPECT_FAIL(EFBIG, do_resize(self->fd, TOP + pgsz()));
+	EXPECT_FAIL(EFBIG, do_resize(self->fd, -1ULL));
+	EXPECT_FAIL(EFBIG, do_resize(self->fd, -(uint64_t)pgsz()));
+}
+
+TEST_F(values, mmap_and_write_too_far)
+{
+	loff_t far = INT64_MAX - 10;
+
+	EXPECT_FAIL(EINVAL, pwrite(self->fd, "x", 1, INT64_MAX));
+	EXPECT_FAIL(EINVAL, pwrite(self->fd, "x", 1, -1));
+	EXPECT_FAIL(EINVAL, lseek(self->fd, -1, SEEK_SET));
+	EXPECT_FAIL(EINVAL, lseek(self->fd, 0, 77));
+	EXPECT_FAIL(EINVAL, pread(self->fd, &far, 1, -1));
+	EXPECT_TRUE(mmap(NULL, pgsz(), PROT_READ, MAP_SHARED, self->fd,
+			 far & -(loff_t)pgsz()) == MAP_FAILED);
+	EXPECT_TRUE(mmap(NULL, 0, PROT_READ, MAP_SHARED, self->fd, 0) ==
+		    MAP_FAILED);
+}
+
+TEST_F(values, unknown_seal)
+{
+	EXPECT_FAIL(EINVAL, do_seal(self->fd, 16));
+	EXPECT_FAIL(EINVAL, do_seal(self->fd, 1U << 31 | COWMEM_SEAL_WRITE));
+}
+
+TEST_F(values, mapping_makes_the_write_seal_busy)
+{
+	char *mem = map_rw(self->fd, PAGES - 1);
+
+	EXPECT_FAIL(EBUSY, do_seal(self->fd, COWMEM_SEAL_WRITE));
+	unmap(mem, PAGES - 1);
+}
+
+/* ---- descriptors that run out ---- */
+
+TEST_F(values, descriptor_table_full)
+{
+	struct rlimit old, lim;
+	int used = count_fds();
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
+	lim = old;
+	lim.rlim_cur = self->fd + 1;
+	/* Fill what is below. */
+	while (dup(self->fd) >= 0 && count_fds() <= self->fd)
+		;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &lim));
+	self->was.fds = count_fds();
+	EXPECT_FAIL(EMFILE, do_clone(self->fd, 0, 0, 0));
+	EXPECT_FAIL(EMFILE, do_clone(self->fd, COWMEM_CLONE_SNAPSHOT, 0, 0));
+	EXPECT_FAIL(EMFILE, open(COWMEM_DEV, O_RDWR));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
+	EXPECT_LE(used, count_fds());
+	EXPECT_EQ(0, info(self->fd).clones);
+	close(cloned(self->fd));
+	EXPECT_EQ(1, info(self->fd).clones);
+	self->was.info.clones = 1;
+}
+
+/* A clone that cannot be told to its caller is not made: not one in 300. */
+TEST_F(values, no_descriptor_leaks)
+{
+	char *ro = anon(1);
+	int i;
+
+	ASSERT_EQ(0, mprotect(ro, pgsz(), PROT_READ));
+	for (i = 0; i < 300; i++) {
+		errno = 0;
+		ASSERT_EQ(-1, ioctl(self->fd, COWMEM_IOC_CLONE, ro));
+		ASSERT_EQ(EFAULT, errno);
+	}
+	EXPECT_TRUE(same_state(self->fd, &self->was));
+	/* Nor is its share of the pages. */
+	EXPECT_TRUE(holds(self->fd, PAGES, 0));
+	EXPECT_EQ(0, info(self->fd).clones);
+}
+
+/* ---- seals; more of them in seal.c ---- */
+
+TEST(sealed)
+{
+	FIXTURE_DATA(values) data, *self = &data;
+
+	self->fd = region_of(PAGES, 1);
+	ASSERT_EQ(0, do_seal(self->fd, COWMEM_SEAL_SEAL | COWMEM_SEAL_WRITE |
+			     COWMEM_SEAL_GROW | COWMEM_SEAL_SHRINK));
+	self->was = state_of(self->fd);
+	EXPECT_FAIL(EPERM, do_resize(self->fd, LEN + 1));
+	EXPECT_FAIL(EPERM, do_resize(self->fd, LEN - 1));
+	EXPECT_FAIL(EPERM, do_discard(self->fd, 0, pgsz()));
+	EXPECT_FAIL(EPERM, do_seal(self->fd, COWMEM_SEAL_WRITE));
+	EXPECT_FAIL(EPERM, pwrite(self->fd, "x", 1, 0));
+	EXPECT_FAIL(EPERM, pwrite(self->fd, "x", 1, LEN));
+	/* A bad range is a bad range, sealed or not; the header names no order. */
+	EXPECT_EQ(-1, do_discard(self->fd, 0, 0));
+	EXPECT_TRUE(errno == EPERM || errno == EINVAL);
+	EXPECT_TRUE(same_state(self->fd, &self->was));
+	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
+}
+
+/* ---- a fatal signal in a call leaves a region that works ---- */
+
+TEST(killed_in_a_call)
+{
+	enum { BIG = 2048, ROUNDS = 24 };
+	int *turn = shared_mem(sizeof(*turn));
+	int fd = region_of(BIG, 1), keep = snapshot(fd), round;
+	static char buf[BIG * 64];
+
+	rng_init();
+	for (round = 0; round < ROUNDS; round++) {
+		struct cowmem_info in;
+		int spin, status;
+		pid_t pid;
+
+		put(turn, 0);
+		pid = spawn();
+		if (!pid) {
+			char *mem = map_rw(fd, BIG);
+
+			for (;;) {
+				put(turn, 1);
+				switch (round % 6) {
+				case 0:
+					info(fd);
+					break;
+				case 1:
+					do_discard(fd, 100, BIG * pgsz() - 200);
+					break;
+				case 2:
+					pwrite(fd, buf, sizeof(buf), 4000);
+					break;
+				case 3:
+					close(cloned(fd));
+					fill(mem, BIG, 2, 0);
+					break;
+				case 4:
+					do_resize(fd, 5000);
+					do_resize(fd, BIG * pgsz());
+					break;
+				case 5:
+					madvise(mem, BIG * pgsz(),
+						MADV_POPULATE_WRITE);
+					do_discard(fd, 0, BIG * pgsz());
+					break;
+				}
+			}
+		}
+		await(turn, 1);
+		for (spin = below(200); spin; spin--)
+			sched_yield();
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_EQ(SIGKILL, WTERMSIG(status));
+		in = info(fd);
+		EXPECT_EQ(in.pages_populated,
+			  in.pages_exclusive + in.pages_shared);
+		EXPECT_TRUE(in.size == BIG * pgsz() || in.size == 5000);
+		ASSERT_EQ(0, do_resize(fd, BIG * pgsz()));
+		/* The region works, and the snapshot has seen nothing. */
+		fill(map_rw(fd, 3), 3, 9, 0);
+		EXPECT_TRUE(fd_is(fd, 0, 3, 9));
+		EXPECT_TRUE(fd_is(keep, below(BIG), 1, 1));
+		EXPECT_EQ(BIG, info(keep).pages_populated);
+	}
+	EXPECT_TRUE(is(map_ro(keep, BIG), BIG, 1, 0));
+	close(fd);
+	EXPECT_TRUE(holds(keep, BIG, 0));
+}
+
+TEST_HARNESS_MAIN

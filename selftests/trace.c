@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Promise: there are tracepoints for clone, split, reuse and zap, and each of
+ * them fires when that happens, and not when it does not.
+ */
+#include <sys/mount.h>
+
+#include "../kselftest_harness.h"
+#include "common.h"
+
+enum { PAGES = 8 };
+
+static const char *tracefs(void)
+{
+	static const char * const dirs[] = {
+		"/sys/kernel/tracing", "/sys/kernel/debug/tracing",
+	};
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
+		snprintf(path, sizeof(path), "%s/trace", dirs[i]);
+		if (!access(path, R_OK | W_OK))
+			return dirs[i];
+	}
+	if (!mount("tracefs", dirs[0], "tracefs", 0, NULL))
+		return dirs[0];
+	return NULL;
+}
+
+FIXTURE(trace) {
+	char dir[160];		/* an instance of our own */
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(trace)
+{
+	const char *base = tracefs();
+	char path[256];
+
+	if (!base)
+		SKIP(return, "no tracefs here");
+	snprintf(self->dir, sizeof(self->dir), "%s/instances/cowmem_%d", base,
+		 getpid());
+	if (mkdir(self->dir, 0700))
+		SKIP(return, "no trace instances here: %s", strerror(errno));
+	self->fd = region_of(PAGES, 1);
+	self->mem = map_rw(self->fd, PAGES);
+	snprintf(path, sizeof(path), "%s/events/cowmem/enable", self->dir);
+	ASSERT_EQ(0, write_file(path, "1"))
+		TH_LOG("%s: %s", path, strerror(errno));
+}
+
+FIXTURE_TEARDOWN_PARENT(trace)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/events/cowmem/enable", self->dir);
+	write_file(path, "0");
+	EXPECT_EQ(0, rmdir(self->dir));
+}
+
+/* How often has an event come since the last call? */
+struct events {
+	int clone, split, reuse, zap;
+};
+
+static struct events events(const char *dir)
+{
+	static char buf[1 << 18];
+	struct events e = {};
+	char path[256], *line;
+
+	snprintf(path, sizeof(path), "%s/trace", dir);
+	must(read_file(path, buf, sizeof(buf)) >= 0);
+	for (line = strtok(buf, "\n"); line; line = strtok(NULL, "\n")) {
+		e.clone += !!strstr(line, " cowmem_clone: ");
+		e.split += !!strstr(line, " cowmem_split: ");
+		e.reuse += !!strstr(line, " cowmem_reuse: ");
+		e.zap += !!strstr(line, " cowmem_zap: ");
+	}
+	/* This is what clears it. */
+	close(open(path, O_WRONLY | O_TRUNC));
+	return e;
+}
+
+TEST_F(trace, exists)
+{
+	static const char * const names[] = { "clone", "split", "reuse", "zap" };
+	char path[256], buf[4096];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/events/cowmem/cowmem_%s/format",
+			 self->dir, names[i]);
+		EXPECT_LT(0, read_file(path, buf, sizeof(buf)))
+			TH_LOG("%s: %s", path, strerror(errno));
+	}
+}
+
+TEST_F(trace, clone)
+{
+	struct events e;
+
+	events(self->dir);
+	close(cloned(self->fd));
+	close(snapshot(self->fd));
+	e = events(self->dir);
+	EXPECT_EQ(2, e.clone);
+	EXPECT_EQ(0, e.split);
+	/* One that fails is none. */
+	EXPECT_EQ(-1, do_clone(self->fd, 0, 1, 0));
+	e = events(self->dir);
+	EXPECT_EQ(0, e.clone);
+}
+
+TEST_F(trace, split)
+{
+	int clone = cloned(self->fd);
+	struct events e;
+	char buf[8] = "x";
+
+	events(self->dir);
+	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
+	EXPECT_EQ(0, events(self->dir).split);
+	fill(self->mem, 3, 2, 0);
+	e = events(self->dir);
+	EXPECT_EQ(3, e.split);
+	EXPECT_EQ(0, e.clone);
+	/* It was split already. */
+	fill(self->mem, 3, 3, 0);
+	EXPECT_EQ(0, events(self->dir).split);
+	ASSERT_EQ(1, pwrite(self->fd, buf, 1, 5 * pgsz()));
+	EXPECT_EQ(1, events(self->dir).split);
+	EXPECT_TRUE(fd_is(clone, 0, PAGES, 1));
+}
+
+TEST_F(trace, reuse)
+{
+	struct events e;
+
+	close(cloned(self->fd));
+	events(self->dir);
+	fill(self->mem, 4, 2, 0);
+	e = events(self->dir);
+	EXPECT_EQ(4, e.reuse);
+	EXPECT_EQ(0, e.split);
+	EXPECT_TRUE(fd_is(self->fd, 0, 4, 2));
+}
+
+TEST_F(trace, zap)
+{
+	struct events e;
+
+	events(self->dir);
+	ASSERT_EQ(0, do_discard(self->fd, 0, 2 * pgsz()));
+	e = events(self->dir);
+	EXPECT_LT(0, e.zap);
+	ASSERT_EQ(0, do_resize(self->fd, 4 * pgsz()));
+	e = events(self->dir);
+	EXPECT_LT(0, e.zap);
+	/* Growing takes nothing away, and reading does not. */
+	ASSERT_EQ(0, do_resize(self->fd, 9 * pgsz()));
+	EXPECT_TRUE(fd_is(self->fd, 2, 2, 1));
+	EXPECT_EQ(0, events(self->dir).zap);
+}
+
+TEST_HARNESS_MAIN
