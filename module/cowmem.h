@@ -104,9 +104,7 @@ struct cowmem_region {
 	} ____cacheline_aligned_in_smp leaf_locks[COWMEM_LEAF_LOCKS];
 };
 
-/**
- * union cowmem_args - the argument of an ioctl in kernel memory
- */
+/* The argument of an ioctl in kernel memory. */
 union cowmem_args {
 	struct cowmem_info info;
 	struct cowmem_resize resize;
@@ -161,6 +159,7 @@ static inline struct cowmem_region *cowmem_file_region(struct file *file)
  *
  * Context: any; unless @region->lock is held for writing, write() may be growing
  * the region, so ask once and stay with the answer.
+ * Return: the size.
  */
 static inline loff_t cowmem_region_size(const struct cowmem_region *region)
 {

@@ -141,7 +141,12 @@ struct cowmem_seal {
  * write is in the clone, so is every write that happened before it.
  *
  * The call takes time in proportion to the pages made writable since the last
- * clone, not to the size of the region.
+ * clone, not to the size of the region.  For a range, this needs an @offset that
+ * is a multiple of 64 pages; with any other it takes time for each populated page
+ * of the range.
+ *
+ * Pages that I/O in flight (O_DIRECT, a pipe) refers to are copied for the clone
+ * at once, and the I/O keeps landing in this region.
  *
  * Errors:
  *  EBADF	the descriptor is not open for reading
