@@ -52,20 +52,6 @@ static double mib(unsigned long bytes)
 	return bytes / 1048576.0;
 }
 
-static unsigned long meminfo_free(void)
-{
-	unsigned long kib = 0;
-	char line[128];
-	FILE *f = fopen("/proc/meminfo", "r");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemFree: %lu", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kib << 10;
-}
-
 static struct cowmem_info info(int fd)
 {
 	struct cowmem_info info = { 0 };
@@ -73,6 +59,12 @@ static struct cowmem_info info(int fd)
 	if (ioctl(fd, COWMEM_IOC_INFO, &info))
 		err(1, "COWMEM_IOC_INFO");
 	return info;
+}
+
+/* Bytes of the pages that nobody else has. */
+static unsigned long own(int fd)
+{
+	return info(fd).pages_exclusive * PAGE;
 }
 
 static unsigned char *stamps(unsigned long writer)
@@ -198,7 +190,7 @@ static void check(bool ok, const char *what)
 int main(int argc, char **argv)
 {
 	unsigned long live_ns, next_ns, all_ns, idle_ns, memcpy_ns, fork_ns, thp_ns;
-	unsigned long writes_before, free_before;
+	unsigned long writes_before, before;
 	int file, fd, clone, again;
 	char *file_sum, *clone_sum;
 	pthread_t threads[WRITERS];
@@ -215,8 +207,6 @@ int main(int argc, char **argv)
 	size = file_span + WRITERS * STAMP_PAGES * PAGE;
 
 	printf("1. A region is memory behind a file descriptor. Load %s into one.\n", argv[1]);
-	usleep(500 * 1000);	/* let the guest come to rest after booting */
-	free_before = meminfo_free();
 	fd = open("/dev/cowmem", O_RDWR);
 	if (fd < 0)
 		err(1, "/dev/cowmem");
@@ -230,8 +220,8 @@ int main(int argc, char **argv)
 			err(1, "read");
 		done += got;
 	}
-	printf("    %.1f MiB loaded, %.1f MiB of memory used\n", mib(file_size),
-	       mib(free_before - meminfo_free()));
+	printf("    %.1f MiB loaded: %.1f MiB of pages and %.2f MiB of index\n", mib(file_size),
+	       mib(own(fd)), mib(info(fd).index_bytes));
 	file_sum = sha256(file, file_size);
 	printf("    sha256 of the file    %s\n", file_sum);
 
@@ -241,11 +231,12 @@ int main(int argc, char **argv)
 			err(1, "pthread_create");
 	while (writes < 4 * STAMP_PAGES)
 		usleep(1000);
-	free_before = meminfo_free();
+	before = own(fd);
 	clone = clone_region(fd, &live_ns);
 	writes_before = writes;
-	printf("    cloned in %.2f ms; the clone added %.2f MiB of memory\n", ms(live_ns),
-	       mib(free_before - meminfo_free()));
+	printf("    cloned in %.2f ms; before, the region had %.1f MiB of pages; now both\n"
+	       "    together have %.1f MiB, of which the writers split off %.2f MiB already\n", ms(live_ns),
+	       mib(before), mib(info(fd).pages_shared * PAGE + own(fd) + own(clone)), mib(own(fd)));
 	usleep(20 * 1000);
 	again = clone_region(fd, &next_ns);
 	printf("    cloned again 20 ms later in %.2f ms: it costs what was written meanwhile\n", ms(next_ns));
