@@ -136,7 +136,7 @@ int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(bool zero);
 long cowmem_page_holders(struct page *page);
-bool cowmem_page_busy(struct page *page);
+bool cowmem_page_busy(struct page *page, int mine);
 bool cowmem_page_mappable(struct page *page);
 
 /* region.c */

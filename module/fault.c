@@ -92,10 +92,7 @@ static bool may_reuse(struct cowmem_region *region, pgoff_t index,
 		return false;
 	if (cowmem_page_mapcount(page))
 		cowmem_unmap(region, index, index + 1, false);
-	/* The fault that asks has a reference as well as the slot. */
-	if (page == mapped)
-		return page_ref_count(page) == 2;
-	return !cowmem_page_busy(page);
+	return !cowmem_page_busy(page, page == mapped);
 }
 
 /**

@@ -177,7 +177,7 @@ static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
 		goto unlock;
 	}
 	index = cowmem_tree_next(&region->tree, offset >> PAGE_SHIFT, data);
-	if (index >= cowmem_region_end(region))
+	if (index >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
 		/* The end counts as a hole. */
 		found = data ? -ENXIO : size;
 	else

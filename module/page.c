@@ -56,8 +56,7 @@ static bool account(long bytes)
 	unsigned long limit = READ_ONCE(limit_mib);
 	unsigned long total = atomic_long_add_return(bytes, &nr_bytes);
 
-	if (!limit || total >> 20 < limit ||
-	    (total >> 20 == limit && !(total & (SZ_1M - 1))))
+	if (!limit || DIV_ROUND_UP(total, SZ_1M) <= limit)
 		return true;
 	atomic_long_sub(bytes, &nr_bytes);
 	return false;
@@ -154,24 +153,25 @@ long cowmem_page_holders(struct page *page)
 }
 
 /**
- * cowmem_page_busy - does something but its slot refer to a page?
+ * cowmem_page_busy - does something but its slot and the caller refer to a page?
  * @page: the page
+ * @mine: how many references the caller has
  *
  * That is get_user_pages() in all its forms: I/O in flight, a futex operation
  * under way, a pipe; or somebody who is just about to let go of it.
  *
  * Context: any; @page has one holder and was unmapped under region->lock for
  * writing or the leaf lock, so that only who has a reference can take more.
- * Return: whether there is any reference but that of the slot.
+ * Return: whether there is any other reference.
  */
-bool cowmem_page_busy(struct page *page)
+bool cowmem_page_busy(struct page *page, int mine)
 {
 	/*
 	 * GUP-fast takes a reference and then looks whether the PTE is still
 	 * there; we removed the PTE and now look for references.
 	 */
 	smp_mb();
-	return page_ref_count(page) != 1;
+	return page_ref_count(page) != 1 + mine;
 }
 
 /**

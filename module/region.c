@@ -7,7 +7,6 @@
  * module's own that users cannot mount.
  */
 #include <linux/highmem.h>
-#include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -232,6 +231,25 @@ unlock_head:
 	return err;
 }
 
+/* Lock a region, with no write() half done.  Returns 0 or -EINTR. */
+static int lock_with_writers(struct cowmem_region *region)
+{
+	int err = down_write_killable(&region->inode->i_rwsem);
+
+	if (err)
+		return err;
+	err = down_write_killable(&region->lock);
+	if (err)
+		inode_unlock(region->inode);
+	return err;
+}
+
+static void unlock_with_writers(struct cowmem_region *region)
+{
+	up_write(&region->lock);
+	inode_unlock(region->inode);
+}
+
 static int resize_locked(struct cowmem_region *region, loff_t size)
 {
 	loff_t old = cowmem_region_size(region);
@@ -280,15 +298,11 @@ int cowmem_resize(struct cowmem_call *call)
 	if (args->size > MAX_LFS_FILESIZE)
 		return -EFBIG;
 
-	err = down_write_killable(&region->inode->i_rwsem);
+	err = lock_with_writers(region);
 	if (err)
 		return err;
-	err = down_write_killable(&region->lock);
-	if (!err) {
-		err = resize_locked(region, args->size);
-		up_write(&region->lock);
-	}
-	inode_unlock(region->inode);
+	err = resize_locked(region, args->size);
+	unlock_with_writers(region);
 	return err;
 }
 
@@ -310,7 +324,7 @@ static bool region_written(struct cowmem_region *region)
 	list_for_each_entry(leaf, &region->tree.granted, granted_link)
 		for (i = 0; i < COWMEM_NODE_SLOTS; i++)
 			if ((leaf->granted & BIT_ULL(i)) &&
-			    cowmem_page_busy(leaf->slots[i]))
+			    cowmem_page_busy(leaf->slots[i], 0))
 				return true;
 	return false;
 }
@@ -350,16 +364,12 @@ int cowmem_seal(struct cowmem_call *call)
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
 
-	err = down_write_killable(&region->inode->i_rwsem);
+	err = lock_with_writers(region);
 	if (err)
 		return err;
-	err = down_write_killable(&region->lock);
-	if (!err) {
-		err = seal_locked(region, args->seals);
-		args->seals = region->seals;
-		up_write(&region->lock);
-	}
-	inode_unlock(region->inode);
+	err = seal_locked(region, args->seals);
+	args->seals = region->seals;
+	unlock_with_writers(region);
 	return err;
 }
 

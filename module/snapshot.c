@@ -91,7 +91,7 @@ static int copy_busy(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			struct cowmem_node *mine;
 
 			++*nr_cut;
-			if (!cowmem_page_busy(page))
+			if (!cowmem_page_busy(page, 0))
 				continue;
 			mine = cowmem_tree_own(clone, index);
 			if (IS_ERR(mine))

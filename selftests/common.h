@@ -337,8 +337,9 @@ static __maybe_unused void fault_handler(int sig)
 	siglongjmp(fault_env, sig);
 }
 
-/* Read (and write back) a byte; return the signal that came, or 0. */
-static __maybe_unused int touch(volatile char *p, bool write)
+/* Read a byte, write it or @c, or both; return the signal that came, or 0. */
+static __maybe_unused int access_byte(volatile char *p, bool read, bool write,
+				      char c)
 {
 	struct sigaction act = { .sa_handler = fault_handler }, bus, segv;
 	int sig;
@@ -347,8 +348,8 @@ static __maybe_unused int touch(volatile char *p, bool write)
 	must(!sigaction(SIGSEGV, &act, &segv));
 	sig = sigsetjmp(fault_env, 1);
 	if (!sig) {
-		char c = *p;
-
+		if (read)
+			c = *p;
 		if (write)
 			*p = c;
 	}
@@ -357,20 +358,16 @@ static __maybe_unused int touch(volatile char *p, bool write)
 	return sig;
 }
 
+/* Read (and write back) a byte; return the signal that came, or 0. */
+static __maybe_unused int touch(volatile char *p, bool write)
+{
+	return access_byte(p, true, write, 0);
+}
+
 /* Write a byte without reading it first; return the signal that came, or 0. */
 static __maybe_unused int poke(volatile char *p, char c)
 {
-	struct sigaction act = { .sa_handler = fault_handler }, bus, segv;
-	int sig;
-
-	must(!sigaction(SIGBUS, &act, &bus));
-	must(!sigaction(SIGSEGV, &act, &segv));
-	sig = sigsetjmp(fault_env, 1);
-	if (!sig)
-		*p = c;
-	must(!sigaction(SIGBUS, &bus, NULL));
-	must(!sigaction(SIGSEGV, &segv, NULL));
-	return sig;
+	return access_byte(p, false, true, c);
 }
 
 /* ---- processes ---- */
