@@ -192,6 +192,20 @@ static unsigned int path_need(const struct cowmem_tree *tree, pgoff_t index,
 	return node->level - level + 1;
 }
 
+/* Put new levels above the root, until that is on @top. */
+static void tree_raise(struct cowmem_tree *tree, unsigned int top,
+		       struct node_reserve *reserve)
+{
+	while (tree->root->level < top) {
+		struct cowmem_node *node = reserve_take(reserve);
+
+		node_init(node, tree->root->level + 1);
+		node->slots[0] = tree->root;
+		node->nr = 1;
+		tree->root = node;
+	}
+}
+
 /*
  * Make the path to the node of @index on @level private; with @create also
  * complete.  Without, stop at the first hole and return NULL.
@@ -212,13 +226,8 @@ static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
 		return ERR_PTR(err);
 
 	if (tree->root) {
-		while (create && tree->root->level < top) {
-			node = reserve_take(&reserve);
-			node_init(node, tree->root->level + 1);
-			node->slots[0] = tree->root;
-			node->nr = 1;
-			tree->root = node;
-		}
+		if (create)
+			tree_raise(tree, top, &reserve);
 		top = max_t(unsigned int, tree->root->level, level);
 		if (index > level_last(tree->root->level))
 			return NULL;
@@ -421,6 +430,21 @@ struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
 }
 
 /**
+ * cowmem_tree_page - find the page of an index
+ * @tree: the tree
+ * @index: the index
+ *
+ * Context: any.
+ * Return: the page, NULL for a hole.
+ */
+struct page *cowmem_tree_page(const struct cowmem_tree *tree, pgoff_t index)
+{
+	const struct cowmem_node *leaf = cowmem_tree_leaf(tree, index, NULL);
+
+	return leaf ? READ_ONCE(leaf->slots[cowmem_slot(index)]) : NULL;
+}
+
+/**
  * cowmem_tree_own - make the path to an index complete and private
  * @tree: the tree
  * @index: the index
@@ -507,6 +531,16 @@ void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last)
 }
 
 /*
+ * To be asked once for each leaf: a few nodes that hang at many places can make
+ * for more leaves than anyone lives to see.
+ */
+static bool interrupted(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current);
+}
+
+/*
  * Find the first index from @index on, below @node whose first index is @base,
  * that has a page (@data) or has none.  Returns false if there is none.
  */
@@ -522,8 +556,10 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base,
 		pgoff_t from = base + i * span;
 		const void *entry = READ_ONCE(node->slots[i]);
 
-		if (node->level == 1)
-			cond_resched();
+		if (node->level == 1 && interrupted()) {
+			*index = ULONG_MAX;
+			return true;
+		}
 		*index = max(*index, from);
 		if (node->level && entry) {
 			if (node_next(entry, from, index, data))
@@ -542,8 +578,8 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base,
  * @data: whether to look for a page or for a hole
  *
  * Context: may sleep.
- * Return: the first such index, not before @index; ULONG_MAX if there is no
- * more data.
+ * Return: the first such index, not before @index; ULONG_MAX if there is no more
+ * data or a fatal signal arrived.
  */
 pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 			 bool data)
@@ -556,6 +592,210 @@ pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 		index = level_last(root->level) + 1;
 	}
 	return data ? ULONG_MAX : index;
+}
+
+/* The child in slot @i of a node on @level of which @node may be only slot 0. */
+static const void *level_slot(const struct cowmem_node *node,
+			      unsigned int level, unsigned int i)
+{
+	if (!node)
+		return NULL;
+	if (node->level < level)
+		return i ? NULL : node;
+	return READ_ONCE(node->slots[i]);
+}
+
+/*
+ * Find the first index from @index on, in what @x and @y hold on @level from
+ * @base on, where they differ (@differ) or do not.  Returns false if there is
+ * none; stops at @limit as if that were it.  What two trees share is equal and
+ * not looked into.
+ */
+static bool node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
+		      unsigned int level, pgoff_t base, pgoff_t *index,
+		      pgoff_t limit, bool differ, unsigned long *visited)
+{
+	pgoff_t span = 1UL << level_shift(level);
+	unsigned int i = *index > base ? (*index - base) >> level_shift(level) : 0;
+
+	++*visited;
+	for (; i < COWMEM_NODE_SLOTS; i++) {
+		const void *a = level_slot(x, level, i);
+		const void *b = level_slot(y, level, i);
+		pgoff_t from = base + i * span;
+
+		*index = max(*index, from);
+		if (*index >= limit)
+			return true;
+		if (!level || a == b) {
+			if ((a != b) == differ)
+				return true;
+		} else if (node_diff(a, b, level - 1, from, index, limit,
+				     differ, visited)) {
+			return true;
+		}
+		if (level == 1 && interrupted()) {
+			*index = ULONG_MAX;
+			return true;
+		}
+	}
+	return false;
+}
+
+/**
+ * cowmem_tree_diff - find where two trees differ, or where they do not
+ * @a: a tree
+ * @b: another tree
+ * @index: where to start
+ * @limit: where to stop if nothing was found until then, ULONG_MAX for nowhere
+ * @differ: what to look for
+ * @visited: incremented by the number of nodes looked at, pairs count once
+ *
+ * Takes time in proportion to what the trees do not share.
+ *
+ * Context: may sleep.
+ * Return: the first such index, not before @index, or @limit if that comes first;
+ * ULONG_MAX if they do not differ any more or a fatal signal arrived.
+ */
+pgoff_t cowmem_tree_diff(const struct cowmem_tree *a,
+			 const struct cowmem_tree *b, pgoff_t index,
+			 pgoff_t limit, bool differ, unsigned long *visited)
+{
+	const struct cowmem_node *x = a->root, *y = b->root;
+	unsigned int level = max(x ? x->level : 0, y ? y->level : 0);
+
+	if (x == y)
+		return differ ? ULONG_MAX : index;
+	if (index <= level_last(level)) {
+		if (node_diff(x, y, level, 0, &index, limit, differ, visited))
+			return index;
+		index = level_last(level) + 1;
+	}
+	return differ ? ULONG_MAX : index;
+}
+
+/* As cowmem_tree_only_granted(), for nodes on the same level. */
+static bool node_only_granted(const struct cowmem_node *x,
+			      const struct cowmem_node *y, unsigned int level,
+			      unsigned long *visited)
+{
+	u64 differ = 0;
+	unsigned int i;
+
+	++*visited;
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
+		const void *a = level_slot(x, level, i);
+		const void *b = level_slot(y, level, i);
+
+		if (a == b)
+			continue;
+		if (!level)
+			differ |= BIT_ULL(i);
+		else if (!a || !node_only_granted(a, b, level - 1, visited))
+			return false;
+		if (level == 1 && interrupted())
+			return false;
+	}
+	return level || differ == x->granted;
+}
+
+/**
+ * cowmem_tree_only_granted - do two trees differ in granted pages only?
+ * @a: a tree, which may have granted pages
+ * @b: another one, which has none
+ * @visited: incremented by the number of nodes looked at, pairs count once
+ *
+ * Takes time in proportion to what the trees do not share.
+ *
+ * Context: may sleep.
+ * Return: whether the indices where they differ are those of @a's granted pages;
+ * false if a fatal signal arrived.
+ */
+bool cowmem_tree_only_granted(const struct cowmem_tree *a,
+			      const struct cowmem_tree *b,
+			      unsigned long *visited)
+{
+	const struct cowmem_node *x = a->root, *y = b->root;
+
+	if (x == y)
+		return true;
+	return x && node_only_granted(x, y, max(x->level, y ? y->level : 0),
+				      visited);
+}
+
+/* Move what @from holds to @node, which is on the same level and place. */
+static void node_graft(struct cowmem_node *node, struct cowmem_node *from)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
+		void *entry = from->slots[i];
+
+		if (!entry)
+			continue;
+		if (node->slots[i]) {
+			node_graft(node->slots[i], entry);
+			continue;
+		}
+		node->slots[i] = entry;
+		node->nr++;
+		from->slots[i] = NULL;
+		from->nr--;
+	}
+}
+
+/**
+ * cowmem_tree_raise - make a tree as high as another one
+ * @tree: the tree; an empty one stays empty
+ * @as: the other one
+ *
+ * Context: may sleep; nobody else may use @tree.
+ * Return: 0, -ENOMEM or -ENOSPC.
+ */
+int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as)
+{
+	struct node_reserve reserve;
+	int err;
+
+	if (!tree->root || !as->root || tree->root->level >= as->root->level)
+		return 0;
+	err = reserve_fill(&reserve, as->root->level - tree->root->level);
+	if (!err)
+		tree_raise(tree, as->root->level, &reserve);
+	return err;
+}
+
+/**
+ * cowmem_tree_graft - move all that one tree holds to another one
+ * @tree: where it goes; has no page in the range that @from covers, and
+ *	cowmem_tree_own_edge() was called for its two ends
+ * @from: what goes there, of the same height as @tree; empty afterwards.  What
+ *	its range does not cover as a whole is private.
+ *
+ * Context: may sleep; nobody else may use either tree.  Cannot fail.
+ */
+void cowmem_tree_graft(struct cowmem_tree *tree, struct cowmem_tree *from)
+{
+	if (!tree->root)
+		swap(tree->root, from->root);
+	else if (from->root)
+		node_graft(tree->root, from->root);
+	cowmem_tree_destroy(from);
+}
+
+/**
+ * cowmem_tree_swap - exchange what two trees hold
+ * @a: a tree
+ * @b: another one, without granted pages
+ *
+ * The list of granted pages stays with @a, for the caller to drop what was in
+ * it with @b.
+ *
+ * Context: any; nobody else may use either tree.  Cannot fail.
+ */
+void cowmem_tree_swap(struct cowmem_tree *a, struct cowmem_tree *b)
+{
+	swap(a->root, b->root);
 }
 
 /**
@@ -610,6 +850,7 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;
+	leaf->warm &= ~slots;
 }
 
 /**

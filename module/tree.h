@@ -33,6 +33,7 @@ struct page;
  * @nr: slots that are not NULL.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
+ * @warm: leaf only, granted slots that restore.c lately found to be written.
  * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
  *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
@@ -50,6 +51,7 @@ struct cowmem_node {
 	u8 level;
 	u8 nr;
 	u64 granted;
+	u64 warm;
 	pgoff_t base;
 	struct list_head granted_link;
 	void *slots[COWMEM_NODE_SLOTS];
@@ -87,12 +89,23 @@ int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
 
 struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
 				     pgoff_t index, bool *shared);
+struct page *cowmem_tree_page(const struct cowmem_tree *tree, pgoff_t index);
 struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index);
 int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index);
 void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 
 pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 			 bool data);
+
+pgoff_t cowmem_tree_diff(const struct cowmem_tree *a,
+			 const struct cowmem_tree *b, pgoff_t index,
+			 pgoff_t limit, bool differ, unsigned long *visited);
+int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as);
+void cowmem_tree_swap(struct cowmem_tree *a, struct cowmem_tree *b);
+bool cowmem_tree_only_granted(const struct cowmem_tree *a,
+			      const struct cowmem_tree *b,
+			      unsigned long *visited);
+void cowmem_tree_graft(struct cowmem_tree *tree, struct cowmem_tree *from);
 
 void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 		     struct page *page);
