@@ -15,6 +15,10 @@
 #include <linux/uio.h>
 #include <linux/version.h>
 
+#ifndef CONFIG_64BIT
+#error "cowmem needs a 64-bit kernel: a page index has to hold any file offset"
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "cowmem needs Linux 6.1 or later"
 #elif LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && !defined(COWMEM_UNTRIED_KERNEL)
@@ -48,6 +52,18 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
 #define copy_folio_from_iter_atomic(folio, offset, bytes, iter) \
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
+#endif
+
+/*
+ * Without MAPPING_DIRTY_HELPERS (distribution kernels have them) nothing exported
+ * tells which pages were written.
+ */
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+#define COWMEM_HAVE_DIRTY_BITS true
+#else
+#define COWMEM_HAVE_DIRTY_BITS false
+#define clean_record_shared_mapping_range(mapping, first, nr, base, bits, start, end) \
+	((void)(bits), (void)(start), (void)(end))
 #endif
 
 /* How often an order-0 page is mapped; page_mapcount() is gone since 6.16. */

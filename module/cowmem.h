@@ -28,9 +28,9 @@
  *	        inode->i_lock	growing the size
  *	        tree->granted_lock
  *
- * A thread never holds the region->lock of two regions.  User memory is touched
- * with no lock below i_rwsem held, except that write() copies under the page
- * lock with page faults disabled.
+ * Who needs region->lock of two regions takes that at the lower address first
+ * (cowmem_lock_two).  CLONE_MANY takes them in the same order.  User memory is touched with no lock below i_rwsem held,
+ * except that write() copies under the page lock with page faults disabled.
  *
  * Holding region->lock for reading keeps every node that the region reaches in
  * place.  Holding a leaf lock as well keeps the pages in the leaf's slots in
@@ -87,7 +87,15 @@
  * @lock: see "Locks" above.
  * @tree: the pages. Protected by @lock; slots by leaf locks.
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
- * @clones: how often the region was cloned. Protected by @lock.
+ * @clones: how often the region was cloned.
+ * @id: of what it holds once it is sealed against writing; never used for another
+ *	region or another content. Protected by @lock.
+ * @base: id of the snapshot that granted pages which are not dirty are equal to.
+ *	Protected by @lock.
+ * @rounds: how often granted pages were kept since they were last looked
+ *	through for cold ones. Protected by @lock, for writing like @base.
+ * @odd_mappings: some mapping was made that is not shared or can never be
+ *	written. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
  * @leaf_locks: see "Locks" above.
@@ -97,7 +105,11 @@ struct cowmem_region {
 	struct rw_semaphore lock;
 	struct cowmem_tree tree;
 	unsigned int seals;
-	u64 clones;
+	atomic64_t clones;
+	u64 id;
+	u64 base;
+	unsigned int rounds;
+	bool odd_mappings;
 	bool holes_mapped;
 	struct {
 		struct mutex lock;
@@ -111,6 +123,11 @@ union cowmem_args {
 	struct cowmem_seal seal;
 	struct cowmem_clone clone;
 	struct cowmem_discard discard;
+	struct cowmem_restore restore;
+	struct cowmem_diff diff;
+	struct cowmem_copy copy;
+	struct cowmem_clone_many clone_many;
+	struct cowmem_merge merge;
 };
 
 /**
@@ -136,6 +153,7 @@ int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(bool zero);
 long cowmem_page_holders(struct page *page);
+bool cowmem_pages_equal(struct page *x, struct page *y);
 bool cowmem_page_busy(struct page *page, int mine);
 bool cowmem_page_mappable(struct page *page);
 
@@ -143,6 +161,13 @@ bool cowmem_page_mappable(struct page *page);
 extern const struct file_operations cowmem_fops;
 
 struct file *cowmem_region_file(int flags);
+struct file *cowmem_region_fget(int fd, fmode_t mode);
+int cowmem_lock_two(struct cowmem_region *a, bool write_a,
+		    struct cowmem_region *b, bool write_b);
+void cowmem_unlock_two(struct cowmem_region *a, bool write_a,
+		       struct cowmem_region *b, bool write_b);
+int cowmem_lock_source(struct cowmem_region *region, struct cowmem_region *from,
+		       bool *write_from);
 void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);
@@ -172,6 +197,13 @@ static inline pgoff_t cowmem_region_end(const struct cowmem_region *region)
 	return DIV_ROUND_UP_ULL(cowmem_region_size(region), PAGE_SIZE);
 }
 
+/* Does nothing change as long as region->lock is held, be it for reading? */
+static inline bool cowmem_region_frozen(const struct cowmem_region *region)
+{
+	return (region->seals & COWMEM_SEAL_WRITE) &&
+	       list_empty(&region->tree.granted);
+}
+
 static inline struct mutex *cowmem_leaf_lock(struct cowmem_region *region,
 					     pgoff_t index)
 {
@@ -192,8 +224,43 @@ void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
 void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
+/**
+ * struct cowmem_share - pages of a region that are being shared
+ * @region: the region that has them.
+ * @first: first index.
+ * @end: index after the last one, or ULONG_MAX.
+ * @tree: the tree that gets them.
+ * @to: where @first goes there.
+ * @nr_cut: how many of the pages were granted.
+ * @nr_copied: how many of those were copied instead.
+ */
+struct cowmem_share {
+	struct cowmem_region *region;
+	pgoff_t first;
+	pgoff_t end;
+	struct cowmem_tree *tree;
+	pgoff_t to;
+	unsigned long nr_cut;
+	unsigned long nr_copied;
+};
+
+/* Unmap at most this much before looking for a fatal signal. */
+#define COWMEM_UNMAP_BATCH	16384
+
 /* snapshot.c */
+int cowmem_share(struct cowmem_share *s);
 int cowmem_clone(struct cowmem_call *call);
+int cowmem_clone_many(struct cowmem_call *call);
+int cowmem_copy(struct cowmem_call *call);
+
+/* restore.c */
+int cowmem_restore(struct cowmem_call *call);
+
+/* merge.c */
+int cowmem_merge(struct cowmem_call *call);
+
+/* diff.c */
+int cowmem_diff(struct cowmem_call *call);
 
 /* io.c */
 loff_t cowmem_llseek(struct file *file, loff_t offset, int whence);

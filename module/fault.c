@@ -82,6 +82,8 @@ static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 
 	folio->mapping = region->inode->i_mapping;
 	folio->index = index;
+	/* What the page holds is nobody's original, see restore.c. */
+	folio_set_dirty(folio);
 	cowmem_leaf_grant(&region->tree, leaf, index);
 }
 
@@ -411,6 +413,8 @@ int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 			cowmem_region_grow(region, size);
 		}
 	}
+	if (!(vma->vm_flags & VM_SHARED) || !(vma->vm_flags & VM_MAYWRITE))
+		region->odd_mappings = true;
 	/* Ordinary pages, but inserted by us and many at a time. */
 	vm_flags_set(vma, VM_MIXEDMAP);
 	vma->vm_ops = &cowmem_vm_ops;

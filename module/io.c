@@ -79,11 +79,24 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	copied = copy_folio_from_iter_atomic(page_folio(page),
 					     offset_in_page(pos), bytes, from);
 	flush_dcache_page(page);
+	set_page_dirty(page);
 	if (copied)
 		cowmem_region_grow(region, pos + copied);
 	unlock_page(page);
 	put_page(page);
 	return copied;
+}
+
+/* Nothing was written to a page that was made for it: drop it past the end. */
+static void drop_past_end(struct cowmem_region *region, pgoff_t index)
+{
+	bool shared;
+
+	down_write(&region->lock);
+	if (index >= cowmem_region_end(region) &&
+	    cowmem_tree_leaf(&region->tree, index, &shared) && !shared)
+		cowmem_tree_punch(&region->tree, index, index);
+	up_write(&region->lock);
 }
 
 static ssize_t write_pages(struct cowmem_region *region, loff_t pos,
@@ -108,6 +121,8 @@ static ssize_t write_pages(struct cowmem_region *region, loff_t pos,
 			ret = write_page(region, pos, bytes, from);
 			if (ret < 0)
 				goto out;
+			if (!ret)
+				drop_past_end(region, pos >> PAGE_SHIFT);
 			cond_resched();
 			/* Ask for less, to get past a bad segment. */
 			bytes = min(bytes, iov_iter_single_seg_count(from));
@@ -170,7 +185,8 @@ static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
 	loff_t size, found;
 	pgoff_t index;
 
-	down_read(&region->lock);
+	if (down_read_killable(&region->lock))
+		return -EINTR;
 	size = cowmem_region_size(region);
 	if (offset < 0 || offset >= size) {
 		found = -ENXIO;
@@ -194,7 +210,8 @@ unlock:
  * @whence: SEEK_*
  *
  * Context: may sleep.
- * Return: the new position; -EINVAL; -ENXIO if there is no such data or hole.
+ * Return: the new position; -EINVAL; -ENXIO if there is no such data or hole; -EINTR
+ * if a fatal signal arrived.
  */
 loff_t cowmem_llseek(struct file *file, loff_t offset, int whence)
 {

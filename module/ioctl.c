@@ -30,6 +30,11 @@ static const struct cowmem_ioctl cowmem_ioctls[] = {
 	IOCTL_OP(COWMEM_IOC_SEAL, cowmem_seal, struct cowmem_seal, flags, true),
 	IOCTL_OP(COWMEM_IOC_CLONE, cowmem_clone, struct cowmem_clone, length, true),
 	IOCTL_OP(COWMEM_IOC_DISCARD, cowmem_discard, struct cowmem_discard, reserved, false),
+	IOCTL_OP(COWMEM_IOC_RESTORE, cowmem_restore, struct cowmem_restore, kept, true),
+	IOCTL_OP(COWMEM_IOC_DIFF, cowmem_diff, struct cowmem_diff, nodes, true),
+	IOCTL_OP(COWMEM_IOC_CLONE_MANY, cowmem_clone_many, struct cowmem_clone_many, flags, false),
+	IOCTL_OP(COWMEM_IOC_MERGE, cowmem_merge, struct cowmem_merge, saved, true),
+	IOCTL_OP(COWMEM_IOC_COPY, cowmem_copy, struct cowmem_copy, length, false),
 };
 
 static const struct cowmem_ioctl *find_ioctl(unsigned int cmd)

@@ -29,6 +29,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -150,6 +151,25 @@ void cowmem_page_drop(struct page *page, bool granted)
 long cowmem_page_holders(struct page *page)
 {
 	return atomic_long_read_acquire(holders(page));
+}
+
+/**
+ * cowmem_pages_equal - do two pages hold the same?
+ * @x: a page
+ * @y: another one
+ *
+ * Context: any.
+ * Return: whether all bytes are equal.
+ */
+bool cowmem_pages_equal(struct page *x, struct page *y)
+{
+	void *p = kmap_local_page(x);
+	void *q = kmap_local_page(y);
+	bool equal = !memcmp(p, q, PAGE_SIZE);
+
+	kunmap_local(q);
+	kunmap_local(p);
+	return equal;
 }
 
 /**

@@ -6,6 +6,7 @@
  * Its inode, by which mappings are found, comes from a file system of the
  * module's own that users cannot mount.
  */
+#include <linux/file.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
 #include <linux/mount.h>
@@ -22,6 +23,7 @@
 /* Mounted while there is a region; protected by the lock of simple_pin_fs(). */
 static struct vfsmount *cowmem_mnt;
 static int cowmem_mnt_count;
+static atomic64_t last_id = ATOMIC64_INIT(0);
 
 static int cowmem_init_fs_context(struct fs_context *fc)
 {
@@ -58,6 +60,7 @@ static struct cowmem_region *region_create(void)
 		goto release_fs;
 	}
 	region->inode = inode;
+	region->id = atomic64_inc_return(&last_id);
 	init_rwsem(&region->lock);
 	cowmem_tree_init(&region->tree);
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
@@ -128,6 +131,112 @@ struct file *cowmem_region_file(int flags)
 }
 
 /**
+ * cowmem_region_fget - get the file of a region by its descriptor
+ * @fd: the descriptor
+ * @mode: FMODE_READ, FMODE_WRITE or both
+ *
+ * Return: the file with a reference; -EBADF if @fd is closed, is not a region's or
+ * not open in this mode.
+ */
+struct file *cowmem_region_fget(int fd, fmode_t mode)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (file->f_op != &cowmem_fops || (file->f_mode & mode) != mode) {
+		fput(file);
+		return ERR_PTR(-EBADF);
+	}
+	return file;
+}
+
+static int lock_one(struct cowmem_region *region, bool write, int nesting)
+{
+	return write ? down_write_killable_nested(&region->lock, nesting)
+		     : down_read_killable_nested(&region->lock, nesting);
+}
+
+static void unlock_one(struct cowmem_region *region, bool write)
+{
+	if (write)
+		up_write(&region->lock);
+	else
+		up_read(&region->lock);
+}
+
+/**
+ * cowmem_lock_two - lock two regions
+ * @a: a region
+ * @write_a: whether to lock it for writing
+ * @b: another one, or the same, which is locked as @a
+ * @write_b: whether to lock it for writing
+ *
+ * Context: may sleep.
+ * Return: 0 or -EINTR.
+ */
+int cowmem_lock_two(struct cowmem_region *a, bool write_a,
+		    struct cowmem_region *b, bool write_b)
+{
+	int err;
+
+	if (a == b)
+		return lock_one(a, write_a, 0);
+	if (a > b) {
+		swap(a, b);
+		swap(write_a, write_b);
+	}
+	err = lock_one(a, write_a, 0);
+	if (err)
+		return err;
+	err = lock_one(b, write_b, SINGLE_DEPTH_NESTING);
+	if (err)
+		unlock_one(a, write_a);
+	return err;
+}
+
+/**
+ * cowmem_unlock_two - undo cowmem_lock_two()
+ * @a: a region
+ * @write_a: as it was locked
+ * @b: another one, or the same
+ * @write_b: as it was locked
+ */
+void cowmem_unlock_two(struct cowmem_region *a, bool write_a,
+		       struct cowmem_region *b, bool write_b)
+{
+	unlock_one(a, write_a);
+	if (a != b)
+		unlock_one(b, write_b);
+}
+
+/**
+ * cowmem_lock_source - lock a region for writing and one that it gets pages from
+ * @region: the region
+ * @from: the other one, or the same
+ * @write_from: set to how @from was locked, for cowmem_unlock_two()
+ *
+ * A snapshot is locked for reading, since many regions may get pages from it.
+ *
+ * Context: may sleep.
+ * Return: 0 or -EINTR.
+ */
+int cowmem_lock_source(struct cowmem_region *region, struct cowmem_region *from,
+		       bool *write_from)
+{
+	int err;
+
+	*write_from = !(READ_ONCE(from->seals) & COWMEM_SEAL_WRITE);
+	err = cowmem_lock_two(region, true, from, *write_from);
+	if (err || *write_from || cowmem_region_frozen(from))
+		return err;
+	/* It has pages that were granted before it was sealed. */
+	cowmem_unlock_two(region, true, from, false);
+	*write_from = true;
+	return cowmem_lock_two(region, true, from, true);
+}
+
+/**
  * cowmem_region_grow - make a region at least as large as @size
  * @region: the region
  * @size: in bytes
@@ -169,6 +278,7 @@ static struct page *lock_partial_page(struct cowmem_region *region, pgoff_t inde
 static void zero_partial_page(struct page *page, size_t from, size_t to)
 {
 	zero_user_segment(page, from, to);
+	set_page_dirty(page);
 	unlock_page(page);
 	put_page(page);
 }
@@ -271,6 +381,8 @@ static int resize_locked(struct cowmem_region *region, loff_t size)
 		err = region_punch(region, size, 1ULL << 63, true);
 		if (err)
 			return err;
+		/* Not even a seal on writing promises the same content now. */
+		region->id = atomic64_inc_return(&last_id);
 	}
 	i_size_write(region->inode, size);
 	return 0;

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Clones and snapshots
+ * Clone and copy: ways to share pages
  *
- * A clone shares the tree, so what costs time is to take write access away from
- * those who have it: the pages granted since the last clone.
+ * Sharing takes references to nodes, so what costs time is to take write access
+ * away from those who have it: the pages granted since the last clone.
  */
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/list_sort.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/uaccess.h>
 
 #include "cowmem.h"
 #include "trace.h"
-
-/* Unmap at most this much before looking for a fatal signal. */
-#define CUT_BATCH	16384
 
 /* A gap of this many pages in what has to be unmapped is worth another walk. */
 #define CUT_GAP		COWMEM_NODE_SLOTS
@@ -53,7 +53,7 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 		if (!slots)
 			continue;
 		start = leaf->base + __ffs64(slots);
-		if (start > to + CUT_GAP || start >= from + CUT_BATCH) {
+		if (start > to + CUT_GAP || start >= from + COWMEM_UNMAP_BATCH) {
 			if (from < to)
 				cowmem_unmap(region, from, to, false);
 			from = start;
@@ -69,31 +69,27 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 }
 
 /*
- * Give the clone copies of pages that are in use by somebody who may be writing
- * to them, so that I/O in flight keeps landing in the page of the region that it
- * was started on.  Such pages stay granted.
- *
- * *@nr_cut and *@nr_copied count what was done.
+ * Give the tree copies of pages that are in use by somebody who may be writing to
+ * them, so that I/O in flight keeps landing in the page of the region that it was
+ * started on.  Such pages stay granted.
  */
-static int copy_busy(struct cowmem_region *region, pgoff_t first, pgoff_t end,
-		     struct cowmem_tree *clone, unsigned long *nr_cut,
-		     unsigned long *nr_copied)
+static int copy_busy(struct cowmem_share *s)
 {
 	struct cowmem_node *leaf;
 
-	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end);
+	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
+		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
 		for (; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
-			pgoff_t index = leaf->base + i - first;
+			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
 
-			++*nr_cut;
+			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
-			mine = cowmem_tree_own(clone, index);
+			mine = cowmem_tree_own(s->tree, index);
 			if (IS_ERR(mine))
 				return PTR_ERR(mine);
 			copy = cowmem_page_alloc(false);
@@ -103,7 +99,7 @@ static int copy_busy(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			unlock_page(copy);
 			cowmem_leaf_set(mine, index, copy);
 			cowmem_page_drop(page, false);
-			++*nr_copied;
+			s->nr_copied++;
 		}
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -112,33 +108,22 @@ static int copy_busy(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
-static bool has_page(const struct cowmem_tree *tree, pgoff_t index,
-		     const struct page *page)
-{
-	const struct cowmem_node *leaf = cowmem_tree_leaf(tree, index, NULL);
-
-	return leaf && leaf->slots[cowmem_slot(index)] == page;
-}
-
-/*
- * Take back the grants in [@first, @end), but for pages of which the clone got a
- * copy, if there are any.
- */
-static void revoke(struct cowmem_region *region, pgoff_t first, pgoff_t end,
-		   const struct cowmem_tree *clone, bool copied)
+/* Take back the grants, but for pages that were copied, if there are any. */
+static void revoke(struct cowmem_share *s)
 {
 	struct cowmem_node *leaf, *next;
 
-	list_for_each_entry_safe(leaf, next, &region->tree.granted,
+	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
 				 granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end), left;
+		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
 		for (left = slots; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
+			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i];
 
-			if (!copied || has_page(clone, leaf->base + i - first,
-						page))
+			if (!s->nr_copied ||
+			    cowmem_tree_page(s->tree, index) == page)
 				page_folio(page)->mapping = NULL;
 			else
 				slots &= ~BIT_ULL(i);
@@ -148,31 +133,35 @@ static void revoke(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	}
 }
 
-/* Let @clone share the pages of [@first, @end), as they are at one instant. */
-static int share(struct cowmem_region *region, struct cowmem_region *clone,
-		 pgoff_t first, pgoff_t end, bool whole)
+/**
+ * cowmem_share - let a tree share pages of a region, as they are at one instant
+ * @s: which pages; the tree is empty
+ *
+ * Context: may sleep; under region->lock for writing, or for reading if the region
+ * is frozen.
+ * Return: 0; -ENOMEM, -ENOSPC or -EINTR, and the tree is empty.
+ */
+int cowmem_share(struct cowmem_share *s)
 {
-	unsigned long nr_cut = 0, nr_copied = 0;
-	int err;
+	int err = 0;
 
-	err = cut(region, first, end);
+	if (!list_empty(&s->region->tree.granted))
+		err = cut(s->region, s->first, s->end);
 	if (err)
 		return err;
-	if (whole)
-		cowmem_tree_clone(&clone->tree, &region->tree);
+	if (!s->first && !s->to && s->end == ULONG_MAX)
+		cowmem_tree_clone(s->tree, &s->region->tree);
 	else
-		err = cowmem_tree_share(&clone->tree, 0, &region->tree, first,
-					end - first);
+		err = cowmem_tree_share(s->tree, s->to, &s->region->tree,
+					s->first, s->end - s->first);
 	if (!err)
-		err = copy_busy(region, first, end, &clone->tree, &nr_cut,
-				&nr_copied);
+		err = copy_busy(s);
 	if (err) {
 		/* Now, before anyone finds granted pages in shared nodes. */
-		cowmem_tree_destroy(&clone->tree);
+		cowmem_tree_destroy(s->tree);
 		return err;
 	}
-	revoke(region, first, end, &clone->tree, nr_copied);
-	trace_cowmem_clone(region, clone, nr_cut, nr_copied);
+	revoke(s);
 	return 0;
 }
 
@@ -180,9 +169,9 @@ static int clone_locked(struct cowmem_region *region,
 			struct cowmem_region *clone,
 			const struct cowmem_clone *args)
 {
+	struct cowmem_share s = { .region = region, .tree = &clone->tree };
 	u64 size = cowmem_region_size(region);
 	u64 length = args->length;
-	pgoff_t first;
 	int err;
 
 	if (args->offset > size || length > size - args->offset)
@@ -190,20 +179,31 @@ static int clone_locked(struct cowmem_region *region,
 
 	if (!args->offset && !length) {
 		/* A write() under way may be adding pages past the end. */
-		err = share(region, clone, 0, ULONG_MAX, true);
+		s.end = ULONG_MAX;
+		err = cowmem_share(&s);
 		length = cowmem_region_size(region);
 	} else {
 		if (!length)
 			length = size - args->offset;
-		first = args->offset >> PAGE_SHIFT;
-		err = share(region, clone, first,
-			    first + DIV_ROUND_UP_ULL(length, PAGE_SIZE), false);
+		s.first = args->offset >> PAGE_SHIFT;
+		s.end = s.first + DIV_ROUND_UP_ULL(length, PAGE_SIZE);
+		err = cowmem_share(&s);
 	}
 	if (err)
 		return err;
 	cowmem_region_grow(clone, length);
-	region->clones++;
+	trace_cowmem_clone(region, clone, s.nr_cut, s.nr_copied);
 	return 0;
+}
+
+/* The file of a clone that is empty yet. */
+static struct file *cowmem_clone_file(bool snapshot)
+{
+	struct file *file = cowmem_region_file(snapshot ? O_RDONLY : O_RDWR);
+
+	if (!IS_ERR(file) && snapshot)
+		cowmem_file_region(file)->seals = COWMEM_ALL_SEALS;
+	return file;
 }
 
 /**
@@ -217,7 +217,6 @@ int cowmem_clone(struct cowmem_call *call)
 {
 	struct cowmem_region *region = call->region, *clone;
 	struct cowmem_clone *args = &call->args.clone;
-	bool snapshot = args->flags & COWMEM_CLONE_SNAPSHOT;
 	struct file *file;
 	int fd, err;
 
@@ -231,14 +230,12 @@ int cowmem_clone(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	file = cowmem_region_file(snapshot ? O_RDONLY : O_RDWR);
+	file = cowmem_clone_file(args->flags & COWMEM_CLONE_SNAPSHOT);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		goto put_fd;
 	}
 	clone = cowmem_file_region(file);
-	if (snapshot)
-		clone->seals = COWMEM_ALL_SEALS;
 
 	err = down_write_killable(&region->lock);
 	if (err)
@@ -248,6 +245,7 @@ int cowmem_clone(struct cowmem_call *call)
 	if (err)
 		goto put_file;
 
+	atomic64_inc(&region->clones);
 	args->fd = fd;
 	call->new_fd = fd;
 	call->new_file = file;
@@ -257,5 +255,235 @@ put_file:
 	fput(file);
 put_fd:
 	put_unused_fd(fd);
+	return err;
+}
+
+static int copy_locked(struct cowmem_region *region, struct cowmem_region *from,
+		       const struct cowmem_copy *args)
+{
+	pgoff_t first = args->dst_offset >> PAGE_SHIFT;
+	pgoff_t nr = args->length >> PAGE_SHIFT;
+	struct cowmem_tree fresh;
+	struct cowmem_share s = {
+		.region = from,
+		.first = args->src_offset >> PAGE_SHIFT,
+		.tree = &fresh,
+		.to = first,
+	};
+	int err;
+
+	s.end = s.first + nr;
+	if (args->src_offset + args->length > cowmem_region_size(from) ||
+	    args->dst_offset + args->length > cowmem_region_size(region))
+		return -EINVAL;
+	if (region->seals & COWMEM_SEAL_WRITE)
+		return -EPERM;
+
+	/* First whatever can fail, and none of it can be seen. */
+	cowmem_tree_init(&fresh);
+	err = cowmem_share(&s);
+	if (err)
+		return err;
+	err = cowmem_tree_own_edge(&region->tree, first);
+	if (!err)
+		err = cowmem_tree_own_edge(&region->tree, first + nr - 1);
+	if (!err)
+		err = cowmem_tree_raise(&fresh, &region->tree);
+	if (!err)
+		err = cowmem_tree_raise(&region->tree, &fresh);
+	if (err) {
+		cowmem_tree_destroy(&fresh);
+		return err;
+	}
+
+	cowmem_settle(region, first, first + nr);
+	cowmem_unmap(region, first, first + nr, false);
+	cowmem_tree_punch(&region->tree, first, first + nr - 1);
+	cowmem_tree_graft(&region->tree, &fresh);
+	trace_cowmem_copy(region, from, first, nr);
+	return 0;
+}
+
+/**
+ * cowmem_copy - COWMEM_IOC_COPY
+ * @call: the ioctl
+ *
+ * Context: may sleep.
+ * Return: 0 or a negative errno, see struct cowmem_copy.
+ */
+int cowmem_copy(struct cowmem_call *call)
+{
+	struct cowmem_copy *args = &call->args.copy;
+	struct cowmem_region *from;
+	struct file *file;
+	bool write_from;
+	u64 end;
+	int err;
+
+	if (args->flags)
+		return -EOPNOTSUPP;
+	if (!args->length || !PAGE_ALIGNED(args->src_offset) ||
+	    !PAGE_ALIGNED(args->dst_offset) || !PAGE_ALIGNED(args->length) ||
+	    check_add_overflow(args->src_offset, args->length, &end) ||
+	    check_add_overflow(args->dst_offset, args->length, &end))
+		return -EINVAL;
+	if (!(call->file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	file = cowmem_region_fget(args->fd, FMODE_READ);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	from = cowmem_file_region(file);
+
+	err = cowmem_lock_source(call->region, from, &write_from);
+	if (!err) {
+		err = copy_locked(call->region, from, args);
+		cowmem_unlock_two(call->region, true, from, write_from);
+	}
+	fput(file);
+	return err;
+}
+
+/**
+ * struct many - one of the regions of a CLONE_MANY
+ * @file: the region's file.
+ * @clone: the clone's file.
+ * @fd: the descriptor that is to be the clone's, or -1.
+ */
+struct many {
+	struct file *file;
+	struct file *clone;
+	int fd;
+};
+
+static int region_cmp(const void *a, const void *b)
+{
+	const struct cowmem_region *const *x = a, *const *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/*
+ * All regions are locked before the first one is cut, and until the last one is,
+ * so what holds for one region holds for all: a write that follows another one
+ * that had to wait is itself too late.
+ */
+static int clone_all(struct many *many, struct cowmem_region **sorted,
+		     unsigned int count)
+{
+	const struct cowmem_clone whole = { };
+	unsigned int i, nr = 0;
+	struct mutex nest;
+	int err = 0;
+
+	for (i = 0; i < count; i++)
+		sorted[i] = cowmem_file_region(many[i].file);
+	sort(sorted, count, sizeof(*sorted), region_cmp, NULL);
+	for (i = 0; i < count; i++)
+		if (!i || sorted[i] != sorted[i - 1])
+			sorted[nr++] = sorted[i];
+
+	/*
+	 * Tells lockdep that nobody else locks these in another order.  Nothing
+	 * that holds region->lock goes on for long after a fatal signal.
+	 */
+	mutex_init(&nest);
+	mutex_lock(&nest);
+	for (i = 0; i < nr; i++)
+		down_write_nest_lock(&sorted[i]->lock, &nest);
+	for (i = 0; i < count; i++) {
+		err = clone_locked(cowmem_file_region(many[i].file),
+				   cowmem_file_region(many[i].clone), &whole);
+		if (err)
+			break;
+	}
+	while (nr--)
+		up_write(&sorted[nr]->lock);
+	mutex_unlock(&nest);
+	mutex_destroy(&nest);
+	return err;
+}
+
+/* Get hold of all that is needed, so that only cloning itself can fail. */
+static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
+			bool snapshot)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		struct file *file = cowmem_region_fget(fds[i], FMODE_READ);
+
+		if (IS_ERR(file))
+			return PTR_ERR(file);
+		many[i].file = file;
+		many[i].fd = get_unused_fd_flags(O_CLOEXEC);
+		if (many[i].fd < 0)
+			return many[i].fd;
+		file = cowmem_clone_file(snapshot);
+		if (IS_ERR(file))
+			return PTR_ERR(file);
+		many[i].clone = file;
+	}
+	return 0;
+}
+
+/**
+ * cowmem_clone_many - COWMEM_IOC_CLONE_MANY
+ * @call: the ioctl
+ *
+ * Context: may sleep and fault.
+ * Return: 0 or a negative errno, see struct cowmem_clone_many.
+ */
+int cowmem_clone_many(struct cowmem_call *call)
+{
+	struct cowmem_clone_many *args = &call->args.clone_many;
+	struct cowmem_region **sorted = NULL;
+	unsigned int count = args->count, i;
+	struct many *many;
+	s32 *fds;
+	int err;
+
+	if (args->flags & ~COWMEM_CLONE_SNAPSHOT)
+		return -EOPNOTSUPP;
+	if (!count || count > COWMEM_CLONE_MANY_MAX)
+		return -EINVAL;
+	fds = memdup_user(u64_to_user_ptr(args->fds), count * sizeof(*fds));
+	if (IS_ERR(fds))
+		return PTR_ERR(fds);
+	many = kcalloc(count, sizeof(*many), GFP_KERNEL_ACCOUNT);
+	sorted = kcalloc(count, sizeof(*sorted), GFP_KERNEL_ACCOUNT);
+	err = -ENOMEM;
+	if (!many || !sorted)
+		goto free;
+	for (i = 0; i < count; i++)
+		many[i].fd = -1;
+
+	err = many_prepare(many, fds, count,
+			   args->flags & COWMEM_CLONE_SNAPSHOT);
+	if (!err)
+		err = clone_all(many, sorted, count);
+	for (i = 0; i < count; i++)
+		fds[i] = many[i].fd;
+	if (!err && copy_to_user(u64_to_user_ptr(args->clones), fds,
+				 count * sizeof(*fds)))
+		err = -EFAULT;
+
+	for (i = 0; i < count; i++) {
+		if (!err) {
+			atomic64_inc(&cowmem_file_region(many[i].file)->clones);
+			fput(many[i].file);
+			fd_install(many[i].fd, many[i].clone);
+			continue;
+		}
+		if (many[i].file)
+			fput(many[i].file);
+		if (many[i].clone)
+			fput(many[i].clone);
+		if (many[i].fd >= 0)
+			put_unused_fd(many[i].fd);
+	}
+free:
+	kfree(sorted);
+	kfree(many);
+	kfree(fds);
 	return err;
 }

@@ -45,8 +45,12 @@ static unsigned int new_nodes(const struct cowmem_tree *tree, pgoff_t index,
 	return nr;
 }
 
-/* Leaf by leaf, without region->lock between two. */
-static int region_info(struct cowmem_region *region, struct cowmem_info *info)
+/*
+ * Leaf by leaf, without region->lock between two.  Returns -E2BIG if there are more
+ * than @leaves.
+ */
+static int region_info(struct cowmem_region *region, struct cowmem_info *info,
+		       unsigned long leaves)
 {
 	pgoff_t index = 0, prev = 0;
 
@@ -57,7 +61,8 @@ static int region_info(struct cowmem_region *region, struct cowmem_info *info)
 			return -EINTR;
 		info->seals = region->seals;
 		info->size = cowmem_region_size(region);
-		info->clones = region->clones;
+		info->clones = atomic64_read(&region->clones);
+		info->features = COWMEM_HAVE_DIRTY_BITS ? COWMEM_FEATURE_KEEP : 0;
 		index = cowmem_tree_next(&region->tree, index, true);
 		if (index != ULONG_MAX) {
 			count_leaf(region, index, info);
@@ -67,7 +72,9 @@ static int region_info(struct cowmem_region *region, struct cowmem_info *info)
 		}
 		up_read(&region->lock);
 		if (index == ULONG_MAX)
-			return 0;
+			return fatal_signal_pending(current) ? -EINTR : 0;
+		if (!leaves--)
+			return -E2BIG;
 		prev = index;
 		index = (index | COWMEM_NODE_MASK) + 1;
 		cond_resched();
@@ -85,8 +92,11 @@ int cowmem_info(struct cowmem_call *call)
 {
 	if (call->args.info.flags)
 		return -EOPNOTSUPP;
-	return region_info(call->region, &call->args.info);
+	return region_info(call->region, &call->args.info, ULONG_MAX);
 }
+
+/* Up to 16 GiB are counted for fdinfo: who looks at that may be an innocent. */
+#define FDINFO_LEAVES	65536
 
 /**
  * cowmem_show_fdinfo - /proc/PID/fdinfo/FD shows what INFO shows
@@ -99,15 +109,18 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct cowmem_region *region = cowmem_file_region(file);
 	struct cowmem_info info;
+	int err = region_info(region, &info, FDINFO_LEAVES);
 
-	if (region_info(region, &info))
+	if (err && err != -E2BIG)
 		return;
 	seq_printf(m, "cowmem-region:\t%llu\n", (u64)region->inode->i_ino);
 	seq_printf(m, "cowmem-size:\t%llu\n", info.size);
 	seq_printf(m, "cowmem-seals:\t%#x\n", info.seals);
+	seq_printf(m, "cowmem-clones:\t%llu\n", info.clones);
+	if (err)
+		return;
 	seq_printf(m, "cowmem-pages-populated:\t%llu\n", info.pages_populated);
 	seq_printf(m, "cowmem-pages-exclusive:\t%llu\n", info.pages_exclusive);
 	seq_printf(m, "cowmem-pages-shared:\t%llu\n", info.pages_shared);
 	seq_printf(m, "cowmem-index-bytes:\t%llu\n", info.index_bytes);
-	seq_printf(m, "cowmem-clones:\t%llu\n", info.clones);
 }

@@ -59,6 +59,65 @@ DEFINE_EVENT(cowmem_page, cowmem_reuse,
 	TP_PROTO(const struct cowmem_region *region, unsigned long index),
 	TP_ARGS(region, index));
 
+TRACE_EVENT(cowmem_restore,
+	TP_PROTO(const struct cowmem_region *region,
+		 const struct cowmem_region *from, unsigned long pages,
+		 unsigned long nodes),
+	TP_ARGS(region, from, pages, nodes),
+	TP_STRUCT__entry(
+		__field(u64, region)
+		__field(u64, from)
+		__field(unsigned long, pages)
+		__field(unsigned long, nodes)
+	),
+	TP_fast_assign(
+		__entry->region = region->inode->i_ino;
+		__entry->from = from->inode->i_ino;
+		__entry->pages = pages;
+		__entry->nodes = nodes;
+	),
+	TP_printk("region=%llu from=%llu pages=%lu nodes=%lu", __entry->region,
+		  __entry->from, __entry->pages, __entry->nodes)
+);
+
+TRACE_EVENT(cowmem_copy,
+	TP_PROTO(const struct cowmem_region *region,
+		 const struct cowmem_region *from, unsigned long index,
+		 unsigned long nr),
+	TP_ARGS(region, from, index, nr),
+	TP_STRUCT__entry(
+		__field(u64, region)
+		__field(u64, from)
+		__field(unsigned long, index)
+		__field(unsigned long, nr)
+	),
+	TP_fast_assign(
+		__entry->region = region->inode->i_ino;
+		__entry->from = from->inode->i_ino;
+		__entry->index = index;
+		__entry->nr = nr;
+	),
+	TP_printk("region=%llu from=%llu index=%lu nr=%lu", __entry->region,
+		  __entry->from, __entry->index, __entry->nr)
+);
+
+TRACE_EVENT(cowmem_merge,
+	TP_PROTO(u64 scanned, u64 merged, u64 zeroed),
+	TP_ARGS(scanned, merged, zeroed),
+	TP_STRUCT__entry(
+		__field(u64, scanned)
+		__field(u64, merged)
+		__field(u64, zeroed)
+	),
+	TP_fast_assign(
+		__entry->scanned = scanned;
+		__entry->merged = merged;
+		__entry->zeroed = zeroed;
+	),
+	TP_printk("scanned=%llu merged=%llu zeroed=%llu", __entry->scanned,
+		  __entry->merged, __entry->zeroed)
+);
+
 /* A range became a hole. */
 TRACE_EVENT(cowmem_zap,
 	TP_PROTO(const struct cowmem_region *region, unsigned long index,

@@ -50,6 +50,9 @@
 #define COWMEM_SEAL_GROW	(1U << 2)	/* the size cannot increase */
 #define COWMEM_SEAL_WRITE	(1U << 3)	/* the content cannot change */
 
+/* Features, what the module can do on this kernel. */
+#define COWMEM_FEATURE_KEEP	(1U << 0)	/* COWMEM_RESTORE_KEEP keeps pages */
+
 /**
  * struct cowmem_info - COWMEM_IOC_INFO: what a region is and holds
  * @flags: in, must be 0.
@@ -57,11 +60,14 @@
  * @size: out, size of the region in bytes.
  * @pages_populated: out, pages that the region holds; the rest are holes that
  *	read as zero and cost nothing.
- * @pages_exclusive: out, populated pages that no other region holds.
- * @pages_shared: out, populated pages that another region holds too.
+ * @pages_exclusive: out, populated pages that are held once.
+ * @pages_shared: out, populated pages that another region holds too, or that
+ *	this one holds at several offsets (COWMEM_IOC_COPY, COWMEM_IOC_MERGE).
  * @index_bytes: out, memory of the index nodes that this region reaches, in
- *	bytes, those that it shares with other regions included.
+ *	bytes, those that it shares with other regions included; a node that hangs
+ *	at several places (COWMEM_IOC_COPY) counts for each.
  * @clones: out, how many times this region has been cloned.
+ * @features: out, COWMEM_FEATURE_* bits.
  *
  * The counts are exact as long as nobody changes the region during the call.
  * The call takes time in proportion to the populated part of the region and
@@ -78,6 +84,7 @@ struct cowmem_info {
 	__u64 pages_shared;
 	__u64 index_bytes;
 	__u64 clones;
+	__u64 features;
 };
 
 /**
@@ -189,10 +196,286 @@ struct cowmem_discard {
 	__u32 reserved;
 };
 
+/* Flags of struct cowmem_restore. */
+#define COWMEM_RESTORE_KEEP	(1U << 0)	/* keep written pages mapped */
+
+/* The most memory that COWMEM_RESTORE_KEEP keeps for one region, in bytes. */
+#define COWMEM_KEEP_MAX		(256ULL << 20)
+
+/**
+ * struct cowmem_restore - COWMEM_IOC_RESTORE: make a region equal to another one
+ * @fd: in, the other region, usually a snapshot of this one.
+ * @flags: in, 0 or COWMEM_RESTORE_KEEP.
+ * @pages: out, how many pages differed, or were written back if they were kept.
+ * @nodes: out, how many index nodes were compared to find them.
+ * @kept: out, how many of the pages were kept.
+ *
+ * In place: mappings stay, in every process, and show the other region's content
+ * from now on.  For all of them it is one instant: who has seen the restored
+ * content of one page sees it of all.  The other region may be written meanwhile;
+ * its part in this is that of a clone.
+ *
+ * The call takes time in proportion to the pages that differ, and to those that
+ * were made writable since the last clone, in both regions.
+ *
+ * I/O in flight into pages that differ is lost to the region.  A region may be
+ * restored to itself, which changes nothing.
+ *
+ * With COWMEM_RESTORE_KEEP, pages that were written get the snapshot's content
+ * copied back and stay mapped and writable, so that a program which does the same
+ * over and over takes no page fault at all.  A page that was not written for some
+ * rounds is given back, and so is one that I/O in flight refers to; no more than
+ * COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller who knows that nobody
+ * else writes meanwhile: a page that is being written during the call is not
+ * restored at one instant.
+ *
+ * Nothing is kept, and the call does the plain thing, if @fd is not sealed against
+ * writing or was written before that and not cloned since, if the region differs
+ * from it in more than pages that were written or in too many, if the region was
+ * ever mapped privately or through a read-only descriptor, or if the kernel cannot
+ * tell which pages were written (COWMEM_FEATURE_KEEP).
+ *
+ * Errors:
+ *  EBADF	the descriptor is not open for writing; @fd is not a region's or
+ *		not open for reading
+ *  EINVAL	the regions differ in size
+ *  EPERM	the region carries COWMEM_SEAL_WRITE
+ *  ENOMEM	out of memory
+ *  ENOSPC	the module's memory limit is reached
+ */
+struct cowmem_restore {
+	__s32 fd;
+	__u32 flags;
+	__u64 pages;
+	__u64 nodes;
+	__u64 kept;
+};
+
+/* Kinds of extents. */
+#define COWMEM_EXTENT_HOLE	0	/* this region has a hole there */
+#define COWMEM_EXTENT_DATA	1	/* this region has pages there */
+
+/**
+ * struct cowmem_extent - a range where two regions differ
+ * @offset: start in bytes, a multiple of the page size.
+ * @length: length in bytes, a multiple of the page size.
+ * @kind: COWMEM_EXTENT_*.
+ * @reserved: 0.
+ */
+struct cowmem_extent {
+	__u64 offset;
+	__u64 length;
+	__u32 kind;
+	__u32 reserved;
+};
+
+/* Flags of struct cowmem_diff. */
+#define COWMEM_DIFF_CONTENT	(1U << 0)	/* leave out separate but equal pages */
+
+/**
+ * struct cowmem_diff - COWMEM_IOC_DIFF: where does a region differ from another?
+ * @fd: in, the other region.
+ * @flags: in, 0 or COWMEM_DIFF_CONTENT.
+ * @offset: in, where to start, a multiple of the page size; out, where to go on.
+ * @extents: in, address of an array of struct cowmem_extent.
+ * @count: in, how many extents fit there, not 0; out, how many were found.
+ * @reserved: in, must be 0.
+ * @nodes: out, how many index nodes were compared.
+ *
+ * Two pages differ unless the regions share them; with COWMEM_DIFF_CONTENT they
+ * differ if their bytes do, and a page of zeroes equals a hole.  Extents come in
+ * order and do not overlap; neighbours may be reported apart.  What lies past the
+ * end of the smaller region counts as a hole of it.
+ *
+ * The comparison is complete when @count comes back smaller than it was.  It is
+ * exact for regions that nobody writes meanwhile, that is snapshots; of others,
+ * a page that is being written may be in the answer or not.
+ *
+ * The call takes time in proportion to the pages that differ.
+ *
+ * Errors:
+ *  EBADF	a descriptor is not open for reading; @fd is not a region's
+ *  EINVAL	@offset is misaligned or @count is 0
+ *  EFAULT	@extents cannot be written
+ *  ENOMEM	out of memory
+ */
+struct cowmem_diff {
+	__s32 fd;
+	__u32 flags;
+	__u64 offset;
+	__u64 extents;
+	__u32 count;
+	__u32 reserved;
+	__u64 nodes;
+};
+
+/**
+ * struct cowmem_copy - COWMEM_IOC_COPY: share a range of a region in another one
+ * @fd: in, the region to copy from; may be this one.
+ * @flags: in, must be 0.
+ * @src_offset: in, start of the range there, a multiple of the page size.
+ * @dst_offset: in, where it goes in this region, a multiple of the page size.
+ * @length: in, length in bytes, a multiple of the page size, not 0.
+ *
+ * Like FICLONERANGE, for memory: no page is copied, and a later write on either
+ * side splits it.  Holes are copied as holes.  Writers and readers of either
+ * region see all of it or nothing.  Ranges of one region may overlap: the target
+ * gets what the source held before.
+ *
+ * Index nodes are shared whole where the difference of the offsets is a multiple
+ * of 64 pages; otherwise the call takes time for each populated page.
+ *
+ * Errors:
+ *  EBADF	the descriptor is not open for writing; @fd is not a region's or
+ *		not open for reading
+ *  EINVAL	@length is 0, an offset or @length is misaligned, a range
+ *		overflows or reaches past the end of its region
+ *  EPERM	the region carries COWMEM_SEAL_WRITE
+ *  ENOMEM	out of memory
+ *  ENOSPC	the module's memory limit is reached
+ */
+struct cowmem_copy {
+	__s32 fd;
+	__u32 flags;
+	__u64 src_offset;
+	__u64 dst_offset;
+	__u64 length;
+};
+
+/* The most regions that one COWMEM_IOC_CLONE_MANY takes. */
+#define COWMEM_CLONE_MANY_MAX	256
+
+/**
+ * struct cowmem_clone_many - COWMEM_IOC_CLONE_MANY: clone regions at one instant
+ * @fds: in, address of an array of __s32: the regions, in any order; one may be
+ *	named twice.  The region that the ioctl is called on counts only if it is
+ *	among them.
+ * @clones: in, address of an array of __s32 that receives a new descriptor for
+ *	each, as struct cowmem_clone describes; may be the same array.
+ * @count: in, length of the arrays, 1 to COWMEM_CLONE_MANY_MAX.
+ * @flags: in, 0 or COWMEM_CLONE_SNAPSHOT.
+ *
+ * One consistent cut through all of them: if a write to one region is in its
+ * clone, so is every write that happened before it, to any of the regions.
+ * Either all are cloned or none.
+ *
+ * Errors:
+ *  EBADF	one of the descriptors is not a region's or not open for reading
+ *  EINVAL	@count is 0 or too large
+ *  EFAULT	an array cannot be read or written
+ *  EMFILE	the caller's descriptor table is full
+ *  ENFILE	the system's file table is full
+ *  ENOMEM	out of memory
+ *  ENOSPC	the module's memory limit is reached
+ */
+struct cowmem_clone_many {
+	__u64 fds;
+	__u64 clones;
+	__u32 count;
+	__u32 flags;
+};
+
+/* The most ranges that one COWMEM_IOC_MERGE takes. */
+#define COWMEM_MERGE_MAX	256
+
+/**
+ * struct cowmem_merge_range - a part of a region in which to look for equal pages
+ * @fd: the region.
+ * @reserved: must be 0.
+ * @offset: start of the range, a multiple of the page size.
+ * @length: length in bytes, a multiple of the page size; 0 means up to the end
+ *	of the region.  What lies past the end counts as a hole.
+ */
+struct cowmem_merge_range {
+	__s32 fd;
+	__u32 reserved;
+	__u64 offset;
+	__u64 length;
+};
+
+/**
+ * struct cowmem_merge_entry - where a page of some content was seen
+ * @hash: of the content.
+ * @range: number of the range in the array, plus 1; 0 is a free entry.
+ * @offset: of the page in its region.
+ *
+ * For the module alone.  What is in an entry need not be true: it leads to a page
+ * that is then compared, or is ignored.
+ */
+struct cowmem_merge_entry {
+	__u32 hash;
+	__u32 range;
+	__u64 offset;
+};
+
+/**
+ * struct cowmem_merge - COWMEM_IOC_MERGE: share pages of equal content
+ * @ranges: in, address of an array of struct cowmem_merge_range.
+ * @count: in, its length, 1 to COWMEM_MERGE_MAX.
+ * @flags: in, must be 0.
+ * @table: in, address of an array of struct cowmem_merge_entry, the caller's
+ *	memory of what was seen.  Zero it before the first call.
+ * @entries: in, its length, not 0.  A page that is to be found again needs an
+ *	entry, and twice as many lose few to collisions.
+ * @next: in, the range to start with, 0 at first; out, the one to go on with;
+ *	equal to @count when all have been looked at.
+ * @offset: in, where to start in range @next, a multiple of the page size, 0 at
+ *	first; out, where to go on.  Before the range's own start means there.
+ * @budget: in, how many pages to look at, at most; 0 is no limit.
+ * @scanned: out, pages looked at.
+ * @merged: out, pages that were replaced by an equal one.
+ * @zeroed: out, pages full of zeroes that became holes.
+ * @saved: out, bytes of pages that were freed by it.
+ *
+ * Finds pages of equal content among those looked at since @table was zeroed.
+ * They are compared in full, with writers stopped, before they are shared; a page
+ * that is being written, or that I/O in flight refers to, is left alone.  No
+ * content changes.
+ *
+ * A daemon repeats the call with a small @budget, the same arrays and what came
+ * out in @next and @offset, until @next is @count; then it zeroes the table and
+ * @next and @offset to begin again.
+ *
+ * What is shared tells by the time that a write takes that somebody else has the
+ * same content.  So the caller must be able to read and write all regions.
+ *
+ * A fatal signal, and any error after the first page was looked at, ends the call;
+ * what was merged until then stays so.
+ *
+ * Errors:
+ *  EBADF	one of the descriptors is not a region's or not open for reading
+ *		and writing
+ *  EINVAL	@count is 0 or too large, @next is larger than @count, @entries
+ *		is 0, an @offset or @length is misaligned or overflows
+ *  EFAULT	@ranges cannot be read, @table cannot be read or written
+ *  EPERM	one of the regions carries COWMEM_SEAL_WRITE
+ *  ENOMEM	out of memory
+ *  ENOSPC	the module's memory limit is reached
+ */
+struct cowmem_merge {
+	__u64 ranges;
+	__u32 count;
+	__u32 flags;
+	__u64 table;
+	__u32 entries;
+	__u32 next;
+	__u64 offset;
+	__u64 budget;
+	__u64 scanned;
+	__u64 merged;
+	__u64 zeroed;
+	__u64 saved;
+};
+
 #define COWMEM_IOC_INFO		_IOWR(COWMEM_IOC_TYPE, 0, struct cowmem_info)
 #define COWMEM_IOC_RESIZE	_IOWR(COWMEM_IOC_TYPE, 1, struct cowmem_resize)
 #define COWMEM_IOC_SEAL		_IOWR(COWMEM_IOC_TYPE, 2, struct cowmem_seal)
 #define COWMEM_IOC_CLONE	_IOWR(COWMEM_IOC_TYPE, 3, struct cowmem_clone)
 #define COWMEM_IOC_DISCARD	_IOWR(COWMEM_IOC_TYPE, 4, struct cowmem_discard)
+#define COWMEM_IOC_RESTORE	_IOWR(COWMEM_IOC_TYPE, 5, struct cowmem_restore)
+#define COWMEM_IOC_DIFF		_IOWR(COWMEM_IOC_TYPE, 6, struct cowmem_diff)
+#define COWMEM_IOC_COPY		_IOWR(COWMEM_IOC_TYPE, 7, struct cowmem_copy)
+#define COWMEM_IOC_CLONE_MANY	_IOWR(COWMEM_IOC_TYPE, 8, struct cowmem_clone_many)
+#define COWMEM_IOC_MERGE	_IOWR(COWMEM_IOC_TYPE, 9, struct cowmem_merge)
 
 #endif /* _UAPI_LINUX_COWMEM_H */

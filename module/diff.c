@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Where two regions differ
+ */
+#include <linux/file.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "cowmem.h"
+
+/* How many extents are collected before they are handed to the caller. */
+#define DIFF_BATCH	64
+
+/* How many pages are looked at as one. */
+#define DIFF_PAGES	256
+
+/* How many times that is done before the locks are let go. */
+#define DIFF_RUNS	256
+
+/**
+ * struct diff - a comparison under way
+ * @a: the region whose extents are reported.
+ * @b: the other one.
+ * @content: compare bytes.
+ * @index: how far the comparison is; ULONG_MAX when it is complete.
+ * @extents: found in this round.
+ * @nr: how many of them.
+ * @room: how many there may be.
+ * @nodes: how many nodes were compared.
+ */
+struct diff {
+	struct cowmem_region *a, *b;
+	bool content;
+	pgoff_t index;
+	struct cowmem_extent extents[DIFF_BATCH];
+	unsigned int nr, room;
+	unsigned long nodes;
+};
+
+/* The page of an index, with a reference, or the zero page. */
+static struct page *get_slot(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
+	struct page *page = NULL;
+
+	if (leaf) {
+		mutex_lock(cowmem_leaf_lock(region, index));
+		page = leaf->slots[cowmem_slot(index)];
+		if (page)
+			get_page(page);
+		mutex_unlock(cowmem_leaf_lock(region, index));
+	}
+	if (!page) {
+		page = cowmem_zero_page;
+		get_page(page);
+	}
+	return page;
+}
+
+/* Under both locks. */
+static bool same_content(struct diff *d, pgoff_t index)
+{
+	struct page *x = get_slot(d->a, index);
+	struct page *y = get_slot(d->b, index);
+	bool same = x == y || cowmem_pages_equal(x, y);
+
+	put_page(y);
+	put_page(x);
+	return same;
+}
+
+/* Append what is known to differ; returns false if there is no room. */
+static bool add_extent(struct diff *d, pgoff_t first, pgoff_t end, u32 kind)
+{
+	struct cowmem_extent *last = d->nr ? &d->extents[d->nr - 1] : NULL;
+	u64 offset = (u64)first << PAGE_SHIFT;
+	u64 length = (u64)(end - first) << PAGE_SHIFT;
+
+	if (last && last->kind == kind && last->offset + last->length == offset) {
+		last->length += length;
+		return true;
+	}
+	if (d->nr == d->room)
+		return false;
+	d->extents[d->nr++] = (struct cowmem_extent) {
+		.offset = offset,
+		.length = length,
+		.kind = kind,
+	};
+	return true;
+}
+
+/*
+ * Go on until there is no room, the comparison is complete or it is time to let
+ * go of the locks.  Under both locks for reading.
+ */
+static void diff_locked(struct diff *d)
+{
+	struct cowmem_tree *a = &d->a->tree, *b = &d->b->tree;
+	pgoff_t size = max(cowmem_region_end(d->a), cowmem_region_end(d->b));
+	unsigned int runs;
+
+	for (runs = 0; runs < DIFF_RUNS; runs++) {
+		pgoff_t first, end, index;
+		struct page *page;
+
+		first = cowmem_tree_diff(a, b, d->index, ULONG_MAX, true,
+					 &d->nodes);
+		if (first >= size) {
+			d->index = ULONG_MAX;
+			break;
+		}
+		/* A run of one kind; a slot may be filled while we look. */
+		end = min(size, first + (d->content ? 1 : DIFF_PAGES));
+		end = min(end, cowmem_tree_diff(a, b, first, end, false,
+						&d->nodes));
+		page = cowmem_tree_page(a, first);
+		index = first + 1;
+		while (index < end && !cowmem_tree_page(a, index) == !page)
+			index++;
+		if ((!d->content || !same_content(d, first)) &&
+		    !add_extent(d, first, index,
+				page ? COWMEM_EXTENT_DATA : COWMEM_EXTENT_HOLE))
+			break;
+		d->index = index;
+		cond_resched();
+	}
+}
+
+static int diff_some(struct diff *d)
+{
+	int err = cowmem_lock_two(d->a, false, d->b, false);
+
+	if (err)
+		return err;
+	diff_locked(d);
+	cowmem_unlock_two(d->a, false, d->b, false);
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
+static int diff(struct diff *d, struct cowmem_diff *args)
+{
+	struct cowmem_extent __user *to = u64_to_user_ptr(args->extents);
+	u32 room = args->count;
+	int err;
+
+	args->count = 0;
+	while (d->index != ULONG_MAX && args->count < room) {
+		d->room = min_t(u32, DIFF_BATCH, room - args->count);
+		d->nr = 0;
+		err = diff_some(d);
+		if (err)
+			return err;
+		if (copy_to_user(to + args->count, d->extents,
+				 d->nr * sizeof(*d->extents)))
+			return -EFAULT;
+		args->count += d->nr;
+	}
+	if (d->index == ULONG_MAX)
+		d->index = max3((pgoff_t)(args->offset >> PAGE_SHIFT),
+				cowmem_region_end(d->a), cowmem_region_end(d->b));
+	args->offset = (u64)d->index << PAGE_SHIFT;
+	args->nodes = d->nodes;
+	return 0;
+}
+
+/**
+ * cowmem_diff - COWMEM_IOC_DIFF
+ * @call: the ioctl
+ *
+ * Context: may sleep and fault.
+ * Return: 0 or a negative errno, see struct cowmem_diff.
+ */
+int cowmem_diff(struct cowmem_call *call)
+{
+	struct cowmem_diff *args = &call->args.diff;
+	struct file *file;
+	struct diff *d;
+	int err;
+
+	if (args->flags & ~COWMEM_DIFF_CONTENT)
+		return -EOPNOTSUPP;
+	if (args->reserved || !args->count || !PAGE_ALIGNED(args->offset))
+		return -EINVAL;
+	if (!(call->file->f_mode & FMODE_READ))
+		return -EBADF;
+	file = cowmem_region_fget(args->fd, FMODE_READ);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
+	if (!d) {
+		err = -ENOMEM;
+		goto put_file;
+	}
+	d->a = call->region;
+	d->b = cowmem_file_region(file);
+	d->content = args->flags & COWMEM_DIFF_CONTENT;
+	d->index = args->offset >> PAGE_SHIFT;
+	err = diff(d, args);
+	kfree(d);
+put_file:
+	fput(file);
+	return err;
+}
