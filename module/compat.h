@@ -55,6 +55,28 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #endif
 
 /*
+ * Until 6.15 a page can only be inserted with the protection of its VMA, which
+ * leaves out write access where ->page_mkwrite wants to know: a stand-in for the
+ * VMA has it.  Unlike the real one this never changes a PTE that is there.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#define vmf_insert_page_mkwrite cowmem_insert_page_mkwrite
+static inline vm_fault_t vmf_insert_page_mkwrite(struct vm_fault *vmf,
+						 struct page *page, bool write)
+{
+	struct vm_area_struct vma = *vmf->vma;
+	int err;
+
+	if (write)
+		vma.vm_page_prot = vm_get_page_prot(vma.vm_flags);
+	err = vm_insert_page(&vma, vmf->address, page);
+	if (err == -ENOMEM)
+		return VM_FAULT_OOM;
+	return err && err != -EBUSY ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
+}
+#endif
+
+/*
  * Without MAPPING_DIRTY_HELPERS (distribution kernels have them) nothing exported
  * tells which pages were written.
  */

@@ -22,15 +22,14 @@
  *				and whatever takes write access away (clone)
  *	      leaf lock		the slots of a leaf in this region, and PTEs
  *				that are about to map what the slots hold
- *	        page lock	write access that has been granted but whose
- *				PTE or copy is not in place yet
- *	        i_mmap_rwsem, page table locks
+ *	        i_mmap_rwsem, page table locks, page locks
  *	        inode->i_lock	growing the size
  *	        tree->granted_lock
  *
  * Who needs region->lock of two regions takes that at the lower address first
- * (cowmem_lock_two).  CLONE_MANY takes them in the same order.  User memory is touched with no lock below i_rwsem held,
- * except that write() copies under the page lock with page faults disabled.
+ * (cowmem_lock_two).  CLONE_MANY takes them in the same order.  User memory is
+ * touched with no lock below i_rwsem held, except that write() copies under
+ * region->lock with page faults disabled.
  *
  * Holding region->lock for reading keeps every node that the region reaches in
  * place.  Holding a leaf lock as well keeps the pages in the leaf's slots in
@@ -40,17 +39,15 @@
  * DOC: How write access is granted and taken away
  *
  * A page may be written through a region only while its leaf has the bit in
- * "granted" set; then no other region holds the page.  cowmem_grant() is the one
- * place that sets it.  It returns with the page locked, and whoever asked
- * unlocks it when the write has happened (write()) or when a writable PTE is in
- * place (the fault path of the core kernel does both).
+ * "granted" set; then no other region holds the page.  cowmem_grant_leaf() is the
+ * one place that sets it.  Whoever asked keeps region->lock, for reading, until the
+ * write has happened (write()) or a writable PTE is in place (a fault).
  *
  * Who wants to take write access away or to drop pages locks the region for
- * writing, which stops new grants; waits for the page lock of each granted page
- * in question, which lets those under way finish; then unmaps the pages.  From
- * then on a writer blocks in the fault handler.  That makes a clone a consistent
- * cut: a write that follows another one that had to wait is itself too late for
- * the clone.
+ * writing, so no grant is under way, and unmaps the pages in question.  From then
+ * on a writer blocks in the fault handler.  That makes a clone a consistent cut: a
+ * write that follows another one that had to wait is itself too late for the
+ * clone.
  *
  * Write-protecting the PTEs would be cheaper than unmapping them, but what the
  * kernel exports for it (wp_shared_mapping_range) stops at the first private
@@ -214,15 +211,15 @@ static inline struct mutex *cowmem_leaf_lock(struct cowmem_region *region,
 
 /* fault.c */
 int cowmem_mmap(struct file *file, struct vm_area_struct *vma);
-struct page *cowmem_grant(struct cowmem_region *region, pgoff_t index,
-			  bool past_end, struct page *mapped);
+struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
+				bool past_end, struct page *mapped);
+void cowmem_end_write(struct cowmem_region *region);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
 			       struct page *mapped);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
-void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
 /**
  * struct cowmem_share - pages of a region that are being shared

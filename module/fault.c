@@ -2,15 +2,14 @@
 /*
  * Mappings and faults: who may read and who may write a page
  *
- * A read fault maps what is there, zero page included, read-only and many
- * pages at a time.  It inserts the PTEs itself while it holds the leaf lock:
- * returning the page to the core kernel would let a split slip in between the
- * lookup and the PTE, which would then stay stale.
+ * A read fault maps what is there, zero page included, read-only and many pages
+ * at a time.  A write fault grants the page, see "How write access is granted" in
+ * cowmem.h, and maps it writable.  The core kernel calls ->fault when there is no
+ * PTE and ->page_mkwrite when there is a read-only one.
  *
- * A write fault grants the page first, see "How write access is granted" in
- * cowmem.h.  The core kernel calls ->fault when there is no PTE, and then, or
- * when there is a read-only one, ->page_mkwrite.  Both end up in
- * cowmem_grant_leaf().
+ * All of them insert the PTEs themselves, under the locks that keep the page where
+ * it is: returning it to the core kernel would let a split or a clone slip in
+ * between the lookup and the PTE, which would then stay stale.
  *
  * DOC: The reuse rule
  *
@@ -48,33 +47,6 @@ void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			    even_cows);
 }
 
-/**
- * cowmem_settle - wait until grants under way are done
- * @region: the region
- * @first: first index
- * @end: index after the last one, or ULONG_MAX
- *
- * Context: may sleep; under region->lock for writing, so that no new grant
- * starts.  The holders of page locks never wait for region->lock.
- */
-void cowmem_settle(struct cowmem_region *region, pgoff_t first, pgoff_t end)
-{
-	struct cowmem_node *leaf;
-
-	lockdep_assert_held_write(&region->lock);
-
-	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end);
-
-		for (; slots; slots &= slots - 1) {
-			struct page *page = leaf->slots[__ffs64(slots)];
-
-			folio_wait_locked(page_folio(page));
-		}
-		cond_resched();
-	}
-}
-
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page)
 {
@@ -105,9 +77,11 @@ static bool may_reuse(struct cowmem_region *region, pgoff_t index,
  * @mapped: the page that the caller found mapped there and has a reference to,
  *	or NULL
  *
+ * Where @mapped was, nothing is mapped afterwards.
+ *
  * Context: may sleep; under region->lock and the leaf lock.
- * Return: the page, locked and with a reference for the caller, in place of
- * @mapped if it is another one; -ENOMEM or -ENOSPC.
+ * Return: the page, which stays what it is until region->lock is released;
+ * -ENOMEM or -ENOSPC.
  */
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
@@ -120,14 +94,12 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	lockdep_assert_held(cowmem_leaf_lock(region, index));
 
 	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
-		get_page(old);
-		lock_page(old);
+		if (mapped)
+			cowmem_unmap(region, index, index + 1, false);
 		return old;
 	}
 
 	if (old && may_reuse(region, index, old, mapped)) {
-		get_page(old);
-		lock_page(old);
 		grant(region, leaf, index, old);
 		trace_cowmem_reuse(region, index);
 		return old;
@@ -136,7 +108,6 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	page = cowmem_page_alloc(!old);
 	if (IS_ERR(page))
 		return page;
-	get_page(page);
 	if (old)
 		copy_highpage(page, old);
 	grant(region, leaf, index, page);
@@ -155,18 +126,19 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 }
 
 /**
- * cowmem_grant - let a region write a page
+ * cowmem_begin_write - let a region write a page
  * @region: the region
  * @index: index of the page
  * @past_end: whether it may lie past the end
  * @mapped: see cowmem_grant_leaf()
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
- * Return: as cowmem_grant_leaf(); -ERANGE if the page lies past the end and must
- * not; -EINTR if a fatal signal arrived.
+ * Return: the page, and region->lock is held for reading until
+ * cowmem_end_write(); or, with no lock held, -ENOMEM or -ENOSPC, -ERANGE if the page
+ * lies past the end and must not, -EINTR if a fatal signal arrived.
  */
-struct page *cowmem_grant(struct cowmem_region *region, pgoff_t index,
-			  bool past_end, struct page *mapped)
+struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
+				bool past_end, struct page *mapped)
 {
 	struct cowmem_node *leaf;
 	struct page *page;
@@ -198,8 +170,18 @@ struct page *cowmem_grant(struct cowmem_region *region, pgoff_t index,
 		page = cowmem_grant_leaf(region, leaf, index, mapped);
 		mutex_unlock(cowmem_leaf_lock(region, index));
 	}
-	up_read(&region->lock);
+	if (IS_ERR(page))
+		up_read(&region->lock);
 	return page;
+}
+
+/**
+ * cowmem_end_write - the page has been written or mapped
+ * @region: the region
+ */
+void cowmem_end_write(struct cowmem_region *region)
+{
+	up_read(&region->lock);
 }
 
 /* Under region->lock and the leaf lock of @index. */
@@ -323,19 +305,19 @@ static vm_fault_t fault_cow(struct vm_fault *vmf)
 	return 0;
 }
 
-static vm_fault_t fault_write(struct vm_fault *vmf)
+/* Map the page writable, after @mapped, which is mapped there now, or nothing. */
+static vm_fault_t fault_write(struct vm_fault *vmf, struct page *mapped)
 {
-	struct page *page = cowmem_grant(cowmem_file_region(vmf->vma->vm_file),
-					 vmf->pgoff, false, NULL);
+	struct cowmem_region *region = cowmem_file_region(vmf->vma->vm_file);
+	struct page *page;
+	vm_fault_t ret;
 
+	page = cowmem_begin_write(region, vmf->pgoff, false, mapped);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
-	/*
-	 * The core unlocks the page and calls cowmem_page_mkwrite(), which
-	 * finds out whether the grant still holds.
-	 */
-	vmf->page = page;
-	return VM_FAULT_LOCKED;
+	ret = vmf_insert_page_mkwrite(vmf, page, true);
+	cowmem_end_write(region);
+	return ret;
 }
 
 static vm_fault_t cowmem_fault(struct vm_fault *vmf)
@@ -343,26 +325,14 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 	if (!(vmf->flags & FAULT_FLAG_WRITE))
 		return fault_read(vmf);
 	if (vmf->vma->vm_flags & VM_SHARED)
-		return fault_write(vmf);
+		return fault_write(vmf, NULL);
 	return fault_cow(vmf);
 }
 
-/* A write to a shared mapping; vmf->page is or is about to be mapped. */
+/* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
 static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
-	struct page *page = cowmem_grant(cowmem_file_region(vmf->vma->vm_file),
-					 vmf->pgoff, false, vmf->page);
-	bool same;
-
-	if (IS_ERR(page))
-		return fault_error(PTR_ERR(page));
-	/* The core's own reference to vmf->page stays with the core. */
-	same = page == vmf->page;
-	if (!same)
-		unlock_page(page);
-	put_page(page);
-	/* Locked until the PTE is writable, or fault again to find the new one. */
-	return same ? VM_FAULT_LOCKED : VM_FAULT_NOPAGE;
+	return fault_write(vmf, vmf->page);
 }
 
 static const struct vm_operations_struct cowmem_vm_ops = {

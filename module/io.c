@@ -72,7 +72,7 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	struct page *page;
 	size_t copied;
 
-	page = cowmem_grant(region, pos >> PAGE_SHIFT, true, NULL);
+	page = cowmem_begin_write(region, pos >> PAGE_SHIFT, true, NULL);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	/* Page faults are off: the source may be this very page. */
@@ -82,8 +82,7 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	set_page_dirty(page);
 	if (copied)
 		cowmem_region_grow(region, pos + copied);
-	unlock_page(page);
-	put_page(page);
+	cowmem_end_write(region);
 	return copied;
 }
 

@@ -93,8 +93,6 @@ static struct page *still_page(const struct place *place)
 	page = leaf ? leaf->slots[cowmem_slot(place->index)] : NULL;
 	if (!page || !(leaf->granted & BIT_ULL(cowmem_slot(place->index))))
 		return page;
-	/* As cowmem_settle() does. */
-	folio_wait_locked(page_folio(page));
 	cowmem_unmap(place->region, place->index, place->index + 1, false);
 	return cowmem_page_busy(page, 0) ? NULL : page;
 }

@@ -74,7 +74,7 @@ static atomic_long_t *holders(struct page *page)
  * @zero: whether to clear it
  *
  * Context: may sleep.
- * Return: the page, uptodate and locked; -ENOMEM or -ENOSPC.
+ * Return: the page; -ENOMEM or -ENOSPC.
  */
 struct page *cowmem_page_alloc(bool zero)
 {
@@ -91,7 +91,6 @@ struct page *cowmem_page_alloc(bool zero)
 	atomic_long_inc(&nr_pages);
 	atomic_long_set(holders(page), 1);
 	folio_mark_uptodate(page_folio(page));
-	__folio_set_locked(page_folio(page));
 	return page;
 }
 

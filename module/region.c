@@ -241,8 +241,8 @@ int cowmem_lock_source(struct cowmem_region *region, struct cowmem_region *from,
  * @region: the region
  * @size: in bytes
  *
- * Context: any; under region->lock for writing, or with a granted page locked, so
- * that a clone gets both the size and what was written below it, or neither.
+ * Context: any; under region->lock, so that a clone gets both the size and what
+ * was written below it, or neither.
  */
 void cowmem_region_grow(struct cowmem_region *region, loff_t size)
 {
@@ -256,10 +256,10 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size)
 }
 
 /*
- * Own and lock the page at @index, a part of which is to be zeroed.  Returns
- * NULL if it is a hole, which needs no zeroing.
+ * Own the page at @index, a part of which is to be zeroed.  Returns NULL if it is
+ * a hole, which needs no zeroing.
  */
-static struct page *lock_partial_page(struct cowmem_region *region, pgoff_t index)
+static struct page *own_partial_page(struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
 	struct page *page;
@@ -279,8 +279,6 @@ static void zero_partial_page(struct page *page, size_t from, size_t to)
 {
 	zero_user_segment(page, from, to);
 	set_page_dirty(page);
-	unlock_page(page);
-	put_page(page);
 }
 
 /* Turn bytes @from to @to (exclusive) into a hole. */
@@ -298,26 +296,22 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 
 	/* First whatever can fail, and none of it can be seen. */
 	if (!PAGE_ALIGNED(from)) {
-		head = lock_partial_page(region, from >> PAGE_SHIFT);
+		head = own_partial_page(region, from >> PAGE_SHIFT);
 		if (IS_ERR(head))
 			return PTR_ERR(head);
 	}
 	if (!PAGE_ALIGNED(to) && first <= end) {
-		tail = lock_partial_page(region, end);
-		if (IS_ERR(tail)) {
-			err = PTR_ERR(tail);
-			tail = NULL;
-			goto unlock_head;
-		}
+		tail = own_partial_page(region, end);
+		if (IS_ERR(tail))
+			return PTR_ERR(tail);
 	}
 	if (first < end) {
 		err = cowmem_tree_own_edge(&region->tree, first);
 		if (!err)
 			err = cowmem_tree_own_edge(&region->tree, end - 1);
 		if (err)
-			goto unlock_tail;
+			return err;
 
-		cowmem_settle(region, first, end);
 		cowmem_unmap(region, first, end, even_cows);
 		cowmem_tree_punch(&region->tree, first, end - 1);
 		trace_cowmem_zap(region, first, end - first);
@@ -327,18 +321,6 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 	if (tail)
 		zero_partial_page(tail, 0, offset_in_page(to));
 	return 0;
-
-unlock_tail:
-	if (tail) {
-		unlock_page(tail);
-		put_page(tail);
-	}
-unlock_head:
-	if (head) {
-		unlock_page(head);
-		put_page(head);
-	}
-	return err;
 }
 
 /* Lock a region, with no write() half done.  Returns 0 or -EINTR. */
@@ -431,7 +413,6 @@ static bool region_written(struct cowmem_region *region)
 	if (mapping_writably_mapped(region->inode->i_mapping))
 		return true;
 	/* What is left are private mappings, which do no harm. */
-	cowmem_settle(region, 0, ULONG_MAX);
 	cowmem_unmap(region, 0, ULONG_MAX, false);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link)
 		for (i = 0; i < COWMEM_NODE_SLOTS; i++)

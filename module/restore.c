@@ -26,7 +26,6 @@ static int unmap_difference(struct cowmem_region *region,
 	pgoff_t index = 0;
 
 	/* Granted pages are among them: nobody else has those. */
-	cowmem_settle(region, 0, ULONG_MAX);
 	for (;;) {
 		pgoff_t first;
 
@@ -186,8 +185,6 @@ static bool keep(struct cowmem_region *region, struct cowmem_region *from,
 	}
 	if (pages > COWMEM_KEEP_MAX >> PAGE_SHIFT)
 		return false;
-	/* A grant under way ends in a write that is to be undone. */
-	cowmem_settle(region, 0, ULONG_MAX);
 	if (!cowmem_tree_only_granted(&region->tree, &from->tree, &nodes))
 		return false;
 	args->nodes = nodes;

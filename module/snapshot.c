@@ -43,7 +43,6 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 
 	lockdep_assert_held_write(&region->lock);
 
-	cowmem_settle(region, first, end);
 	/* In order, to unmap neighbouring leaves in one go. */
 	list_sort(NULL, &region->tree.granted, leaf_cmp);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
@@ -96,7 +95,6 @@ static int copy_busy(struct cowmem_share *s)
 			if (IS_ERR(copy))
 				return PTR_ERR(copy);
 			copy_highpage(copy, page);
-			unlock_page(copy);
 			cowmem_leaf_set(mine, index, copy);
 			cowmem_page_drop(page, false);
 			s->nr_copied++;
@@ -296,7 +294,6 @@ static int copy_locked(struct cowmem_region *region, struct cowmem_region *from,
 		return err;
 	}
 
-	cowmem_settle(region, first, first + nr);
 	cowmem_unmap(region, first, first + nr, false);
 	cowmem_tree_punch(&region->tree, first, first + nr - 1);
 	cowmem_tree_graft(&region->tree, &fresh);
