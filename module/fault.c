@@ -385,8 +385,11 @@ int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 	}
 	if (!(vma->vm_flags & VM_SHARED) || !(vma->vm_flags & VM_MAYWRITE))
 		region->odd_mappings = true;
-	/* Ordinary pages, but inserted by us and many at a time. */
-	vm_flags_set(vma, VM_MIXEDMAP);
+	/*
+	 * Ordinary pages, but inserted by us and many at a time.  They are on no LRU
+	 * list, so unmap need not look for them there.
+	 */
+	vm_flags_set(vma, VM_MIXEDMAP | VM_SEQ_READ);
 	vma->vm_ops = &cowmem_vm_ops;
 unlock:
 	up_write(&region->lock);

@@ -17,8 +17,11 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* A gap of this many pages in what has to be unmapped is worth another walk. */
-#define CUT_GAP		COWMEM_NODE_SLOTS
+/*
+ * A gap of more pages than these in what has to be unmapped is worth another walk:
+ * pages in a smaller one that are mapped for reading are unmapped as well.
+ */
+#define CUT_GAP		4
 
 static int leaf_cmp(void *priv, const struct list_head *a,
 		    const struct list_head *b)
@@ -47,17 +50,21 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 	list_sort(NULL, &region->tree.granted, leaf_cmp);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, first, end);
-		pgoff_t start;
 
-		if (!slots)
-			continue;
-		start = leaf->base + __ffs64(slots);
-		if (start > to + CUT_GAP || start >= from + COWMEM_UNMAP_BATCH) {
-			if (from < to)
-				cowmem_unmap(region, from, to, false);
-			from = start;
+		while (slots) {
+			unsigned int i = __ffs64(slots);
+			u64 run = slots & ~(slots + BIT_ULL(i));
+			pgoff_t start = leaf->base + i;
+
+			if (start > to + CUT_GAP ||
+			    start >= from + COWMEM_UNMAP_BATCH) {
+				if (from < to)
+					cowmem_unmap(region, from, to, false);
+				from = start;
+			}
+			to = leaf->base + fls64(run);
+			slots &= ~run;
 		}
-		to = leaf->base + fls64(slots);
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();

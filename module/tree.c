@@ -594,15 +594,18 @@ pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 	return data ? ULONG_MAX : index;
 }
 
-/* The child in slot @i of a node on @level of which @node may be only slot 0. */
-static const void *level_slot(const struct cowmem_node *node,
-			      unsigned int level, unsigned int i)
+/*
+ * The slots of @node, seen from @level, on which it may be only the first of the
+ * slots of a node that there is none of.
+ */
+static void *const *level_slots(const struct cowmem_node *const *node,
+				unsigned int level, unsigned int *nr)
 {
-	if (!node)
-		return NULL;
-	if (node->level < level)
-		return i ? NULL : node;
-	return READ_ONCE(node->slots[i]);
+	*nr = COWMEM_NODE_SLOTS;
+	if (*node && (*node)->level == level)
+		return (*node)->slots;
+	*nr = !!*node;
+	return (void *const *)node;
 }
 
 /*
@@ -615,25 +618,31 @@ static bool node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
 		      unsigned int level, pgoff_t base, pgoff_t *index,
 		      pgoff_t limit, bool differ, unsigned long *visited)
 {
-	pgoff_t span = 1UL << level_shift(level);
 	unsigned int i = *index > base ? (*index - base) >> level_shift(level) : 0;
+	unsigned int nr_x, nr_y;
+	void *const *xs = level_slots(&x, level, &nr_x);
+	void *const *ys = level_slots(&y, level, &nr_y);
 
 	++*visited;
 	for (; i < COWMEM_NODE_SLOTS; i++) {
-		const void *a = level_slot(x, level, i);
-		const void *b = level_slot(y, level, i);
-		pgoff_t from = base + i * span;
+		const void *a = i < nr_x ? READ_ONCE(xs[i]) : NULL;
+		const void *b = i < nr_y ? READ_ONCE(ys[i]) : NULL;
+		pgoff_t from;
 
+		if (a == b && differ)
+			continue;
+		from = base + ((pgoff_t)i << level_shift(level));
 		*index = max(*index, from);
-		if (*index >= limit)
+		if (*index >= limit || a == b)
 			return true;
-		if (!level || a == b) {
-			if ((a != b) == differ)
+		if (!level) {
+			if (differ)
 				return true;
-		} else if (node_diff(a, b, level - 1, from, index, limit,
-				     differ, visited)) {
-			return true;
+			continue;
 		}
+		if (node_diff(a, b, level - 1, from, index, limit, differ,
+			      visited))
+			return true;
 		if (level == 1 && interrupted()) {
 			*index = ULONG_MAX;
 			return true;
@@ -668,7 +677,7 @@ pgoff_t cowmem_tree_diff(const struct cowmem_tree *a,
 		return differ ? ULONG_MAX : index;
 	if (index <= level_last(level)) {
 		if (node_diff(x, y, level, 0, &index, limit, differ, visited))
-			return index;
+			return min(index, limit);
 		index = level_last(level) + 1;
 	}
 	return differ ? ULONG_MAX : index;
@@ -679,13 +688,15 @@ static bool node_only_granted(const struct cowmem_node *x,
 			      const struct cowmem_node *y, unsigned int level,
 			      unsigned long *visited)
 {
+	unsigned int i, nr_x, nr_y;
+	void *const *xs = level_slots(&x, level, &nr_x);
+	void *const *ys = level_slots(&y, level, &nr_y);
 	u64 differ = 0;
-	unsigned int i;
 
 	++*visited;
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
-		const void *a = level_slot(x, level, i);
-		const void *b = level_slot(y, level, i);
+		const void *a = i < nr_x ? xs[i] : NULL;
+		const void *b = i < nr_y ? ys[i] : NULL;
 
 		if (a == b)
 			continue;
@@ -693,7 +704,7 @@ static bool node_only_granted(const struct cowmem_node *x,
 			differ |= BIT_ULL(i);
 		else if (!a || !node_only_granted(a, b, level - 1, visited))
 			return false;
-		if (level == 1 && interrupted())
+		else if (level == 1 && interrupted())
 			return false;
 	}
 	return level || differ == x->granted;
