@@ -114,9 +114,13 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	cowmem_leaf_set(leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
-	 * lock; what maps the old one has to go before anyone can write.
+	 * lock; what maps the old one has to go before anyone can write.  Its
+	 * mapcount does not tell: MADV_DONTNEED, which takes none of our locks,
+	 * lowers that before it flushes the TLB.  It keeps a reference until then,
+	 * and to unmap once more flushes what another zap has not flushed yet.
 	 */
-	if (old ? cowmem_page_mapcount(old) : READ_ONCE(region->holes_mapped))
+	if (old ? cowmem_page_busy(old, old == mapped) :
+		  READ_ONCE(region->holes_mapped))
 		cowmem_unmap(region, index, index + 1, false);
 	if (old) {
 		trace_cowmem_split(region, index);
