@@ -149,4 +149,8 @@ void image_check(struct image *image);
 
 void model_test(void);
 
+/* algebra.c */
+extern const struct test algebra_tests[];
+extern const unsigned int nr_algebra_tests;
+
 #endif /* _HARNESS_H */

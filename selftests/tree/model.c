@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A forest of trees beside arrays that say what is in them.  Trees are used as
- * the module uses them: see cowmem_grant_leaf(), region_punch() and share().
+ * the module uses them: see cowmem_grant_leaf(), region_punch(), share(),
+ * copy_locked() and restore_locked().
  */
 #include "harness.h"
 
@@ -35,7 +36,7 @@ struct model {
 static struct model models[TREES];
 
 static struct {
-	unsigned long failed, granted, reused, copied, shared;
+	unsigned long failed, granted, reused, copied, shared, grafted, restored;
 } stats;
 
 /* The cell of an index, or the first one after it. */
@@ -294,12 +295,11 @@ static void op_clone(struct model *dst, struct model *src)
 		model_end(dst);
 }
 
-/* To a new tree, or behind what is left of another one. */
-static void op_share(struct model *dst, struct model *src)
+/* Ranges of one length, each in one window. */
+static bool rnd_ranges(pgoff_t *dst, pgoff_t *src, pgoff_t *nr)
 {
 	const struct window *from = &windows[0], *to = &windows[0];
-	pgoff_t src_first, dst_first, nr, i;
-	int err;
+	pgoff_t src_first, dst_first;
 
 	if (!rnd(3)) {
 		from = &windows[rnd(ARRAY_SIZE(windows))];
@@ -314,11 +314,116 @@ static void op_share(struct model *dst, struct model *src)
 		dst_first = max((dst_first & ~mask) | (src_first & mask),
 				to->first);
 	}
-	nr = min(from->first + from->nr - src_first,
-		 to->first + to->nr - dst_first);
 	if (dst_first >= to->first + to->nr)
+		return false;
+	*nr = rnd(min(from->first + from->nr - src_first,
+		      to->first + to->nr - dst_first)) + 1;
+	*src = src_first;
+	*dst = dst_first;
+	return true;
+}
+
+/* Note in the cells of @dst what it shares with @src. */
+static void share_cells(struct model *dst, pgoff_t dst_first,
+			const struct model *src, pgoff_t src_first, pgoff_t nr)
+{
+	pgoff_t i;
+
+	for (i = src_first; i - src_first < nr; i++) {
+		unsigned int cell = cell_from(i);
+
+		if (cell == CELLS)
+			break;
+		i = cell_index(cell);
+		if (i - src_first >= nr)
+			break;
+		cell_at(dst, i - src_first + dst_first)->page =
+			src->cells[cell].page;
+		stats.shared += !!src->cells[cell].page;
+	}
+}
+
+/* As copy_locked() does it, also within one tree. */
+static void op_copy(struct model *dst, struct model *src)
+{
+	static struct model fresh;
+	pgoff_t src_first, dst_first, nr;
+	unsigned int cell;
+
+	if (!rnd_ranges(&dst_first, &src_first, &nr))
 		return;
-	nr = rnd(nr) + 1;
+	model_start(&fresh);
+	if (failed(cowmem_tree_share(fresh.tree, dst_first, src->tree,
+				     src_first, nr))) {
+		model_end(&fresh);
+		return;
+	}
+	share_cells(&fresh, dst_first, src, src_first, nr);
+	if (copy_some(&fresh, dst_first, src, src_first, src_first + nr - 1,
+		      rnd(2)) ||
+	    failed(cowmem_tree_own_edge(dst->tree, dst_first)) ||
+	    failed(cowmem_tree_own_edge(dst->tree, dst_first + nr - 1)) ||
+	    failed(cowmem_tree_raise(dst->tree, fresh.tree)) ||
+	    failed(cowmem_tree_raise(fresh.tree, dst->tree))) {
+		model_end(&fresh);
+		return;
+	}
+	cowmem_tree_punch(dst->tree, dst_first, dst_first + nr - 1);
+	cowmem_tree_graft(dst->tree, fresh.tree);
+	for (cell = cell_from(dst_first); cell < CELLS &&
+	     cell_index(cell) < dst_first + nr; cell++)
+		dst->cells[cell] = fresh.cells[cell];
+	model_end(&fresh);
+	stats.grafted++;
+}
+
+/* As restore_locked() does it. */
+static void op_restore(struct model *dst, struct model *src)
+{
+	static struct model fresh;
+	unsigned long visited = 0;
+	pgoff_t first, end = 0;
+	unsigned int cell;
+
+	model_start(&fresh);
+	cowmem_tree_clone(fresh.tree, src->tree);
+	memcpy(fresh.cells, src->cells, sizeof(fresh.cells));
+	for (cell = 0; cell < CELLS; cell++)
+		fresh.cells[cell].granted = false;
+	if (copy_some(&fresh, 0, src, 0, ULONG_MAX, rnd(2))) {
+		model_end(&fresh);
+		return;
+	}
+	/* What differs is what the cells say, and granted pages are in it. */
+	for (cell = 0;;) {
+		first = cowmem_tree_diff(dst->tree, fresh.tree, end, ULONG_MAX, true,
+					 &visited);
+		for (; cell < CELLS && cell_index(cell) < first; cell++) {
+			CHECK(dst->cells[cell].page == fresh.cells[cell].page);
+			CHECK(!dst->cells[cell].granted);
+		}
+		if (first == ULONG_MAX)
+			break;
+		end = cowmem_tree_diff(dst->tree, fresh.tree, first, ULONG_MAX, false,
+				       &visited);
+		CHECK(end > first);
+		for (; cell < CELLS && cell_index(cell) < end; cell++)
+			CHECK(dst->cells[cell].page != fresh.cells[cell].page);
+	}
+	cowmem_tree_swap(dst->tree, fresh.tree);
+	memcpy(dst->cells, fresh.cells, sizeof(dst->cells));
+	model_end(&fresh);
+	stats.restored++;
+}
+
+/* To a new tree, or behind what is left of another one. */
+static void op_share(struct model *dst, struct model *src)
+{
+	pgoff_t src_first, dst_first, nr;
+	int err;
+
+	if (!rnd_ranges(&dst_first, &src_first, &nr))
+		return;
 	if (!dst->tree)
 		model_start(dst);
 	else if (!punch(dst, dst_first, ULONG_MAX))
@@ -337,18 +442,7 @@ static void op_share(struct model *dst, struct model *src)
 		model_end(dst);
 		return;
 	}
-	for (i = src_first; i - src_first < nr; i++) {
-		unsigned int cell = cell_from(i);
-
-		if (cell == CELLS)
-			break;
-		i = cell_index(cell);
-		if (i - src_first >= nr)
-			break;
-		cell_at(dst, i - src_first + dst_first)->page =
-			src->cells[cell].page;
-		stats.shared += !!src->cells[cell].page;
-	}
+	share_cells(dst, dst_first, src, src_first, nr);
 	if (copy_some(dst, dst_first, src, src_first, src_first + nr - 1,
 		      rnd(2)))
 		model_end(dst);
@@ -426,9 +520,16 @@ void model_test(void)
 			n = some_model(what < 790);
 			if (n && n != m)
 				op_share(n, m);
-		} else if (what < 860) {
+		} else if (what < 840) {
 			op_ungrant(m);
-		} else if (what < 900) {
+		} else if (what < 890) {
+			n = some_model(true);
+			op_copy(n, m);
+		} else if (what < 915) {
+			n = some_model(true);
+			if (n != m)
+				op_restore(n, m);
+		} else if (what < 945) {
 			model_end(m);
 		} else {
 			op_next(m);
@@ -448,7 +549,7 @@ void model_test(void)
 		most_nodes = max(most_nodes, (unsigned long)nr_nodes);
 	}
 	check_forest(true);
-	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied, %lu shared; up to %lu nodes\n",
+	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied, %lu shared, %lu grafts, %lu restores; up to %lu nodes\n",
 	       OPS, stats.failed, stats.granted, stats.reused, stats.copied,
-	       stats.shared, most_nodes);
+	       stats.shared, stats.grafted, stats.restored, most_nodes);
 }

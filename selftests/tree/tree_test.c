@@ -1160,5 +1160,11 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	return run_tests(tests, ARRAY_SIZE(tests), argc > 1 ? argv[1] : NULL);
+	unsigned int nr = ARRAY_SIZE(tests);
+	struct test all[nr + nr_algebra_tests];
+
+	memcpy(all, tests, sizeof(tests));
+	memcpy(all + nr, algebra_tests, nr_algebra_tests * sizeof(*all));
+	return run_tests(all, nr + nr_algebra_tests,
+			 argc > 1 ? argv[1] : NULL);
 }

@@ -22,6 +22,8 @@
 
 #define min(a, b)		shim_cmp(a, <, b)
 #define max(a, b)		shim_cmp(a, >, b)
+#define swap(a, b)		\
+	do { __typeof__(a) _t = (a); (a) = (b); (b) = _t; } while (0)
 #define min_t(type, a, b)	min((type)(a), (type)(b))
 #define max_t(type, a, b)	max((type)(a), (type)(b))
 
