@@ -214,6 +214,37 @@ static __maybe_unused int snapshot(int fd)
 	return new;
 }
 
+/*
+ * Merge all of some regions, from where @m says on.  Unless @m brings a table
+ * along, there is one for this call, too large to forget much.
+ */
+static __maybe_unused int do_merge(struct cowmem_merge *m, const int *fds,
+				   unsigned int count)
+{
+	struct cowmem_merge_range *range = calloc(count + 1, sizeof(*range));
+	struct cowmem_merge_entry *table = NULL;
+	unsigned int i;
+	int ret;
+
+	must(range);
+	for (i = 0; i < count; i++)
+		range[i].fd = fds[i];
+	m->ranges = (uintptr_t)range;
+	m->count = count;
+	if (!m->table) {
+		m->entries = 1 << 17;
+		table = calloc(m->entries, sizeof(*table));
+		must(table);
+		m->table = (uintptr_t)table;
+	}
+	ret = ioctl(fds[0], COWMEM_IOC_MERGE, m);
+	if (table)
+		m->table = 0;
+	free(table);
+	free(range);
+	return ret;
+}
+
 static __maybe_unused struct cowmem_info info(int fd)
 {
 	struct cowmem_info arg = { .flags = 0 };

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Promise: SIGKILL ends every call, however long it would take, and leaves the
+ * regions as they were before it or as they would have been after it.
+ */
+#include "../kselftest_harness.h"
+#include "common.h"
+
+/* ---- in the middle of it ---- */
+
+enum { PAGES = 4096, ROUNDS = 8, MANY = 3 };
+
+#define LAST_WORD (pgsz() / 8 - 1)
+
+/* Two words of each page tell what it is; that is faster than all of them. */
+static void stamp(char *mem, uint32_t tag)
+{
+	uint64_t i;
+
+	for (i = 0; i < PAGES; i++) {
+		uint64_t *p = (uint64_t *)(mem + i * pgsz());
+
+		p[0] = pattern(tag, i, 0);
+		p[LAST_WORD] = pattern(tag, i, LAST_WORD);
+	}
+}
+
+/* From page @first on, is each page @i what stamp() made page @i - @shift? */
+static bool stamped(int fd, uint64_t first, uint32_t tag, uint64_t shift)
+{
+	char *mem = map_ro(fd, PAGES);
+	uint64_t i;
+
+	for (i = first; i < PAGES; i++) {
+		const uint64_t *p = (uint64_t *)(mem + i * pgsz());
+
+		if (p[0] != pattern(tag, i - shift, 0) ||
+		    p[LAST_WORD] != pattern(tag, i - shift, LAST_WORD))
+			break;
+	}
+	unmap(mem, PAGES);
+	return i == PAGES;
+}
+
+FIXTURE(killed) {
+	int a, same, snap;	/* a region, one of equal content, one of other */
+	char *mem, *same_mem;
+	int *turn;
+};
+
+FIXTURE_VARIANT(killed) {
+	int (*call)(const FIXTURE_DATA(killed) *self);
+	/* What the call makes of the region: shift 1 leaves out page 0. */
+	uint32_t tag;
+	uint64_t shift;
+};
+
+typedef const FIXTURE_DATA(killed) scene;
+
+static int call_restore(scene *s)
+{
+	struct cowmem_restore arg = { .fd = s->snap };
+
+	return ioctl(s->a, COWMEM_IOC_RESTORE, &arg);
+}
+
+static int call_restore_keep(scene *s)
+{
+	struct cowmem_restore arg = {
+		.fd = s->snap, .flags = COWMEM_RESTORE_KEEP,
+	};
+
+	return ioctl(s->a, COWMEM_IOC_RESTORE, &arg);
+}
+
+static int call_copy(scene *s)
+{
+	struct cowmem_copy arg = {
+		.fd = s->same, .dst_offset = pgsz(),
+		.length = (PAGES - 1) * pgsz(),
+	};
+
+	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+}
+
+static int call_copy_within(scene *s)
+{
+	struct cowmem_copy arg = {
+		.fd = s->a, .dst_offset = pgsz(),
+		.length = (PAGES - 1) * pgsz(),
+	};
+
+	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+}
+
+static int call_clone(scene *s)
+{
+	int fd = do_clone(s->a, 0, 0, 0);
+
+	return fd < 0 ? fd : close(fd);
+}
+
+static int call_clone_range(scene *s)
+{
+	int fd = do_clone(s->a, 0, pgsz(), 0);
+
+	return fd < 0 ? fd : close(fd);
+}
+
+static int call_clone_many(scene *s)
+{
+	int fds[MANY] = { s->same, s->a, s->same }, clones[MANY];
+	struct cowmem_clone_many arg = {
+		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones,
+		.count = MANY,
+	};
+	int ret = ioctl(s->a, COWMEM_IOC_CLONE_MANY, &arg), i;
+
+	for (i = 0; !ret && i < MANY; i++)
+		close(clones[i]);
+	return ret;
+}
+
+static int diff(int fd, int other, uint32_t flags)
+{
+	/* More than are ever found: only then is all looked at in one call. */
+	static struct cowmem_extent e[1 << 16];
+	struct cowmem_diff arg = {
+		.fd = other, .flags = flags, .extents = (uintptr_t)e,
+		.count = ARRAY_SIZE(e),
+	};
+
+	return ioctl(fd, COWMEM_IOC_DIFF, &arg);
+}
+
+static int call_diff(scene *s)
+{
+	return diff(s->a, s->same, COWMEM_DIFF_CONTENT);
+}
+
+static int call_merge(scene *s)
+{
+	struct cowmem_merge m = {};
+
+	return do_merge(&m, (int[]){ s->a, s->same }, 2);
+}
+
+#define CALL(name, what, ...)						\
+	FIXTURE_VARIANT_ADD(killed, name) { .call = what, .tag = 2, __VA_ARGS__ }
+
+FIXTURE_VARIANT_ADD(killed, restore) { .call = call_restore, .tag = 1 };
+FIXTURE_VARIANT_ADD(killed, restore_keep) { .call = call_restore_keep, .tag = 1 };
+CALL(copy, call_copy, .shift = 1);
+CALL(copy_within, call_copy_within, .shift = 1);
+CALL(clone, call_clone);
+CALL(clone_range, call_clone_range);
+CALL(clone_many, call_clone_many);
+CALL(diff, call_diff);
+CALL(merge, call_merge);
+
+FIXTURE_SETUP(killed)
+{
+	self->a = region_of(PAGES, 0);
+	self->same = region_of(PAGES, 0);
+	self->mem = map_rw(self->a, PAGES);
+	self->same_mem = map_rw(self->same, PAGES);
+	stamp(self->mem, 1);
+	self->snap = snapshot(self->a);
+	self->turn = shared_mem(sizeof(*self->turn));
+	rng_init();
+}
+
+FIXTURE_TEARDOWN(killed)
+{
+}
+
+static void rewrite(scene *s)
+{
+	stamp(s->mem, 2);
+	stamp(s->same_mem, 2);
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* Make the call in a child and kill it after @us. */
+static void kill_after(scene *s, int (*call)(scene *), uint64_t us)
+{
+	uint64_t end;
+	pid_t pid;
+
+	put(s->turn, 0);
+	pid = spawn();
+	if (!pid) {
+		put(s->turn, 1);
+		if (call(s))
+			put(s->turn, -1);	/* it may not just fail */
+		else
+			put(s->turn, 2);
+		for (;;)
+			pause();
+	}
+	while (!get(s->turn))
+		sched_yield();
+	end = now_us() + us;
+	while (now_us() < end)
+		if (end > now_us() + 20000)
+			usleep(10000);
+	kill(pid, SIGKILL);
+	must(reap(pid) == 128 + SIGKILL);
+}
+
+static bool consistent(int fd)
+{
+	struct cowmem_info i = info(fd);
+
+	if (i.pages_populated == PAGES && i.size == PAGES * pgsz() &&
+	    i.pages_exclusive + i.pages_shared == PAGES)
+		return true;
+	fprintf(stderr, "# populated %llu, exclusive %llu, shared %llu\n",
+		(unsigned long long)i.pages_populated,
+		(unsigned long long)i.pages_exclusive,
+		(unsigned long long)i.pages_shared);
+	return false;
+}
+
+TEST_F(killed, before_or_after)
+{
+	int round, inside = 0, undone = 0;
+	uint64_t took;
+
+	rewrite(self);
+	took = now_us();
+	ASSERT_EQ(0, variant->call(self));
+	took = now_us() - took;
+	for (round = 0; round < ROUNDS; round++) {
+		struct cowmem_info was[2], now[2];
+		bool before, after;
+
+		rewrite(self);
+		was[0] = info(self->a);
+		was[1] = info(self->same);
+		kill_after(self, variant->call, below(2 * took));
+		EXPECT_NE(-1, get(self->turn));
+		inside += get(self->turn) == 1;
+		now[0] = info(self->a);
+		now[1] = info(self->same);
+
+		before = stamped(self->a, 0, 2, 0);
+		after = stamped(self->a, variant->shift, variant->tag,
+				variant->shift);
+		if (variant->shift)
+			EXPECT_EQ(pattern(2, 0, 0), *(uint64_t *)self->mem);
+		EXPECT_TRUE(get(self->turn) == 2 ? after : before || after)
+			TH_LOG("round %d", round);
+		undone += !after;
+		EXPECT_TRUE(stamped(self->same, 0, 2, 0));
+		EXPECT_TRUE(stamped(self->snap, 0, 1, 0));
+		EXPECT_TRUE(consistent(self->a));
+		EXPECT_TRUE(consistent(self->same));
+		EXPECT_TRUE(consistent(self->snap));
+		EXPECT_GE(1, now[0].clones - was[0].clones);
+		/* All or none. */
+		if (variant->call == call_clone_many)
+			EXPECT_EQ(2 * (now[0].clones - was[0].clones),
+				  now[1].clones - was[1].clones);
+		/* And it can be done. */
+		ASSERT_EQ(0, variant->call(self));
+		EXPECT_TRUE(stamped(self->a, variant->shift, variant->tag,
+				    variant->shift));
+	}
+	TH_LOG("takes %llu us; of %d killed %d were in it, %d undone",
+	       (unsigned long long)took, ROUNDS, inside, undone);
+}
+
+/* ---- calls that would never end ---- */
+
+/*
+ * By COPY from itself to itself, a region gets more pages than anyone can count,
+ * although it is but one page and a few nodes.
+ */
+enum { DOUBLINGS = 36 };
+
+#define ENDLESS (1ULL << DOUBLINGS)
+
+static int endless(void)
+{
+	int fd = region_of(1, 1), i;
+
+	must(!do_resize(fd, 2 * ENDLESS * pgsz()));
+	for (i = 0; i < DOUBLINGS; i++) {
+		struct cowmem_copy arg = {
+			.fd = fd, .dst_offset = pgsz() << i,
+			.length = pgsz() << i,
+		};
+
+		must(!ioctl(fd, COWMEM_IOC_COPY, &arg));
+	}
+	return fd;
+}
+
+static int go_info(scene *s)
+{
+	info(s->a);
+	return 0;
+}
+
+static int go_seek(scene *s)
+{
+	return lseek(s->a, 0, SEEK_HOLE) < 0;
+}
+
+static int go_diff(scene *s)
+{
+	return diff(s->a, s->snap, 0);
+}
+
+static int go_copy(scene *s)
+{
+	struct cowmem_copy arg = {
+		.fd = s->a, .src_offset = pgsz(), .length = ENDLESS * pgsz(),
+	};
+
+	return ioctl(s->same, COWMEM_IOC_COPY, &arg);
+}
+
+/* What it shares is odd, too: each node has to be looked through. */
+static int go_copy_within(scene *s)
+{
+	struct cowmem_copy arg = {
+		.fd = s->a, .dst_offset = pgsz(), .length = ENDLESS * pgsz(),
+	};
+
+	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+}
+
+FIXTURE(endless) {
+	FIXTURE_DATA(killed) scene;
+};
+
+FIXTURE_VARIANT(endless) {
+	int (*call)(scene *s);
+};
+
+FIXTURE_VARIANT_ADD(endless, info) { .call = go_info };
+FIXTURE_VARIANT_ADD(endless, seek_hole) { .call = go_seek };
+FIXTURE_VARIANT_ADD(endless, diff) { .call = go_diff };
+FIXTURE_VARIANT_ADD(endless, diff_content) { .call = call_diff };
+FIXTURE_VARIANT_ADD(endless, restore) { .call = call_restore };
+FIXTURE_VARIANT_ADD(endless, restore_keep) { .call = call_restore_keep };
+FIXTURE_VARIANT_ADD(endless, copy) { .call = go_copy };
+FIXTURE_VARIANT_ADD(endless, copy_within) { .call = go_copy_within };
+FIXTURE_VARIANT_ADD(endless, clone_range) { .call = call_clone_range };
+FIXTURE_VARIANT_ADD(endless, merge) { .call = call_merge };
+
+FIXTURE_SETUP(endless)
+{
+	FIXTURE_DATA(killed) *s = &self->scene;
+	int empty = region();
+
+	s->a = endless();
+	s->same = endless();
+	ASSERT_EQ(0, do_resize(empty, 2 * ENDLESS * pgsz()));
+	/* Something for KEEP to look at. */
+	s->mem = map_rw(s->a, 200);
+	ASSERT_EQ(5, pwrite(s->a, "hello", 5, 0));
+	s->snap = snapshot(empty);
+	s->turn = shared_mem(sizeof(*s->turn));
+	close(empty);
+}
+
+FIXTURE_TEARDOWN(endless)
+{
+	close(self->scene.a);
+	close(self->scene.same);
+}
+
+TEST_F(endless, ends_by_a_signal)
+{
+	FIXTURE_DATA(killed) *s = &self->scene;
+	uint64_t start;
+	char buf[8];
+
+	start = now_us();
+	kill_after(s, variant->call, 300000);
+	EXPECT_EQ(1, get(s->turn))
+		TH_LOG("it was over before");
+	EXPECT_GT(10000000, now_us() - start);
+	/* Nothing has changed, and all of it works. */
+	EXPECT_EQ(5, pread(s->a, buf, 5, 0));
+	EXPECT_EQ(0, memcmp(buf, "hello", 5));
+	EXPECT_TRUE(fd_is_as(s->a, 1, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS / 3, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS - 1, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS, 0, 0));
+	EXPECT_TRUE(fd_is_as(s->same, 0, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->same, ENDLESS / 3, 1, 0));
+	EXPECT_EQ(1, pwrite(s->a, "x", 1, ENDLESS / 5 * pgsz()));
+	pg_fill(s->mem + 150 * pgsz(), 7, 150);
+	EXPECT_TRUE(fd_is(s->a, 150, 1, 7));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS / 5 + 1, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->same, ENDLESS / 5, 1, 0));
+	close(cloned(s->a));
+	EXPECT_EQ(0, do_discard(s->a, 0, ENDLESS * pgsz()));
+	EXPECT_EQ(0, info(s->a).pages_populated);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,1271 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Promise: RESTORE makes a region equal to another one, in place and at one
+ * instant.  Mappings stay and show the other's content, in every process;
+ * afterwards neither sees what is written to the other.  It costs what differs.
+ */
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "../kselftest_harness.h"
+#include "common.h"
+
+/* Several leaves: pages with tag 1, then a hole. */
+enum { DATA = 150, PAGES = 200 };
+
+static int do_restore(int fd, int from, struct cowmem_restore *arg)
+{
+	*arg = (struct cowmem_restore) { .fd = from };
+	return ioctl(fd, COWMEM_IOC_RESTORE, arg);
+}
+
+/* Returns how many pages differed. */
+static uint64_t restored(int fd, int from)
+{
+	struct cowmem_restore arg;
+
+	must(!do_restore(fd, from, &arg));
+	return arg.pages;
+}
+
+/* 1 MiB at a time: faster than by faults. */
+static int big_region(size_t pages, uint32_t tag)
+{
+	size_t step = 256, i;
+	char *buf = anon(step);
+	int fd = region();
+
+	for (i = 0; i < pages; i += step) {
+		size_t n = pages - i < step ? pages - i : step, k;
+
+		for (k = 0; k < n; k++)
+			*(uint64_t *)(buf + k * pgsz()) = pattern(tag, i + k, 0);
+		must(pwrite(fd, buf, n * pgsz(), i * pgsz()) ==
+		     (ssize_t)(n * pgsz()));
+	}
+	unmap(buf, step);
+	return fd;
+}
+
+static int sparse_region(size_t pages, size_t data, uint32_t tag)
+{
+	int fd = region();
+	char *mem = map_rw(fd, pages);
+
+	fill(mem, data, tag, 0);
+	unmap(mem, pages);
+	return fd;
+}
+
+static void put_page_at(int fd, uint64_t page, uint32_t tag)
+{
+	char buf[pgsz()];
+
+	pg_fill(buf, tag, page);
+	must(pwrite(fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz());
+}
+
+/* ---- what is undone, and who sees it ---- */
+
+enum how {
+	BY_MMAP = 1, BY_PWRITE = 2, BY_DISCARD = 4, INTO_HOLES = 8, BY_RESIZE = 16,
+};
+
+FIXTURE(undo) {
+	int fd, snap;
+	char *mem;	/* two mappings */
+	char *second;
+	char *priv;	/* and a private one, with one page of its own */
+};
+
+FIXTURE_VARIANT(undo) {
+	int how;
+	bool live;	/* from an ordinary clone, not a snapshot */
+};
+
+FIXTURE_VARIANT_ADD(undo, nothing) { .how = 0 };
+FIXTURE_VARIANT_ADD(undo, mmap) { .how = BY_MMAP };
+FIXTURE_VARIANT_ADD(undo, pwrite) { .how = BY_PWRITE };
+FIXTURE_VARIANT_ADD(undo, discard) { .how = BY_DISCARD };
+FIXTURE_VARIANT_ADD(undo, into_holes) { .how = INTO_HOLES };
+FIXTURE_VARIANT_ADD(undo, resize) { .how = BY_RESIZE };
+FIXTURE_VARIANT_ADD(undo, all) { .how = 31 };
+FIXTURE_VARIANT_ADD(undo, all_of_a_clone) { .how = 31, .live = true };
+
+FIXTURE_SETUP(undo)
+{
+	self->fd = sparse_region(PAGES, DATA, 1);
+	self->mem = map_rw(self->fd, PAGES);
+	self->second = map_rw(self->fd, PAGES);
+	self->priv = map_at(self->fd, PAGES, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE, 0);
+	self->snap = variant->live ? cloned(self->fd) : snapshot(self->fd);
+}
+
+FIXTURE_TEARDOWN(undo)
+{
+}
+
+static bool is_original(const char *mem)
+{
+	return is(mem, DATA, 1, 0) &&
+	       is(mem + DATA * pgsz(), PAGES - DATA, 0, DATA);
+}
+
+static void read_in(char *mem)
+{
+	size_t i;
+
+	for (i = 0; i < PAGES; i++)
+		touch(mem + i * pgsz(), false);
+}
+
+/* Returns how many pages are no longer what the snapshot has. */
+static uint64_t mess_up(int fd, char *mem, char *second, int how)
+{
+	bool changed[PAGES] = {};
+	uint64_t nr = 0;
+	size_t i;
+
+	if (how & BY_RESIZE) {
+		must(!do_resize(fd, 120 * pgsz() + 5));
+		must(!do_resize(fd, PAGES * pgsz()));
+		for (i = 120; i < DATA; i++)
+			changed[i] = true;
+	}
+	if (how & BY_MMAP)
+		for (i = 3; i < 100; i += 7) {
+			pg_fill((i % 2 ? mem : second) + i * pgsz(), 2, i);
+			changed[i] = true;
+		}
+	if (how & BY_PWRITE)
+		for (i = 5; i < 100; i += 9) {
+			put_page_at(fd, i, 3);
+			changed[i] = true;
+		}
+	if (how & BY_DISCARD) {
+		must(!do_discard(fd, 20 * pgsz(), 3 * pgsz() + 9));
+		must(!do_discard(fd, 60 * pgsz(), 10 * pgsz()));
+		for (i = 20; i < 24; i++)
+			changed[i] = true;
+		for (i = 60; i < 70; i++)
+			changed[i] = true;
+	}
+	if (how & INTO_HOLES)
+		for (i = DATA; i < PAGES; i += 5) {
+			if (i % 2)
+				pg_fill(mem + i * pgsz(), 4, i);
+			else
+				put_page_at(fd, i, 4);
+			changed[i] = true;
+		}
+	for (i = 0; i < PAGES; i++)
+		nr += changed[i];
+	return nr;
+}
+
+TEST_F(undo, shows_everywhere_at_once)
+{
+	int *turn = shared_mem(sizeof(*turn));
+	struct cowmem_restore arg;
+	uint64_t changed;
+	pid_t pid;
+
+	pid = spawn();
+	if (!pid) {
+		char *own = map_rw(self->fd, PAGES);
+
+		/* All is mapped here, a page of it writable. */
+		read_in(own);
+		touch(own, true);
+		put(turn, 1);
+		await(turn, 2);
+		read_in(own);
+		read_in(self->second);
+		put(turn, 3);
+		await(turn, 4);
+		if (!is_original(own) || !is_original(self->mem) ||
+		    !is_original(self->second))
+			_exit(1);
+		_exit(0);
+	}
+	await(turn, 1);
+	EXPECT_TRUE(is_original(self->mem));
+	pg_fill(self->priv + 2 * pgsz(), 9, 2);
+	EXPECT_TRUE(is(self->priv + 3 * pgsz(), DATA - 3, 1, 3));
+
+	/* The child wrote a page back as it was. */
+	changed = 1 + mess_up(self->fd, self->mem, self->second, variant->how);
+	put(turn, 2);
+	await(turn, 3);
+	/* What the private mapping shows is mapped from the changed region. */
+	read_in(self->priv);
+
+	ASSERT_EQ(0, do_restore(self->fd, self->snap, &arg));
+	EXPECT_TRUE(is_original(self->mem));
+	EXPECT_TRUE(is_original(self->second));
+	EXPECT_TRUE(is(self->priv, 2, 1, 0));
+	EXPECT_TRUE(is(self->priv + 2 * pgsz(), 1, 9, 2));
+	EXPECT_TRUE(is(self->priv + 3 * pgsz(), DATA - 3, 1, 3));
+	EXPECT_TRUE(is(self->priv + DATA * pgsz(), PAGES - DATA, 0, DATA));
+	put(turn, 4);
+	EXPECT_EQ(0, reap(pid));
+	EXPECT_EQ(changed, arg.pages);
+	EXPECT_GE(10 * changed + 10, arg.nodes);
+	EXPECT_TRUE(holds(self->fd, 0, DATA));
+	EXPECT_TRUE(holds(self->snap, 0, DATA));
+	EXPECT_TRUE(fd_is(self->fd, 0, DATA, 1));
+	EXPECT_TRUE(fd_is(self->fd, DATA, PAGES - DATA, 0));
+	EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
+
+	/* Once more: there is nothing to do. */
+	ASSERT_EQ(0, do_restore(self->fd, self->snap, &arg));
+	EXPECT_EQ(0, arg.pages);
+	EXPECT_EQ(0, arg.nodes);
+	EXPECT_TRUE(is_original(self->mem));
+}
+
+TEST_F(undo, stays_apart_afterwards)
+{
+	char *snap = map_ro(self->snap, PAGES), *there;
+	int i;
+
+	mess_up(self->fd, self->mem, self->second, variant->how);
+	restored(self->fd, self->snap);
+	/* Through PTEs of old and new mappings, and by pwrite(). */
+	EXPECT_TRUE(is_original(snap));
+	mess_up(self->fd, self->second, map_rw(self->fd, PAGES), 31);
+	fill(self->mem, 3, 5, 0);
+	EXPECT_TRUE(is_original(snap));
+	EXPECT_TRUE(is(self->second, 3, 5, 0));
+	EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
+	restored(self->fd, self->snap);
+	EXPECT_TRUE(is_original(self->second));
+	if (!variant->live)
+		return;
+	/*
+	 * What was writable in the source is so no longer.  One page is written
+	 * in each leaf on the one side, then all of them on the other.
+	 */
+	there = map_rw(self->snap, PAGES);
+	for (i = 0; i < 4; i++) {
+		char *first = i % 2 ? there : self->mem;
+		char *then = i % 2 ? self->mem : there;
+		size_t k;
+
+		fill(there, PAGES, 6, 0);
+		EXPECT_EQ(PAGES, restored(self->fd, self->snap));
+		EXPECT_TRUE(is(self->mem, PAGES, 6, 0));
+		for (k = 5; k < PAGES; k += 60)
+			pg_fill(first + k * pgsz(), 7, k);
+		EXPECT_TRUE(is(then, PAGES, 6, 0));
+		if (i / 2)
+			fill(then, PAGES, 8, 0);
+		else
+			for (k = 0; k < PAGES; k++)
+				put_page_at(then == there ? self->snap :
+					    self->fd, k, 8);
+		for (k = 0; k < PAGES; k++)
+			EXPECT_TRUE(pg_is(first + k * pgsz(),
+					  k % 60 == 5 ? 7 : 6, k));
+		EXPECT_TRUE(is(self->second, 5, then == there ? 6 : 8, 0));
+		EXPECT_TRUE(holds(self->fd, PAGES, 0));
+		EXPECT_TRUE(holds(self->snap, PAGES, 0));
+	}
+}
+
+/* ---- other sources ---- */
+
+TEST(unrelated_region)
+{
+	int fd = sparse_region(PAGES, DATA, 1), other = region(), i;
+	char *mem = map_rw(fd, PAGES), *there = map_rw(other, PAGES);
+	struct cowmem_restore arg;
+
+	/* Pages 100 to 179, one of zeroes. */
+	fill(there + 100 * pgsz(), 80, 2, 100);
+	fill(there + 110 * pgsz(), 1, 0, 110);
+	EXPECT_TRUE(is_original(mem));
+	ASSERT_EQ(0, do_restore(fd, other, &arg));
+	EXPECT_EQ(180, arg.pages);
+	for (i = 0; i < 2; i++) {
+		char *m = i ? there : mem;
+
+		EXPECT_TRUE(is(m, 100, 0, 0));
+		EXPECT_TRUE(is(m + 100 * pgsz(), 10, 2, 100));
+		EXPECT_TRUE(is(m + 110 * pgsz(), 1, 0, 110));
+		EXPECT_TRUE(is(m + 111 * pgsz(), 69, 2, 111));
+		EXPECT_TRUE(is(m + 180 * pgsz(), 20, 0, 180));
+	}
+	EXPECT_TRUE(holds(fd, 0, 80));
+	EXPECT_TRUE(holds(other, 0, 80));
+	close(other);
+	unmap(there, PAGES);
+	EXPECT_TRUE(holds(fd, 80, 0));
+	fill(mem, PAGES, 3, 0);
+	EXPECT_TRUE(fd_is(fd, 0, PAGES, 3));
+}
+
+/* To and from nothing at all; a size that is no multiple of a page. */
+TEST(empty_regions)
+{
+	int a = region(), b = region(), c = region_of(3, 1);
+	char *mem = map_rw(c, 3);
+
+	EXPECT_EQ(0, restored(a, b));
+	ASSERT_EQ(0, do_resize(a, 2 * pgsz() + 5));
+	ASSERT_EQ(0, do_resize(c, 2 * pgsz() + 5));
+	EXPECT_EQ(3, restored(c, a));
+	EXPECT_TRUE(is(mem, 3, 0, 0));
+	EXPECT_TRUE(holds(c, 0, 0));
+	EXPECT_EQ(2 * pgsz() + 5, info(c).size);
+	EXPECT_EQ(0, restored(c, a));
+	fill(mem, 3, 2, 0);
+	EXPECT_EQ(3, restored(a, c));
+	EXPECT_TRUE(fd_is(a, 0, 2, 2));
+	EXPECT_TRUE(holds(a, 0, 3));
+}
+
+/* Far away, where trees have other heights. */
+TEST(huge_and_sparse)
+{
+	uint64_t far = 1ULL << 40;
+	int a = region(), b = region(), snap;
+	struct cowmem_restore arg;
+	char buf[pgsz()];
+
+	pg_fill(buf, 1, 1);
+	ASSERT_EQ((ssize_t)pgsz(), pwrite(a, buf, pgsz(), far));
+	ASSERT_EQ((ssize_t)pgsz(), pwrite(a, buf, pgsz(), 0));
+	snap = snapshot(a);
+	ASSERT_EQ(0, do_resize(b, far + pgsz()));
+	pg_fill(buf, 2, 1);
+	ASSERT_EQ((ssize_t)pgsz(), pwrite(b, buf, pgsz(), pgsz()));
+	EXPECT_EQ(3, restored(b, a));
+	EXPECT_TRUE(fd_is_as(b, far / pgsz(), 1, 1));
+	EXPECT_TRUE(fd_is_as(b, 0, 1, 1));
+	EXPECT_TRUE(fd_is_as(b, 1, 0, 1));
+	EXPECT_TRUE(holds(b, 0, 2));
+	ASSERT_EQ((ssize_t)pgsz(), pwrite(b, buf, pgsz(), far / 2));
+	ASSERT_EQ(0, do_restore(b, snap, &arg));
+	EXPECT_EQ(1, arg.pages);
+	EXPECT_GE(40, arg.nodes);
+}
+
+TEST(to_itself)
+{
+	int fd = sparse_region(PAGES, DATA, 1), copy = dup(fd);
+	char *mem = map_rw(fd, PAGES);
+	struct cowmem_info before, after;
+
+	pg_fill(mem, 2, 0);
+	before = info(fd);
+	EXPECT_EQ(0, restored(fd, fd));
+	EXPECT_EQ(0, restored(fd, copy));
+	after = info(fd);
+	EXPECT_EQ(0, memcmp(&before, &after, sizeof(before)));
+	EXPECT_TRUE(is(mem, 1, 2, 0));
+	EXPECT_TRUE(is(mem + pgsz(), DATA - 1, 1, 1));
+}
+
+/* Any of them may go first. */
+TEST(closing_in_any_order)
+{
+	static const int order[6][3] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 },
+		{ 2, 1, 0 },
+	};
+	int i, k, fd[3];
+
+	for (i = 0; i < 6; i++) {
+		char *mem;
+
+		fd[0] = sparse_region(PAGES, DATA, 1);
+		mem = map_rw(fd[0], PAGES);
+		fd[1] = snapshot(fd[0]);
+		fill(mem, PAGES, 2, 0);
+		EXPECT_EQ(PAGES, restored(fd[0], fd[1]));
+		fill(mem, 5, 3, 0);
+		fd[2] = cloned(fd[0]);
+		fill(mem + 70 * pgsz(), 5, 4, 70);
+		EXPECT_EQ(5, restored(fd[2], fd[1]));
+		fill(mem + 80 * pgsz(), 5, 4, 80);
+		unmap(mem, PAGES);
+		for (k = 0; k < 3; k++) {
+			int j;
+
+			close(fd[order[i][k]]);
+			for (j = k + 1; j < 3; j++) {
+				int f = fd[order[i][j]];
+
+				if (f == fd[0]) {
+					EXPECT_TRUE(fd_is(f, 0, 5, 3));
+					EXPECT_TRUE(fd_is(f, 70, 5, 4));
+					EXPECT_TRUE(fd_is(f, 75, 5, 1));
+					EXPECT_TRUE(fd_is(f, 80, 5, 4));
+					EXPECT_TRUE(fd_is(f, 85, DATA - 85, 1));
+				} else {
+					EXPECT_TRUE(fd_is(f, 0, DATA, 1));
+				}
+			}
+		}
+	}
+}
+
+/* ---- cost ---- */
+
+static struct cowmem_restore cost(size_t pages, size_t from, size_t step)
+{
+	int fd = big_region(pages, 1), snap = snapshot(fd);
+	struct cowmem_restore arg;
+	size_t i;
+
+	for (i = 0; i < 100; i++)
+		put_page_at(fd, from + i * step, 2);
+	must(!do_restore(fd, snap, &arg));
+	must(holds(fd, 0, pages));
+	close(snap);
+	close(fd);
+	return arg;
+}
+
+TEST(cost_does_not_grow_with_the_region)
+{
+	size_t mib = (1 << 20) / pgsz();
+	struct cowmem_restore small, medium, large, spread;
+
+	small = cost(4 * mib, 3, 10);
+	medium = cost(20 * mib, 3, 10);
+	large = cost(256 * mib, 3, 10);
+	spread = cost(256 * mib, 3, 655);
+	TH_LOG("%llu, %llu, %llu nodes, spread %llu",
+	       (unsigned long long)small.nodes,
+	       (unsigned long long)medium.nodes,
+	       (unsigned long long)large.nodes,
+	       (unsigned long long)spread.nodes);
+	EXPECT_EQ(100, small.pages);
+	EXPECT_EQ(100, medium.pages);
+	EXPECT_EQ(100, large.pages);
+	EXPECT_EQ(100, spread.pages);
+	/* A path for the start and for the end of each run, and one more. */
+	EXPECT_GE(201 * 3, small.nodes);
+	/* Two regions whose trees are of one height. */
+	EXPECT_EQ(medium.nodes, large.nodes);
+	EXPECT_GE(201 * 4, large.nodes);
+	EXPECT_GE(201 * 5, spread.nodes);
+}
+
+/* All differs: that is one look at each node, however many there are. */
+TEST(cost_grows_with_what_differs)
+{
+	size_t mib = (1 << 20) / pgsz();
+	uint64_t nodes[2];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		size_t pages = (i ? 256 : 32) * mib;
+		int fd = big_region(pages, 1), empty = region();
+		struct cowmem_restore arg;
+
+		ASSERT_EQ(0, do_resize(empty, pages * pgsz()));
+		ASSERT_EQ(0, do_restore(fd, empty, &arg));
+		EXPECT_EQ(pages, arg.pages);
+		nodes[i] = arg.nodes;
+		EXPECT_TRUE(holds(fd, 0, 0));
+		close(fd);
+		close(empty);
+	}
+	TH_LOG("%llu nodes for 32 MiB, %llu for 256 MiB",
+	       (unsigned long long)nodes[0], (unsigned long long)nodes[1]);
+	EXPECT_GE(8 * nodes[0] + 100, nodes[1]);
+}
+
+/* Write and restore, again and again: nothing grows. */
+TEST(two_hundred_rounds)
+{
+	int fd = big_region(1000, 1), snap, i, k;
+	char *mem = map_rw(fd, 1000);
+	uint64_t nodes = 0, index_bytes;
+	struct cowmem_restore arg;
+
+	snap = snapshot(fd);
+	index_bytes = info(snap).index_bytes;
+	for (i = 0; i < 200; i++) {
+		for (k = 0; k < 30; k++) {
+			size_t page = (k * 33 + i) % 1000;
+
+			*(uint64_t *)(mem + page * pgsz()) = i + 1;
+		}
+		ASSERT_EQ(0, do_restore(fd, snap, &arg));
+		ASSERT_EQ(30, arg.pages);
+		ASSERT_TRUE(holds(fd, 0, 1000));
+		ASSERT_EQ(index_bytes, info(fd).index_bytes);
+		for (k = 0; k < 1000; k++)
+			ASSERT_EQ(pattern(1, k, 0),
+				  *(uint64_t *)(mem + k * pgsz()));
+		if (arg.nodes > nodes)
+			nodes = arg.nodes;
+	}
+	EXPECT_GE(200, nodes);
+	EXPECT_EQ(0, info(snap).clones);
+	EXPECT_EQ(1, info(fd).clones);
+	EXPECT_TRUE(holds(snap, 0, 1000));
+}
+
+/* ---- errors ---- */
+
+FIXTURE(refused) {
+	int fd, snap;
+	char *mem;
+	struct cowmem_info info, snap_info;
+};
+
+FIXTURE_SETUP(refused)
+{
+	self->fd = sparse_region(PAGES, DATA, 1);
+	self->mem = map_rw(self->fd, PAGES);
+	self->snap = snapshot(self->fd);
+	/* The snapshot has 1, the region 2. */
+	fill(self->mem, DATA, 2, 0);
+	self->info = info(self->fd);
+	self->snap_info = info(self->snap);
+}
+
+/* Nothing happened. */
+FIXTURE_TEARDOWN(refused)
+{
+	struct cowmem_info now = info(self->fd), snap = info(self->snap);
+
+	EXPECT_EQ(0, memcmp(&now, &self->info, sizeof(now)));
+	EXPECT_EQ(0, memcmp(&snap, &self->snap_info, sizeof(snap)));
+	EXPECT_TRUE(is(self->mem, DATA, 2, 0));
+	EXPECT_TRUE(is(self->mem + DATA * pgsz(), PAGES - DATA, 0, DATA));
+	EXPECT_TRUE(fd_is(self->fd, 0, DATA, 2));
+	EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
+}
+
+#define EXPECT_REFUSED(_err, _to, _from) do {				\
+	struct cowmem_restore __arg = { .fd = (_from), .pages = 77 };	\
+									\
+	EXPECT_EQ(-1, ioctl((_to), COWMEM_IOC_RESTORE, &__arg));	\
+	EXPECT_EQ((_err), errno);					\
+	EXPECT_EQ(77, __arg.pages);					\
+} while (0)
+
+TEST_F(refused, another_size)
+{
+	int other = do_clone(self->fd, 0, 0, (PAGES - 1) * pgsz());
+
+	ASSERT_LE(0, other);
+	EXPECT_REFUSED(EINVAL, self->fd, other);
+	EXPECT_REFUSED(EINVAL, other, self->fd);
+	EXPECT_REFUSED(EINVAL, self->fd, region());
+	ASSERT_EQ(0, do_resize(other, PAGES * pgsz() - 1));
+	EXPECT_REFUSED(EINVAL, self->fd, other);
+	ASSERT_EQ(0, do_resize(other, PAGES * pgsz() + 1));
+	EXPECT_REFUSED(EINVAL, self->fd, other);
+	close(other);
+	EXPECT_EQ(2, info(self->fd).clones);
+	self->info.clones = 2;
+}
+
+TEST_F(refused, sealed_target)
+{
+	unsigned int seals[] = {
+		COWMEM_SEAL_WRITE, COWMEM_SEAL_WRITE | COWMEM_SEAL_SEAL, 15,
+	};
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		int other = cloned(self->snap);
+
+		put_page_at(other, 1, 7);
+		ASSERT_EQ(0, do_seal(other, seals[i]));
+		EXPECT_REFUSED(EPERM, other, self->snap);
+		EXPECT_REFUSED(EPERM, other, other);
+		EXPECT_TRUE(fd_is(other, 1, 1, 7));
+		EXPECT_TRUE(fd_is(other, 2, DATA - 2, 1));
+		/* As a source it is as good as any. */
+		EXPECT_EQ(1, restored(cloned(self->snap), other));
+		close(other);
+	}
+	self->snap_info = info(self->snap);
+}
+
+/* Other seals are about the size, which stays. */
+TEST_F(refused, not_by_other_seals)
+{
+	int other = cloned(self->snap);
+
+	put_page_at(other, 1, 7);
+	ASSERT_EQ(0, do_seal(other, COWMEM_SEAL_GROW | COWMEM_SEAL_SHRINK |
+			     COWMEM_SEAL_SEAL));
+	EXPECT_EQ(1, restored(other, self->snap));
+	EXPECT_TRUE(fd_is(other, 0, DATA, 1));
+	EXPECT_EQ(7, info(other).seals);
+	close(other);
+	self->snap_info = info(self->snap);
+}
+
+TEST_F(refused, snapshot_as_target)
+{
+	EXPECT_REFUSED(EBADF, self->snap, self->fd);
+	EXPECT_REFUSED(EBADF, self->snap, self->snap);
+}
+
+TEST_F(refused, modes)
+{
+	int rd = open(COWMEM_DEV, O_RDONLY), wr = open(COWMEM_DEV, O_WRONLY);
+	struct cowmem_restore arg;
+
+	ASSERT_LE(0, rd);
+	ASSERT_LE(0, wr);
+	ASSERT_EQ(0, do_resize(wr, PAGES * pgsz()));
+	EXPECT_REFUSED(EBADF, rd, self->fd);
+	EXPECT_REFUSED(EBADF, rd, rd);
+	EXPECT_REFUSED(EBADF, self->fd, wr);
+	EXPECT_REFUSED(EBADF, wr, wr);
+	/* Who may write may take in what it may read. */
+	ASSERT_EQ(0, do_restore(wr, self->snap, &arg));
+	EXPECT_EQ(DATA, arg.pages);
+	EXPECT_EQ(-1, pread(wr, &arg, 1, 0));
+	EXPECT_EQ(0, restored(region(), rd));
+	close(wr);
+}
+
+TEST_F(refused, not_a_region)
+{
+	int pipes[2], null = open("/dev/zero", O_RDWR), gone = dup(self->fd);
+	int path = open(COWMEM_DEV, O_PATH);
+	struct cowmem_restore arg = { .fd = self->snap };
+
+	ASSERT_EQ(0, pipe(pipes));
+	close(gone);
+	EXPECT_REFUSED(EBADF, self->fd, pipes[0]);
+	EXPECT_REFUSED(EBADF, self->fd, pipes[1]);
+	EXPECT_REFUSED(EBADF, self->fd, null);
+	EXPECT_REFUSED(EBADF, self->fd, gone);
+	EXPECT_REFUSED(EBADF, self->fd, path);
+	EXPECT_REFUSED(EBADF, self->fd, -1);
+	EXPECT_REFUSED(EBADF, self->fd, -100);
+	EXPECT_REFUSED(EBADF, self->fd, INT32_MAX);
+	EXPECT_EQ(-1, ioctl(null, COWMEM_IOC_RESTORE, &arg));
+	EXPECT_EQ(ENOTTY, errno);
+}
+
+TEST_F(refused, flags_and_structs)
+{
+	struct cowmem_restore arg, *ro = (void *)anon(1);
+	unsigned int bit;
+	struct {
+		struct cowmem_restore arg;
+		uint64_t tail;
+	} longer = {};
+
+	for (bit = 1; bit < 32; bit++) {
+		arg = (struct cowmem_restore) {
+			.fd = self->snap, .flags = 1U << bit,
+		};
+		EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &arg));
+		EXPECT_EQ(EOPNOTSUPP, errno);
+	}
+	ro->fd = self->snap;
+	ASSERT_EQ(0, mprotect(ro, pgsz(), PROT_READ));
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, ro));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, NULL));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, guarded(1) + pgsz() - 8));
+	EXPECT_EQ(EFAULT, errno);
+	longer.arg.fd = self->snap;
+	longer.tail = 1;
+	EXPECT_EQ(-1, ioctl(self->fd, _IOWR(COWMEM_IOC_TYPE, 5, longer), &longer));
+	EXPECT_EQ(E2BIG, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, _IOC(_IOC_READ | _IOC_WRITE,
+					   COWMEM_IOC_TYPE, 5, 16), &arg));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+/* The struct itself lies in what is restored; the answer is written last. */
+TEST(argument_in_the_region)
+{
+	int fd = sparse_region(PAGES, DATA, 1), snap = snapshot(fd);
+	char *mem = map_rw(fd, PAGES);
+	struct cowmem_restore *arg = (void *)(mem + 3 * pgsz());
+
+	*arg = (struct cowmem_restore) { .fd = snap };
+	ASSERT_EQ(0, ioctl(fd, COWMEM_IOC_RESTORE, arg));
+	EXPECT_EQ(1, arg->pages);
+	EXPECT_TRUE(is(mem, 3, 1, 0));
+	EXPECT_TRUE(is(mem + 4 * pgsz(), DATA - 4, 1, 4));
+	EXPECT_EQ(1, restored(fd, snap));
+	EXPECT_TRUE(is_original(mem));
+}
+
+/* ---- futexes and pins ---- */
+
+static int futex(uint32_t *word, int op, uint32_t val, const struct timespec *ts)
+{
+	return syscall(SYS_futex, word, op, val, ts, NULL, 0);
+}
+
+static void futex_test(struct __test_metadata *_metadata, bool process)
+{
+	int fd = region_of(4, 1), snap, *turn = shared_mem(sizeof(*turn)), i, n = 0;
+	struct timespec ts = { .tv_sec = 60 };
+	uint32_t *word = (uint32_t *)map_rw(fd, 4);
+	pid_t pid;
+
+	*word = 5;
+	snap = snapshot(fd);
+	*word = 7;
+	pid = spawn();
+	if (!pid) {
+		uint32_t *own = process ? (uint32_t *)map_rw(fd, 4) : word;
+
+		put(turn, 1);
+		_exit(futex(own, FUTEX_WAIT, 7, &ts) ? 2 : *own == 8 ? 0 : 3);
+	}
+	await(turn, 1);
+	/* It sleeps, as far as we can tell. */
+	usleep(300000);
+	EXPECT_EQ(1, restored(fd, snap));
+	EXPECT_EQ(5, *word);
+	*word = 8;
+	for (i = 0; i < 2000 && !n; i++) {
+		n = futex(word, FUTEX_WAKE, 1, NULL);
+		if (!n)
+			usleep(1000);
+	}
+	EXPECT_EQ(1, n);
+	EXPECT_EQ(0, reap(pid));
+	/* And now it is the other value that nobody waits for. */
+	EXPECT_EQ(-1, futex(word, FUTEX_WAIT, 7, &ts));
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(1, restored(fd, snap));
+	EXPECT_EQ(5, *word);
+}
+
+TEST(futex_waiter_sleeps_across)
+{
+	futex_test(_metadata, false);
+}
+
+TEST(futex_waiter_with_a_mapping_of_its_own)
+{
+	futex_test(_metadata, true);
+}
+
+FIXTURE(pinned) {
+	int fd, snap, pipes[2];
+	char *mem;
+};
+
+FIXTURE_VARIANT(pinned) {
+	bool written;	/* the pinned page differs from the snapshot's */
+	bool source;	/* it is the other region's */
+};
+
+FIXTURE_VARIANT_ADD(pinned, equal) { .written = false };
+FIXTURE_VARIANT_ADD(pinned, written) { .written = true };
+FIXTURE_VARIANT_ADD(pinned, source) { .source = true };
+FIXTURE_VARIANT_ADD(pinned, source_written) { .source = true, .written = true };
+
+FIXTURE_SETUP(pinned)
+{
+	self->fd = region_of(4, 1);
+	self->mem = map_rw(self->fd, 4);
+	self->snap = cloned(self->fd);
+	ASSERT_EQ(0, pipe(self->pipes));
+}
+
+FIXTURE_TEARDOWN(pinned)
+{
+}
+
+TEST_F(pinned, pipe_keeps_the_old_data)
+{
+	char *there = map_rw(self->snap, 4), got[4 * pgsz()];
+	char *from = variant->source ? there : self->mem;
+	struct iovec iov = { from, sizeof(got) };
+	uint32_t old = variant->written ? 2 : 1;
+	uint32_t now = variant->source ? old : 1;
+
+	if (variant->written)
+		fill(from, 4, 2, 0);
+	EXPECT_TRUE(is(from, 4, old, 0));
+	ASSERT_EQ((ssize_t)sizeof(got), vmsplice(self->pipes[1], &iov, 1, 0));
+	EXPECT_EQ(variant->written ? 4 : 0, restored(self->fd, self->snap));
+	EXPECT_TRUE(is(self->mem, 4, now, 0));
+	EXPECT_TRUE(is(there, 4, now, 0));
+	EXPECT_TRUE(fd_is(self->fd, 0, 4, now));
+
+	/* Of the region that was restored, nothing gets there any more. */
+	fill(self->mem, 4, 3, 0);
+	EXPECT_TRUE(is(there, 4, now, 0));
+	if (!variant->source) {
+		/* The last holder does not write in place either. */
+		unmap(there, 4);
+		close(self->snap);
+		fill(self->mem, 4, 4, 0);
+	}
+	ASSERT_TRUE(drain(self->pipes[0], got, sizeof(got)));
+	EXPECT_TRUE(is(got, 4, old, 0));
+	EXPECT_TRUE(is(self->mem, 4, variant->source ? 3 : 4, 0));
+	EXPECT_TRUE(holds(self->fd, 4, 0));
+}
+
+/* ... nor when the region holds the pinned page alone. */
+TEST_F(pinned, last_holder_does_not_write_in_place)
+{
+	char *there = map_rw(self->snap, 4), got[4 * pgsz()];
+	char *from = variant->source ? there : self->mem;
+	struct iovec iov = { from, sizeof(got) };
+
+	if (variant->written)
+		fill(from, 4, 2, 0);
+	EXPECT_TRUE(is(from, 4, variant->written ? 2 : 1, 0));
+	ASSERT_EQ((ssize_t)sizeof(got), vmsplice(self->pipes[1], &iov, 1, 0));
+	restored(self->fd, self->snap);
+	unmap(there, 4);
+	close(self->snap);
+	EXPECT_TRUE(holds(self->fd, 4, 0));
+	fill(self->mem, 4, 3, 0);
+	ASSERT_TRUE(drain(self->pipes[0], got, sizeof(got)));
+	EXPECT_TRUE(is(got, 4, variant->written ? 2 : 1, 0));
+	EXPECT_TRUE(is(self->mem, 4, 3, 0));
+}
+
+/* ---- while others write ---- */
+
+enum { RING = 37 };
+
+struct ctl {
+	int stop, ready, trouble, phase;
+	uint64_t done[4];	/* the last write that writer has done */
+};
+
+static uint64_t *word_at(char *mem, size_t page)
+{
+	return (uint64_t *)(mem + page * pgsz() + page * 64 % pgsz());
+}
+
+static uint64_t load(char *mem, size_t page)
+{
+	return __atomic_load_n(word_at(mem, page), __ATOMIC_ACQUIRE);
+}
+
+struct writer {
+	struct ctl *ctl;
+	int fd, nr;
+	bool pwrite;
+	char *mem;
+};
+
+/* Who restores is to get a CPU soon, however many read and write. */
+static void yield_to_main(void)
+{
+	must(!setpriority(PRIO_PROCESS, 0, 10));
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+/* Write 1, 2, 3... round a ring of pages. */
+static void *write_ring(void *arg)
+{
+	struct writer *w = arg;
+	uint64_t s;
+
+	yield_to_main();
+	__atomic_add_fetch(&w->ctl->ready, 1, __ATOMIC_ACQ_REL);
+	for (s = 1; !get(&w->ctl->stop); s++) {
+		size_t page = w->nr * RING + s % RING;
+		uint64_t *word = word_at(w->mem, page);
+
+		if (w->pwrite)
+			must(pwrite(w->fd, &s, sizeof(s), (char *)word -
+				    w->mem) == sizeof(s));
+		else
+			__atomic_store_n(word, s, __ATOMIC_RELEASE);
+		__atomic_store_n(&w->ctl->done[w->nr], s, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/*
+ * Restored from the live region again and again: each time the ring shows the
+ * last RING writes up to some instant within the call.
+ */
+TEST(from_a_live_region)
+{
+	int src = region_of(3 * RING, 0), fd = region_of(3 * RING, 1), i, n, k;
+	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	char *mem = map_rw(fd, 3 * RING), *there = map_rw(src, 3 * RING);
+	struct writer w[3];
+	pthread_t thread[3];
+	uint64_t last[3] = {};
+	pid_t pid;
+
+	for (i = 0; i < 3; i++)
+		w[i] = (struct writer) {
+			.ctl = ctl, .fd = src, .nr = i, .pwrite = i == 1,
+			.mem = there,
+		};
+	pid = spawn();
+	if (!pid) {
+		write_ring(&w[2]);
+		_exit(0);
+	}
+	for (i = 0; i < 2; i++)
+		must(!pthread_create(&thread[i], NULL, write_ring, &w[i]));
+	await(&ctl->ready, 3);
+	for (n = 0; n < 150; n++) {
+		uint64_t before[3], after[3];
+
+		usleep(1000);
+		for (i = 0; i < 3; i++)
+			before[i] = __atomic_load_n(&ctl->done[i],
+						    __ATOMIC_ACQUIRE);
+		restored(fd, src);
+		for (i = 0; i < 3; i++)
+			after[i] = __atomic_load_n(&ctl->done[i],
+						   __ATOMIC_ACQUIRE) + 1;
+		for (k = 0; k < 2; k++)
+			for (i = 0; i < 3; i++) {
+				uint64_t top = 0, s;
+
+				for (s = 0; s < RING; s++)
+					if (load(mem, i * RING + s) > top)
+						top = load(mem, i * RING + s);
+				ASSERT_LE(before[i], top);
+				ASSERT_GE(after[i], top);
+				ASSERT_LE(last[i], top);
+				for (s = top; s && s + RING > top; s--)
+					ASSERT_EQ(s, load(mem, i * RING +
+							  s % RING))
+						TH_LOG("writer %d, round %d", i,
+						       n);
+				/* It stays as it is. */
+				if (k)
+					ASSERT_EQ(last[i], top);
+				last[i] = top;
+			}
+	}
+	put(&ctl->stop, 1);
+	for (i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	EXPECT_EQ(0, reap(pid));
+	restored(fd, src);
+	for (i = 0; i < 3; i++) {
+		uint64_t s, top = ctl->done[i];
+
+		EXPECT_LT(100, top);
+		for (s = top; s && s + RING > top; s--)
+			EXPECT_EQ(s, load(mem, i * RING + s % RING));
+	}
+}
+
+/*
+ * The region that is restored is written meanwhile.  Of all that a writer wrote,
+ * what came before one instant is gone and what came later is there.
+ */
+TEST(while_the_region_is_written)
+{
+	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	int fd = region_of(3 * RING, 0), snap, i, n, cut_inside = 0;
+	char *mem = map_rw(fd, 3 * RING), *second = map_rw(fd, 3 * RING);
+
+	/* Zeroes, half of them holes, half of them pages. */
+	for (i = 0; i < 3 * RING; i += 2)
+		*word_at(mem, i) = 0;
+	snap = snapshot(fd);
+	for (n = 0; n < 60; n++) {
+		struct writer w[3];
+		pthread_t thread[3];
+		uint64_t before[3];
+		pid_t pid;
+
+		restored(fd, snap);
+		memset(ctl, 0, sizeof(*ctl));
+		for (i = 0; i < 3; i++)
+			w[i] = (struct writer) {
+				.ctl = ctl, .fd = fd, .nr = i,
+				.pwrite = i == 1, .mem = i ? second : mem,
+			};
+		pid = spawn();
+		if (!pid) {
+			write_ring(&w[2]);
+			_exit(0);
+		}
+		for (i = 0; i < 2; i++)
+			must(!pthread_create(&thread[i], NULL, write_ring,
+					     &w[i]));
+		await(&ctl->ready, 3);
+		usleep(500 + n * 50);
+		for (i = 0; i < 3; i++)
+			before[i] = __atomic_load_n(&ctl->done[i],
+						    __ATOMIC_ACQUIRE);
+		restored(fd, snap);
+		put(&ctl->stop, 1);
+		for (i = 0; i < 2; i++)
+			pthread_join(thread[i], NULL);
+		ASSERT_EQ(0, reap(pid));
+
+		for (i = 0; i < 3; i++) {
+			uint64_t end = ctl->done[i], s;
+			bool cut = false;
+
+			/* From the last write back. */
+			for (s = end; s && s + RING > end; s--) {
+				uint64_t seen = load(mem, i * RING + s % RING);
+
+				if (!seen)
+					cut = true;
+				ASSERT_EQ(cut ? 0 : s, seen)
+					TH_LOG("writer %d of %d: write %llu of %llu",
+					       i, n, (unsigned long long)s,
+					       (unsigned long long)end);
+				if (!cut)
+					ASSERT_LT(before[i], s);
+				ASSERT_EQ(seen, load(second, i * RING +
+						     s % RING));
+			}
+			cut_inside += cut && load(mem, i * RING + end % RING);
+		}
+	}
+	TH_LOG("%d of %d writers went on in the middle of their ring",
+	       cut_inside, 3 * n);
+	EXPECT_EQ(0, load(map_ro(snap, 3 * RING), 0));
+	restored(fd, snap);
+	for (i = 0; i < 3 * RING; i++)
+		EXPECT_EQ(0, load(mem, i));
+}
+
+/*
+ * Readers: who has seen one restored page sees them all.  In an even phase the
+ * region holds the number of the round everywhere, until it is restored to 0.
+ */
+struct reader {
+	struct ctl *ctl;
+	int fd;
+	bool pread;
+	char *mem;
+	uint64_t seen, rng;
+};
+
+enum { SEEN_PAGES = 300 };
+
+static uint64_t look(struct reader *r, size_t page)
+{
+	uint64_t val;
+
+	if (!r->pread)
+		return load(r->mem, page);
+	must(pread(r->fd, &val, sizeof(val), (char *)word_at(r->mem, page) -
+		   r->mem) == sizeof(val));
+	return val;
+}
+
+static size_t some_page(struct reader *r)
+{
+	r->rng = r->rng * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (r->rng >> 33) % SEEN_PAGES;
+}
+
+static void *read_all(void *arg)
+{
+	struct reader *r = arg;
+	int i;
+
+	yield_to_main();
+	__atomic_add_fetch(&r->ctl->ready, 1, __ATOMIC_ACQ_REL);
+	while (!get(&r->ctl->stop)) {
+		int phase = get(&r->ctl->phase);
+		uint64_t first;
+
+		if (phase % 2) {
+			usleep(200);
+			continue;
+		}
+		first = look(r, some_page(r));
+		if (first) {
+			if (first != (uint64_t)phase / 2 &&
+			    phase == get(&r->ctl->phase))
+				put(&r->ctl->trouble, 2);
+			continue;
+		}
+		for (i = 0; i < 10; i++) {
+			uint64_t later = look(r, some_page(r));
+
+			if (phase != get(&r->ctl->phase))
+				break;
+			if (later)
+				put(&r->ctl->trouble, 1);
+			__atomic_add_fetch(&r->ctl->done[0], 1,
+					   __ATOMIC_RELAXED);
+		}
+	}
+	return NULL;
+}
+
+TEST(readers_see_one_instant)
+{
+	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	int fd = region_of(SEEN_PAGES, 0), snap = snapshot(fd), round, i;
+	char *mem = map_rw(fd, SEEN_PAGES);
+	struct reader r[3] = {
+		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 1 },
+		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 2, .pread = true },
+		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 3 },
+	};
+	double end = now() + 10, in_calls = 0;
+	pthread_t thread[2];
+	pid_t pid;
+
+	ctl->phase = 1;
+	pid = spawn();
+	if (!pid) {
+		r[2].mem = map_ro(fd, SEEN_PAGES);
+		read_all(&r[2]);
+		_exit(0);
+	}
+	for (i = 0; i < 2; i++)
+		must(!pthread_create(&thread[i], NULL, read_all, &r[i]));
+	await(&ctl->ready, 3);
+	for (round = 1; round <= 120 && (round < 10 || now() < end); round++) {
+		for (i = 0; i < SEEN_PAGES; i++)
+			__atomic_store_n(word_at(mem, i), round,
+					 __ATOMIC_RELEASE);
+		put(&ctl->phase, 2 * round);
+		usleep(500);
+		in_calls -= now();
+		ASSERT_EQ(SEEN_PAGES, restored(fd, snap));
+		in_calls += now();
+		usleep(500);
+		put(&ctl->phase, 2 * round + 1);
+	}
+	put(&ctl->stop, 1);
+	for (i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	EXPECT_EQ(0, reap(pid));
+	EXPECT_EQ(0, ctl->trouble);
+	TH_LOG("%d rounds, %.1f ms for each restore, %llu pages looked at",
+	       round - 1, 1000 * in_calls / (round - 1),
+	       (unsigned long long)ctl->done[0]);
+	EXPECT_LT(100, ctl->done[0]);
+}
+
+/*
+ * Faults under way when the pages are exchanged: no writer is left with a page
+ * table entry of a page that the region no longer has.  Each write is through a
+ * mapping without page tables, so that it is under way for long.
+ */
+static void scribble(struct ctl *ctl, int fd, size_t page)
+{
+	size_t huge = 4 << 20;
+	char *mem = mmap(NULL, 2 * huge, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t n, seen;
+
+	must(mem != MAP_FAILED);
+	mem += huge - (uintptr_t)mem % huge;
+	yield_to_main();
+	__atomic_add_fetch(&ctl->ready, 1, __ATOMIC_ACQ_REL);
+	for (n = 1; !get(&ctl->stop); n++) {
+		volatile uint64_t *word = (void *)mem;
+
+		must(mmap(mem, pgsz(), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_FIXED, fd, page * pgsz()) == mem);
+		*word = n;
+		/* Who does not see it there any more must not see it here. */
+		must(pread(fd, &seen, sizeof(seen), page * pgsz()) ==
+		     sizeof(seen));
+		if (seen != n && *word == n)
+			put(&ctl->trouble, 1);
+		must(!munmap(mem, pgsz()));
+	}
+}
+
+TEST(no_stale_mapping)
+{
+	enum { WRITERS = 2, CALLS = 3000 };
+	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	int fd = region_of(64, 1), snap = snapshot(fd), i;
+	double end = now() + 12;
+	pid_t pid[WRITERS];
+
+	rng_init();
+	for (i = 0; i < WRITERS; i++) {
+		pid[i] = spawn();
+		if (!pid[i]) {
+			scribble(ctl, fd, 7 * i);
+			_exit(0);
+		}
+	}
+	await(&ctl->ready, WRITERS);
+	for (i = 0; i < CALLS && now() < end && !get(&ctl->trouble); i++) {
+		volatile int spin = below(3000);
+
+		while (spin)
+			spin--;
+		restored(fd, snap);
+		if (!below(20))
+			usleep(1);
+	}
+	put(&ctl->stop, 1);
+	for (i = 0; i < WRITERS; i++)
+		EXPECT_EQ(0, reap(pid[i]));
+	EXPECT_EQ(0, ctl->trouble)
+		TH_LOG("after %d calls", i);
+}
+
+/* Two regions restored to each other, from both sides at once: no deadlock. */
+struct swapper {
+	int a, b, *stop;
+	int n;
+};
+
+static void *restores(void *arg)
+{
+	struct swapper *s = arg;
+
+	while (!get(s->stop)) {
+		restored(s->a, s->b);
+		s->n++;
+	}
+	return NULL;
+}
+
+TEST(each_other)
+{
+	int a = region_of(PAGES, 1), b = region_of(PAGES, 2), stop = 0, i;
+	struct swapper s[2] = { { a, b, &stop, 0 }, { b, a, &stop, 0 } };
+	char *mem = map_rw(a, PAGES), *there = map_rw(b, PAGES);
+	pthread_t thread[2];
+
+	for (i = 0; i < 2; i++)
+		must(!pthread_create(&thread[i], NULL, restores, &s[i]));
+	for (i = 0; i < 300; i++) {
+		pg_fill(i % 2 ? mem : there, i, 0);
+		put_page_at(i % 2 ? b : a, 1, i);
+		close(cloned(a));
+	}
+	put(&stop, 1);
+	for (i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	EXPECT_LT(10, s[0].n);
+	EXPECT_LT(10, s[1].n);
+	restored(a, b);
+	EXPECT_EQ(0, memcmp(mem, there, PAGES * pgsz()));
+	EXPECT_TRUE(holds(a, 0, PAGES));
+}
+
+TEST_HARNESS_MAIN
