@@ -17,10 +17,7 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/*
- * A gap of more pages than these in what has to be unmapped is worth another walk:
- * pages in a smaller one that are mapped for reading are unmapped as well.
- */
+/* Rather than walk the page tables twice, unmap so many pages that need not be. */
 #define CUT_GAP		4
 
 static int leaf_cmp(void *priv, const struct list_head *a,
@@ -32,6 +29,25 @@ static int leaf_cmp(void *priv, const struct list_head *a,
 	y = list_entry(b, struct cowmem_node, granted_link);
 	cond_resched();
 	return x->base > y->base;
+}
+
+/*
+ * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
+ * what lies around it is unmapped?  To pass over what is not mapped is cheap.
+ */
+static bool leave_out(const struct cowmem_region *region,
+		      const struct cowmem_node *leaf, pgoff_t to, pgoff_t start)
+{
+	unsigned int mapped = 0;
+
+	if (to < leaf->base)
+		return start > to + CUT_GAP;
+	for (; to < start; to++) {
+		struct page *page = leaf->slots[cowmem_slot(to)];
+
+		mapped += page ? !!cowmem_page_mapcount(page) : region->holes_mapped;
+	}
+	return mapped > CUT_GAP;
 }
 
 /*
@@ -56,7 +72,7 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 			u64 run = slots & ~(slots + BIT_ULL(i));
 			pgoff_t start = leaf->base + i;
 
-			if (start > to + CUT_GAP ||
+			if (leave_out(region, leaf, to, start) ||
 			    start >= from + COWMEM_UNMAP_BATCH) {
 				if (from < to)
 					cowmem_unmap(region, from, to, false);
