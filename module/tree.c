@@ -556,14 +556,14 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base,
 		pgoff_t from = base + i * span;
 		const void *entry = READ_ONCE(node->slots[i]);
 
-		if (node->level == 1 && interrupted()) {
-			*index = ULONG_MAX;
-			return true;
-		}
 		*index = max(*index, from);
 		if (node->level && entry) {
 			if (node_next(entry, from, index, data))
 				return true;
+			if (node->level == 1 && interrupted()) {
+				*index = ULONG_MAX;
+				return true;
+			}
 		} else if (!!entry == data) {
 			return true;
 		}
