@@ -79,6 +79,18 @@
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
 
 /**
+ * struct cowmem_leaf_lock - see "Locks" above
+ * @lock: the lock.
+ * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
+ * @bare_end: to before this one. Both are protected by @lock.
+ */
+struct cowmem_leaf_lock {
+	struct mutex lock;
+	pgoff_t bare_first;
+	pgoff_t bare_end;
+} ____cacheline_aligned_in_smp;
+
+/**
  * struct cowmem_region - a region
  * @inode: identity of the region; its i_size is the size in bytes. Constant.
  * @lock: see "Locks" above.
@@ -108,9 +120,7 @@ struct cowmem_region {
 	unsigned int rounds;
 	bool odd_mappings;
 	bool holes_mapped;
-	struct {
-		struct mutex lock;
-	} ____cacheline_aligned_in_smp leaf_locks[COWMEM_LEAF_LOCKS];
+	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
 
 /* The argument of an ioctl in kernel memory. */
@@ -201,19 +211,20 @@ static inline bool cowmem_region_frozen(const struct cowmem_region *region)
 	       list_empty(&region->tree.granted);
 }
 
-static inline struct mutex *cowmem_leaf_lock(struct cowmem_region *region,
-					     pgoff_t index)
+static inline struct cowmem_leaf_lock *
+cowmem_leaf_lock(struct cowmem_region *region, pgoff_t index)
 {
 	unsigned int i = (index >> COWMEM_LEAF_LOCK_SHIFT) % COWMEM_LEAF_LOCKS;
 
-	return &region->leaf_locks[i].lock;
+	return &region->leaf_locks[i];
 }
 
 /* fault.c */
 int cowmem_mmap(struct file *file, struct vm_area_struct *vma);
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct page *mapped);
-void cowmem_end_write(struct cowmem_region *region);
+				bool past_end, struct page *mapped,
+				struct cowmem_node **leafp);
+void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
 			       struct page *mapped);

@@ -45,11 +45,11 @@ static struct page *get_slot(struct cowmem_region *region, pgoff_t index)
 	struct page *page = NULL;
 
 	if (leaf) {
-		mutex_lock(cowmem_leaf_lock(region, index));
+		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		page = leaf->slots[cowmem_slot(index)];
 		if (page)
 			get_page(page);
-		mutex_unlock(cowmem_leaf_lock(region, index));
+		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}
 	if (!page) {
 		page = cowmem_zero_page;

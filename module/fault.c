@@ -59,13 +59,72 @@ static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 	cowmem_leaf_grant(&region->tree, leaf, index);
 }
 
-static bool may_reuse(struct cowmem_region *region, pgoff_t index,
+/*
+ * How many pages were granted one after the other just before @index, in its leaf.
+ * That many more are worth some work ahead: the pages are being written in order.
+ */
+static unsigned int run_before(const struct cowmem_node *leaf, pgoff_t index)
+{
+	/* The slot before that of @index in the highest bit. */
+	u64 before = leaf->granted << (COWMEM_NODE_MASK - cowmem_slot(index)) << 1;
+
+	return COWMEM_NODE_SLOTS - fls64(~before);
+}
+
+/* The end of the work ahead that begins at @index. */
+static pgoff_t ahead_end(const struct cowmem_node *leaf, pgoff_t index)
+{
+	return min(index + 1 + run_before(leaf, index),
+		   (index | COWMEM_NODE_MASK) + 1);
+}
+
+/*
+ * Unmap the page of @index, which is about to change, and what the next writes would
+ * find mapped read-only.
+ */
+static void unmap_ahead(struct cowmem_region *region,
+			const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	pgoff_t end = ahead_end(leaf, index), to = index + 1;
+
+	while (to < end && !(leaf->granted & BIT_ULL(cowmem_slot(to))))
+		to++;
+	cowmem_unmap(region, index, to, false);
+	if (index < lock->bare_first || to > lock->bare_end) {
+		lock->bare_first = index;
+		lock->bare_end = to;
+	}
+}
+
+/*
+ * May a hole be mapped at @index?  A reference count does not tell, as all holes of
+ * all regions are one page.
+ */
+static bool hole_mapped(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	return index < lock->bare_first || index >= lock->bare_end;
+}
+
+static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	if (!hole_mapped(region, index))
+		lock->bare_end = lock->bare_first;
+	WRITE_ONCE(region->holes_mapped, true);
+}
+
+static bool may_reuse(struct cowmem_region *region,
+		      const struct cowmem_node *leaf, pgoff_t index,
 		      struct page *page, struct page *mapped)
 {
 	if (cowmem_page_holders(page) > 1)
 		return false;
 	if (cowmem_page_mapcount(page))
-		cowmem_unmap(region, index, index + 1, false);
+		unmap_ahead(region, leaf, index);
 	return !cowmem_page_busy(page, page == mapped);
 }
 
@@ -80,8 +139,8 @@ static bool may_reuse(struct cowmem_region *region, pgoff_t index,
  * Where @mapped was, nothing is mapped afterwards.
  *
  * Context: may sleep; under region->lock and the leaf lock.
- * Return: the page, which stays what it is until region->lock is released;
- * -ENOMEM or -ENOSPC.
+ * Return: the page, which stays what it is until the locks are released; -ENOMEM
+ * or -ENOSPC.
  */
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
@@ -91,7 +150,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	struct page *page;
 
 	lockdep_assert_held(&region->lock);
-	lockdep_assert_held(cowmem_leaf_lock(region, index));
+	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
 
 	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
 		if (mapped)
@@ -99,7 +158,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 		return old;
 	}
 
-	if (old && may_reuse(region, index, old, mapped)) {
+	if (old && may_reuse(region, leaf, index, old, mapped)) {
 		grant(region, leaf, index, old);
 		trace_cowmem_reuse(region, index);
 		return old;
@@ -120,8 +179,8 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	 * and to unmap once more flushes what another zap has not flushed yet.
 	 */
 	if (old ? cowmem_page_busy(old, old == mapped) :
-		  READ_ONCE(region->holes_mapped))
-		cowmem_unmap(region, index, index + 1, false);
+		  hole_mapped(region, index))
+		unmap_ahead(region, leaf, index);
 	if (old) {
 		trace_cowmem_split(region, index);
 		cowmem_page_drop(old, false);
@@ -135,14 +194,18 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
  * @index: index of the page
  * @past_end: whether it may lie past the end
  * @mapped: see cowmem_grant_leaf()
+ * @leafp: where the leaf goes, or NULL
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
- * Return: the page, and region->lock is held for reading until
- * cowmem_end_write(); or, with no lock held, -ENOMEM or -ENOSPC, -ERANGE if the page
- * lies past the end and must not, -EINTR if a fatal signal arrived.
+ * Return: the page, and region->lock is held for reading, and the leaf lock, until
+ * cowmem_end_write(): a read fault in between would map the page read-only, and that
+ * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM or
+ * -ENOSPC, -ERANGE if the page lies past the end and must not, -EINTR if a fatal
+ * signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct page *mapped)
+				bool past_end, struct page *mapped,
+				struct cowmem_node **leafp)
 {
 	struct cowmem_node *leaf;
 	struct page *page;
@@ -170,21 +233,27 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 	} else if (IS_ERR(leaf)) {
 		page = ERR_CAST(leaf);
 	} else {
-		mutex_lock(cowmem_leaf_lock(region, index));
+		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		page = cowmem_grant_leaf(region, leaf, index, mapped);
-		mutex_unlock(cowmem_leaf_lock(region, index));
+		if (!IS_ERR(page)) {
+			if (leafp)
+				*leafp = leaf;
+			return page;
+		}
+		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}
-	if (IS_ERR(page))
-		up_read(&region->lock);
+	up_read(&region->lock);
 	return page;
 }
 
 /**
  * cowmem_end_write - the page has been written or mapped
  * @region: the region
+ * @index: index of the page
  */
-void cowmem_end_write(struct cowmem_region *region)
+void cowmem_end_write(struct cowmem_region *region, pgoff_t index)
 {
+	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	up_read(&region->lock);
 }
 
@@ -216,13 +285,13 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 		up_read(&region->lock);
 		return ERR_PTR(-ERANGE);
 	}
-	mutex_lock(cowmem_leaf_lock(region, index));
+	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 	page = leaf_page(cowmem_tree_leaf(&region->tree, index, NULL), index);
 	if (cowmem_page_mappable(page))
 		get_page(page);
 	else
 		page = ERR_PTR(-EMFILE);
-	mutex_unlock(cowmem_leaf_lock(region, index));
+	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	up_read(&region->lock);
 	return page;
 }
@@ -244,7 +313,7 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 	unsigned int i;
 	int err;
 
-	lockdep_assert_held(cowmem_leaf_lock(region, index));
+	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
 
 	addr = vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
 	for (i = 0; i < nr; i++) {
@@ -252,7 +321,7 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 		if (!cowmem_page_mappable(pages[i]))
 			return VM_FAULT_SIGBUS;
 		if (pages[i] == cowmem_zero_page)
-			WRITE_ONCE(region->holes_mapped, true);
+			note_hole_mapped(region, index + i);
 	}
 
 	for (i = 0; i < nr; i += nr - i - left) {
@@ -289,9 +358,9 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 			   vma->vm_pgoff + vma_pages(vma));
 		first = max(first, vma->vm_pgoff);
 
-		mutex_lock(cowmem_leaf_lock(region, index));
+		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		ret = map_leaf(region, vmf, first, end - first);
-		mutex_unlock(cowmem_leaf_lock(region, index));
+		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}
 	up_read(&region->lock);
 	return ret;
@@ -309,18 +378,60 @@ static vm_fault_t fault_cow(struct vm_fault *vmf)
 	return 0;
 }
 
+/* May the page of @index be mapped writable without a copy? */
+static bool may_map_ahead(const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct page *page = leaf->slots[cowmem_slot(index)];
+
+	return page && !cowmem_page_mapcount(page) &&
+	       ((leaf->granted & BIT_ULL(cowmem_slot(index))) ||
+		cowmem_page_holders(page) == 1);
+}
+
+/*
+ * After a write to @index, map pages writable that are likely to be written next, as
+ * far as that takes no copy.  Under region->lock and the leaf lock.
+ */
+static void map_ahead(struct cowmem_region *region, struct cowmem_node *leaf,
+		      struct vm_area_struct *vma, pgoff_t index)
+{
+	pgoff_t end = min3(ahead_end(leaf, index), cowmem_region_end(region),
+			   vma->vm_pgoff + vma_pages(vma));
+
+	while (++index < end && may_map_ahead(leaf, index)) {
+		struct vm_fault vmf = {
+			.vma = vma,
+			.address = vma->vm_start +
+				   ((index - vma->vm_pgoff) << PAGE_SHIFT),
+		};
+		struct page *page = leaf->slots[cowmem_slot(index)];
+
+		if (!(leaf->granted & BIT_ULL(cowmem_slot(index)))) {
+			if (!may_reuse(region, leaf, index, page, NULL))
+				break;
+			grant(region, leaf, index, page);
+			trace_cowmem_reuse(region, index);
+		}
+		if (vmf_insert_page_mkwrite(&vmf, page, true) != VM_FAULT_NOPAGE)
+			break;
+	}
+}
+
 /* Map the page writable, after @mapped, which is mapped there now, or nothing. */
 static vm_fault_t fault_write(struct vm_fault *vmf, struct page *mapped)
 {
 	struct cowmem_region *region = cowmem_file_region(vmf->vma->vm_file);
+	struct cowmem_node *leaf;
 	struct page *page;
 	vm_fault_t ret;
 
-	page = cowmem_begin_write(region, vmf->pgoff, false, mapped);
+	page = cowmem_begin_write(region, vmf->pgoff, false, mapped, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
 	ret = vmf_insert_page_mkwrite(vmf, page, true);
-	cowmem_end_write(region);
+	if (ret == VM_FAULT_NOPAGE && may_map_ahead(leaf, vmf->pgoff + 1))
+		map_ahead(region, leaf, vmf->vma, vmf->pgoff);
+	cowmem_end_write(region, vmf->pgoff);
 	return ret;
 }
 

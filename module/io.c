@@ -72,7 +72,7 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	struct page *page;
 	size_t copied;
 
-	page = cowmem_begin_write(region, pos >> PAGE_SHIFT, true, NULL);
+	page = cowmem_begin_write(region, pos >> PAGE_SHIFT, true, NULL, NULL);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	/* Page faults are off: the source may be this very page. */
@@ -82,7 +82,7 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	set_page_dirty(page);
 	if (copied)
 		cowmem_region_grow(region, pos + copied);
-	cowmem_end_write(region);
+	cowmem_end_write(region, pos >> PAGE_SHIFT);
 	return copied;
 }
 

@@ -69,10 +69,10 @@ static struct page *next_page(struct place *place, pgoff_t end)
 		struct cowmem_node *leaf;
 
 		leaf = cowmem_tree_leaf(&region->tree, index, NULL);
-		mutex_lock(cowmem_leaf_lock(region, index));
+		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		page = leaf->slots[cowmem_slot(index)];
 		get_page(page);
-		mutex_unlock(cowmem_leaf_lock(region, index));
+		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 		place->index = index;
 	}
 	up_read(&region->lock);

@@ -63,8 +63,10 @@ static struct cowmem_region *region_create(void)
 	region->id = atomic64_inc_return(&last_id);
 	init_rwsem(&region->lock);
 	cowmem_tree_init(&region->tree);
-	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		mutex_init(&region->leaf_locks[i].lock);
+		region->leaf_locks[i].bare_end = ULONG_MAX;
+	}
 	return region;
 
 release_fs:
@@ -269,9 +271,9 @@ static struct page *own_partial_page(struct cowmem_region *region, pgoff_t index
 	leaf = cowmem_tree_own(&region->tree, index);
 	if (IS_ERR(leaf))
 		return ERR_CAST(leaf);
-	mutex_lock(cowmem_leaf_lock(region, index));
+	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 	page = cowmem_grant_leaf(region, leaf, index, NULL);
-	mutex_unlock(cowmem_leaf_lock(region, index));
+	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	return page;
 }
 

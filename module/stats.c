@@ -16,7 +16,7 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 	bool shared;
 
 	leaf = cowmem_tree_leaf(&region->tree, index, &shared);
-	mutex_lock(cowmem_leaf_lock(region, index));
+	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
 		if (!leaf->slots[i])
 			continue;
@@ -26,7 +26,7 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		else
 			info->pages_exclusive++;
 	}
-	mutex_unlock(cowmem_leaf_lock(region, index));
+	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 }
 
 /* How many nodes are on the path to the leaf of @index but not of @prev. */
