@@ -228,7 +228,8 @@ static unsigned long time_fork(void)
 
 static unsigned char *anonymous_memory(size_t size, int advice)
 {
-	unsigned char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		err(1, "mmap");
@@ -287,7 +288,8 @@ static int show_clone(void)
 	unsigned long before, live_ns, next_ns;
 	int clone;
 
-	printf("2. %d threads write to the region without a pause; clone it under their hands.\n", WRITERS);
+	printf("2. %d threads write to the region without a pause; clone it under their hands.\n",
+	       WRITERS);
 	for (unsigned long w = 0; w < WRITERS; w++)
 		if (pthread_create(&threads[w], NULL, writer, (void *)w))
 			err(1, "pthread_create");
@@ -297,12 +299,14 @@ static int show_clone(void)
 	clone = clone_region(region_fd, &live_ns);
 	writes_before = writes;
 	printf("    cloned in %.2f ms; before, the region had %.1f MiB of pages; now both\n"
-	       "    together have %.1f MiB, of which the writers split off %.2f MiB already\n", ms(live_ns),
+	       "    together have %.1f MiB, of which the writers split off %.2f MiB already\n",
+	       ms(live_ns),
 	       mib(before), mib(info(region_fd).pages_shared * PAGE + own(region_fd) + own(clone)),
 	       mib(own(region_fd)));
 	usleep(20 * 1000);
 	close(clone_region(region_fd, &next_ns));
-	printf("    cloned again 20 ms later in %.2f ms: it costs what was written meanwhile\n", ms(next_ns));
+	printf("    cloned again 20 ms later in %.2f ms: it costs what was written meanwhile\n",
+	       ms(next_ns));
 	return clone;
 }
 
@@ -325,11 +329,13 @@ static void show_clone_is_a_cut(int clone)
 	check(stamps_are_a_cut(copy), "each write in the clone comes with all before it");
 	check(writes > writes_before, "the threads kept writing");
 	munmap(copy, region_size);
-	printf("    %lu writes; the longest took %.1f ms, waiting included\n", (unsigned long)writes,
+	printf("    %lu writes; the longest took %.1f ms, waiting included\n",
+	       (unsigned long)writes,
 	       ms(longest_ns));
 	printf("    the region holds %.1f MiB, %.1f MiB of it shared with the clone;\n"
 	       "    %.1f MiB were copied because they were written\n",
-	       mib(info(region_fd).pages_populated * PAGE), mib(info(region_fd).pages_shared * PAGE),
+	       mib(info(region_fd).pages_populated * PAGE),
+	       mib(info(region_fd).pages_shared * PAGE),
 	       mib(own(region_fd)));
 }
 
@@ -344,7 +350,8 @@ static void show_restore(int clone)
 	printf("    %llu of %llu pages differed and were taken back\n", r.pages,
 	       before.pages_populated);
 	check(is_the_file(region_fd, "region"), "the region is the file again");
-	check(!memcmp(region, copy, region_size), "its mapping, which stayed, shows what the clone holds");
+	check(!memcmp(region, copy, region_size),
+	      "its mapping, which stayed, shows what the clone holds");
 	check(r.pages == before.pages_exclusive, "only what had been written was touched");
 	check(!own(region_fd), "all pages are shared with the clone again");
 	munmap(copy, region_size);
@@ -371,7 +378,8 @@ static int show_diff(void)
 	size_t stride = file_size / PAGE / CHANGES * PAGE;
 	bool exact;
 
-	printf("5. Take a snapshot and write to %lu pages here and there. What has changed since?\n", CHANGES);
+	printf("5. Take a snapshot and write to %lu pages here and there. What has changed?\n",
+	       CHANGES);
 	diff.fd = snapshot_region(region_fd);
 	for (unsigned long i = 0; i < CHANGES; i++)
 		region[i * stride]++;
@@ -385,7 +393,8 @@ static int show_diff(void)
 	printf("    %u extents (offset+length in KiB):", diff.count);
 	for (unsigned int i = 0; i < diff.count && i < 3; i++)
 		printf(" %llu+%llu,", extents[i].offset / 1024, extents[i].length / 1024);
-	printf(" ...\n    found in %llu looks at nodes of the index, which has %lu of them\n", diff.nodes,
+	printf(" ...\n    found in %llu looks at nodes of the index, which has %lu of them\n",
+	       diff.nodes,
 	       index_nodes(region_size / PAGE));
 	check(exact, "these are exactly the pages that were written");
 	return diff.fd;
@@ -445,10 +454,11 @@ static void show_fuzzing(int snapshot)
 	struct cowmem_restore r;
 	struct runs plain, keep;
 
-	printf("6. Reset to the snapshot as a fuzzer does: after each of %d runs that write to %lu pages.\n",
+	printf("6. Reset to the snapshot like a fuzzer, after each of %d runs writing %lu pages.\n",
 	       RUNS, RUN_PAGES);
 	r = restore(region_fd, snapshot, 0);
-	printf("    first, the small change: %llu pages reset; then, per run, not counting the first %d:\n",
+	printf("    first, the small change: %llu pages reset;\n"
+	       "    then, per run, not counting the first %d:\n",
 	       r.pages, WARM_UP);
 	plain = fuzz(snapshot, 0);
 	print_runs("RESTORE", &plain);
@@ -492,12 +502,14 @@ static void show_merge(void)
 	printf("    %llu pages looked at, %llu merged, %llu full of zeroes: %.1f MiB given back\n",
 	       merge.scanned, merge.merged, merge.zeroed, mib(merge.saved));
 	printf("    pages of its own: the first region %.1f MiB before, %.1f MiB now;\n"
-	       "    the second one %.1f MiB before, %.1f MiB now\n", mib(first), mib(own(region_fd)),
+	       "    the second one %.1f MiB before, %.1f MiB now\n",
+	       mib(first), mib(own(region_fd)),
 	       mib(second), mib(own(fd)));
 	same = is_the_file(region_fd, "first");
 	same &= is_the_file(fd, "second");
 	check(same, "both still are the file");
-	check(merge.saved == (merge.merged + merge.zeroed) * PAGE, "each page merged is a page saved");
+	check(merge.saved == (merge.merged + merge.zeroed) * PAGE,
+	      "each page merged is a page saved");
 	check(merge.saved > file_span / 5 * 4, "most of the second copy was given back");
 	mapping[0]++;
 	check(mapping[0] != region[0], "a write to one still does not show in the other");

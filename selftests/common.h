@@ -490,7 +490,7 @@ static __maybe_unused bool drain(int fd, char *buf, size_t want)
 /* A file for O_DIRECT, or -1.  tmpfs does it from 6.6 on. */
 static __maybe_unused int direct_file(void)
 {
-	const char *dirs[] = { getenv("COWMEM_DIRECT_DIR"), "/var/tmp", ".",
+	const char * const dirs[] = { getenv("COWMEM_DIRECT_DIR"), "/var/tmp", ".",
 			       "/tmp", NULL };
 	char path[256], *buf = anon(1);
 	size_t i;

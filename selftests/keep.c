@@ -76,8 +76,9 @@ static bool region_is(struct box *b, const char *want)
 /* Is all as the snapshot has it, and has that not changed? */
 static bool restored(struct box *b)
 {
-	return region_is(b, b->want) &
-	       same(b->snap_mem, b->want, "snapshot");
+	bool is = region_is(b, b->want);
+
+	return same(b->snap_mem, b->want, "snapshot") && is;
 }
 
 static struct cowmem_restore restore(int fd, int from, uint32_t flags)
@@ -125,7 +126,7 @@ enum how {
 	BY_MUNMAPPED, BY_MPROTECT, BY_DONTNEED, BY_MREMAP, BY_REMAPPED, WAYS
 };
 
-static void put_bytes(struct box *b, enum how how, size_t at, size_t n,
+static void put_bytes(struct box *b, enum how by, size_t at, size_t n,
 		      const char *src)
 {
 	size_t page = at / pgsz();
@@ -134,7 +135,7 @@ static void put_bytes(struct box *b, enum how how, size_t at, size_t n,
 	char *m;
 
 	must(at % pgsz() + n <= pgsz());
-	switch (how) {
+	switch (by) {
 	case BY_MMAP:
 		memcpy(b->mem + at, src, n);
 		break;

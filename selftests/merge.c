@@ -467,8 +467,10 @@ TEST(ranges_of_several_regions)
 	struct cowmem_merge_range range[5];
 	struct cowmem_merge m = {};
 
-	for (i = 0; i < PAGES; i++)
-		tag[i] = other[i] = 1 + i % 24;
+	for (i = 0; i < PAGES; i++) {
+		tag[i] = 1 + i % 24;
+		other[i] = tag[i];
+	}
 	a = region_like(tag, PAGES);
 	b = region_like(other, PAGES);
 	/* Apart, touching, overlapping, in any order. */
@@ -661,7 +663,8 @@ TEST(table_of_one_entry)
 		tag[i] = 5;
 	fd = region_like(tag, PAGES);
 	memset(one, 0, sizeof(one));
-	one[0].range = one[2].range = 0x5555;
+	one[0].range = 0x5555;
+	one[2].range = 0x5555;
 	ASSERT_EQ(0, do_merge(&m, &fd, 1));
 	EXPECT_MERGED(m, PAGES, PAGES - 1, 0, PAGES - 1);
 	EXPECT_TRUE(region_is_like(fd, tag, PAGES));
@@ -1530,7 +1533,8 @@ TEST(random_model)
 			memset(want[r] + page * pgsz(), c, pgsz());
 			break;
 		case 4 ... 5:
-			mem[r][at] = want[r][at] = below(3);
+			want[r][at] = below(3);
+			mem[r][at] = want[r][at];
 			break;
 		case 6 ... 7:
 			c = below(3);

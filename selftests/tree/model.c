@@ -549,7 +549,8 @@ void model_test(void)
 		most_nodes = max(most_nodes, (unsigned long)nr_nodes);
 	}
 	check_forest(true);
-	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied, %lu shared, %lu grafts, %lu restores; up to %lu nodes\n",
-	       OPS, stats.failed, stats.granted, stats.reused, stats.copied,
+	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied,\n",
+	       OPS, stats.failed, stats.granted, stats.reused, stats.copied);
+	printf("# %lu shared, %lu grafts, %lu restores; up to %lu nodes\n",
 	       stats.shared, stats.grafted, stats.restored, most_nodes);
 }

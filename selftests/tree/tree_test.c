@@ -500,8 +500,8 @@ static void test_share_all(void)
 		for (first = 0; first < SMALL + 2; first++)
 			for (i = 0; i < ARRAY_SIZE(to); i++)
 				for (k = 0; k < ARRAY_SIZE(nrs); k++)
-					tree_end(share_and_check(src, pages,
-						SMALL, first, to[i], nrs[k]));
+					tree_end(share_and_check(src, pages, SMALL, first,
+								 to[i], nrs[k]));
 		image_check(&image);
 		tree_end(src);
 	}
@@ -520,7 +520,7 @@ static void test_share_random(void)
 		pgoff_t from = rnd(LARGE), delta = rnd(3 * LARGE / unit) * unit;
 
 		tree_end(share_and_check(src, pages, LARGE, from,
-			i % 2 ? delta + from : delta, rnd(LARGE + 500)));
+					 i % 2 ? delta + from : delta, rnd(LARGE + 500)));
 	}
 }
 
