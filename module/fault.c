@@ -360,6 +360,9 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 
 		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		ret = map_leaf(region, vmf, first, end - first);
+		/* One that cannot be mapped may have been another one. */
+		if (ret == VM_FAULT_SIGBUS)
+			ret = map_leaf(region, vmf, index, 1);
 		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}
 	up_read(&region->lock);
@@ -383,7 +386,7 @@ static bool may_map_ahead(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !cowmem_page_mapcount(page) &&
+	return page && !cowmem_page_mapcount(page) && cowmem_page_mappable(page) &&
 	       ((leaf->granted & BIT_ULL(cowmem_slot(index))) ||
 		cowmem_page_holders(page) == 1);
 }
@@ -428,7 +431,9 @@ static vm_fault_t fault_write(struct vm_fault *vmf, struct page *mapped)
 	page = cowmem_begin_write(region, vmf->pgoff, false, mapped, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
-	ret = vmf_insert_page_mkwrite(vmf, page, true);
+	ret = VM_FAULT_SIGBUS;
+	if (cowmem_page_mappable(page))
+		ret = vmf_insert_page_mkwrite(vmf, page, true);
 	if (ret == VM_FAULT_NOPAGE && may_map_ahead(leaf, vmf->pgoff + 1))
 		map_ahead(region, leaf, vmf->vma, vmf->pgoff);
 	cowmem_end_write(region, vmf->pgoff);
