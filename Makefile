@@ -38,6 +38,9 @@ check:
 lint:
 	@scripts/lint $(KERNEL)
 
+model:
+	@scripts/model
+
 vm:
 	@scripts/vm
 
@@ -51,9 +54,10 @@ help:
 	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
 	@echo 'make check [KERNEL=6.1]  build without a warning, run every test on the stock kernels'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
+	@echo 'make model               check the model of the protocol with spin (a minute)'
 	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
 	@echo 'make modules_install     install the module (INSTALL_MOD_PATH=)'
 	@echo 'make install             install the header and the udev rule (DESTDIR=, PREFIX=/usr)'
 	@echo 'make clean               remove build/; the fetched kernels stay in ~/.cache/cowmem'
 
-.PHONY: all modules modules_install install demo check lint vm clean help
+.PHONY: all modules modules_install install demo check lint vm clean help model

@@ -1,0 +1,1138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A model of how cowmem grants, takes away and shares pages (scripts/model runs it)
+ *
+ * There are two regions, 0 and its clone or snapshot 1, of NS pages in one leaf.
+ * Each step that is atomic here is one that is atomic there, because it is a single
+ * instruction or done under the page table lock, or that only touches what the
+ * locks which are held keep from everybody else.  What the core kernel and the
+ * CPU do without asking the module is modelled as well: TLBs, zapping, which lowers
+ * the mapcount, then flushes TLBs, then lets go of the page, and GUP-fast.
+ *
+ * Memory is sequentially consistent here, so barriers are not checked.  Not modelled:
+ * trees of more than one leaf, private mappings, fork(), MERGE, failing allocations.
+ *
+ * CASE_x chooses who takes part; RUN_x has the processes that it runs compiled in.
+ * M_x breaks one rule (a mutant).
+ */
+
+#ifndef NS
+#define NS	1		/* pages of a region */
+#endif
+#ifndef NP
+#define NP	4		/* page frames that there are */
+#endif
+#define NL	4		/* leaves that there are */
+#define NM	3		/* mappings: 0 and 1 of region 0, 2 of region 1 */
+#define NC	3		/* CPUs; each runs in one mapping's address space */
+#define Z	(NP + 1)	/* cowmem_zero_page, which is not counted */
+
+#ifdef ALIAS
+#define CPU_MAP(c) (c)
+#else
+#define CPU_MAP(c) ((c) == 2 -> 2 : 0)
+#endif
+
+/* Arrays of slots: of leaf, region, mapping or CPU x. Number 0 is no leaf, no page. */
+#define AT(x, s) ((x) * NS + (s))
+#define CUR(r, s) slot[AT(root[r], s)]
+
+/* struct page */
+byte ref[NP + 2], holders[NP + 2], mapcount[NP + 2], data[NP + 2];
+bit dirty[NP + 2];
+
+/* struct cowmem_node, struct cowmem_region */
+byte leaf_refs[NL + 1], slot[(NL + 1) * NS];
+bit granted[(NL + 1) * NS];
+byte root[2];
+byte read_locked[2];
+bit write_locked[2], leaf_locked[2], holes_mapped[2];
+
+/* Page tables, mm->tlb_flush_pending, TLBs */
+byte pte[NM * NS], tlb[NC * NS], pending[NM];
+bit pte_w[NM * NS], pte_d[NM * NS], tlb_w[NC * NS], tlb_d[NC * NS];
+
+/* What each region shows, by definition; how often it was restored; who is done. */
+byte want[2 * NS];
+byte epoch;
+byte finished;
+
+/* What went wrong is named in what spin prints. These are never set. */
+hidden byte SHARED_WRITE, LOST_WRITE, STALE_READ, PIN_SWAPPED, PIN_CHANGED, INCONSISTENT_CUT,
+	    USE_AFTER_FREE, GRANTED_IN_SHARED, KEEP_MISSED, TOO_SMALL;
+
+#define LOCALS								\
+	byte old, page, leaf, mapped, z, fresh, n, i, j, x, got, was;	\
+	bit reuse, all, own_ref
+
+/* ---- what happens to memory ---- */
+
+/* Somebody stores @v into page @p, believing it to be page @s of region @r. */
+inline store(r, s, p, v)
+{
+	assert(LOST_WRITE || CUR(r, s) == p);
+	assert(SHARED_WRITE || CUR(1 - (r), s) != p);
+	data[p] = v;
+	want[AT(r, s)] = v;
+}
+
+/* ---- pages and leaves ---- */
+
+inline put_page(p)
+{
+	d_step {
+		if
+		:: p && p != Z -> assert(USE_AFTER_FREE || ref[p]); ref[p]--
+		:: else
+		fi
+	}
+}
+
+/* With one holder.  Nothing may know the frame from its former life. */
+inline page_alloc(p)
+{
+	p = 1;
+	do
+	:: p <= NP && ref[p] -> p++
+	:: else -> break
+	od;
+	assert(TOO_SMALL || p <= NP);
+	j = 0;
+	do
+	:: j < NM * NS -> assert(USE_AFTER_FREE || pte[j] != p); j++
+	:: else -> break
+	od;
+	j = 0;
+	do
+	:: j < NC * NS -> assert(USE_AFTER_FREE || tlb[j] != p); j++
+	:: else -> break
+	od;
+	ref[p] = 1;
+	holders[p] = 1;
+	dirty[p] = 0
+}
+
+inline page_drop(p)
+{
+	holders[p]--;
+	if
+	:: !holders[p] -> ref[p]--
+	:: else
+	fi
+}
+
+/* Other regions may do this at any time, to what they hold. */
+inline leaf_put(l)
+{
+	leaf_refs[l]--;
+	if
+	:: !leaf_refs[l] ->
+		j = 0;
+		do
+		:: j < NS ->
+			if
+			:: slot[AT(l, j)] -> page_drop(slot[AT(l, j)])
+			:: else
+			fi;
+			slot[AT(l, j)] = 0;
+			granted[AT(l, j)] = 0;
+			j++
+		:: else -> break
+		od
+	:: else
+	fi;
+	j = 0
+}
+
+/* cowmem_tree_own(): make @l, a variable, a leaf that nobody else reaches. */
+inline tree_own(l)
+{
+	d_step {
+		if
+		:: !l || leaf_refs[l] > 1 ->
+			n = 1;
+			do
+			:: n <= NL && leaf_refs[n] -> n++
+			:: else -> break
+			od;
+			assert(TOO_SMALL || n <= NL);
+			leaf_refs[n] = 1;
+			j = 0;
+			do
+			:: l && j < NS ->
+				slot[AT(n, j)] = slot[AT(l, j)];
+				if
+				:: slot[AT(n, j)] -> holders[slot[AT(n, j)]]++
+				:: else
+				fi;
+				j++
+			:: else -> break
+			od;
+			if
+			:: l -> leaf_put(l)
+			:: else
+			fi;
+			l = n;
+			n = 0;
+			j = 0
+		:: else
+		fi
+	}
+}
+
+/* ---- locks ---- */
+
+inline down_read(r) { atomic { !write_locked[r] -> read_locked[r]++ } }
+inline up_read(r) { read_locked[r]-- }
+inline down_write(r) { atomic { !write_locked[r] && !read_locked[r] -> write_locked[r] = 1 } }
+inline up_write(r) { write_locked[r] = 0 }
+inline lock_leaf(r) { atomic { !leaf_locked[r] -> leaf_locked[r] = 1 } }
+inline unlock_leaf(r) { leaf_locked[r] = 0 }
+
+/* ---- the core kernel ---- */
+
+inline flush(m, s)
+{
+	j = 0;
+	do
+	:: j < NC ->
+		if
+		:: CPU_MAP(j) == m -> tlb[AT(j, s)] = 0; tlb_w[AT(j, s)] = 0; tlb_d[AT(j, s)] = 0
+		:: else
+		fi;
+		j++
+	:: else -> break
+	od;
+	j = 0
+}
+
+/*
+ * zap_page_range_single(), for unmap_mapping_pages(), munmap() and MADV_DONTNEED.
+ * Who finds that another zap is under way flushes what that has not flushed yet.
+ */
+inline zap(m, s)
+{
+	d_step {
+		z = pte[AT(m, s)];
+		if
+		:: z ->
+			if
+			:: z != Z ->
+				mapcount[z]--;
+				if
+				:: pte_d[AT(m, s)] -> dirty[z] = 1
+				:: else
+				fi
+			:: else
+			fi;
+			pte[AT(m, s)] = 0;
+			pte_w[AT(m, s)] = 0;
+			pte_d[AT(m, s)] = 0
+		:: else
+		fi;
+		n = z || pending[m];
+#ifdef M_NO_NESTED_FLUSH
+		n = (z > 0);
+#endif
+		pending[m] = pending[m] + n
+	}
+	if
+	:: n ->
+		d_step { flush(m, s) }
+		d_step { put_page(z); pending[m]--; z = 0; n = 0 }
+	:: else
+	fi
+}
+
+/* vm_insert_page(): @n is whether that worked. */
+inline insert(m, s, p, w)
+{
+	d_step {
+		n = !pte[AT(m, s)];
+		if
+		:: n ->
+			pte[AT(m, s)] = p;
+			pte_w[AT(m, s)] = w;
+			pte_d[AT(m, s)] = 0;
+			if
+			:: p != Z -> ref[p]++; mapcount[p]++
+			:: else
+			fi
+		:: else
+		fi;
+		n = 0
+	}
+}
+
+/* ---- fault.c ---- */
+
+inline unmap(r, s)
+{
+	if
+	:: (r) == 0 ->
+		zap(0, s);
+#ifdef ALIAS
+		zap(1, s)
+#endif
+	:: else -> zap(2, s)
+	fi
+}
+
+/* cowmem_page_busy() */
+#define BUSY(p, mine) (ref[p] != 1 + (mine))
+
+/* cowmem_grant_leaf() of @leaf: sets @page */
+inline grant_leaf(r, s)
+{
+	old = slot[AT(leaf, s)];
+	if
+	:: granted[AT(leaf, s)] ->
+		if
+		:: mapped -> unmap(r, s)
+		:: else
+		fi;
+		page = old
+	:: else ->
+		reuse = 0;
+		/* may_reuse() */
+		if
+#ifdef M_GRANT_SHARED
+		:: old ->
+#else
+		:: old && holders[old] == 1 ->
+#endif
+			if
+			:: mapcount[old] -> unmap(r, s)
+			:: else
+			fi;
+#if defined(M_REUSE_NO_REF) || defined(M_GRANT_SHARED)
+			reuse = 1
+#elif defined(M_REUSE_MAPCOUNT)
+			reuse = !mapcount[old]
+#else
+			reuse = !BUSY(old, old == mapped)
+#endif
+		:: else
+		fi;
+		if
+		:: reuse -> d_step { page = old; granted[AT(leaf, s)] = 1; dirty[old] = 1 }
+		:: else ->
+			d_step {
+				page_alloc(page);
+				j = 0;
+				data[page] = data[old];
+				dirty[page] = 1;
+				granted[AT(leaf, s)] = 1;
+				slot[AT(leaf, s)] = page
+			}
+			if
+#if defined(M_SPLIT_NO_UNMAP)
+			:: false
+#elif defined(M_SPLIT_MAPCOUNT)
+			:: (old -> mapcount[old] > 0 : holes_mapped[r]) -> unmap(r, s)
+#elif defined(M_HOLE_NO_UNMAP)
+			:: old && BUSY(old, old == mapped) -> unmap(r, s)
+#else
+			:: (old -> BUSY(old, old == mapped) : holes_mapped[r]) -> unmap(r, s)
+#endif
+			:: else
+			fi;
+			d_step {
+				if
+				:: old -> page_drop(old)
+				:: else
+				fi
+			}
+		fi
+	fi;
+	d_step { old = 0; reuse = 0 }
+}
+
+/* cowmem_begin_write(): sets @page */
+inline begin_write(r, s)
+{
+	down_read(r);
+	leaf = root[r];
+	if
+#ifdef M_IGNORE_FROZEN
+	:: !leaf ->
+#else
+	:: !leaf || leaf_refs[leaf] > 1 ->
+#endif
+		up_read(r);
+		down_write(r);
+		tree_own(root[r]);
+		leaf = root[r];
+#ifdef M_NO_DOWNGRADE
+		up_write(r);
+		down_read(r)
+#else
+		d_step { write_locked[r] = 0; read_locked[r]++ }
+#endif
+	:: else
+	fi;
+#ifndef M_WRITE_NO_LEAF_LOCK
+	lock_leaf(r);
+#endif
+	grant_leaf(r, s);
+	leaf = 0;
+#ifdef M_EARLY_UNLOCK
+	unlock_leaf(r)
+#endif
+}
+
+inline end_write(r)
+{
+#if !defined(M_EARLY_UNLOCK) && !defined(M_WRITE_NO_LEAF_LOCK)
+	unlock_leaf(r);
+#endif
+	up_read(r)
+}
+
+/* fault_write(): @mapped is what the core found, with a reference of its own */
+inline fault_write(m, r, s)
+{
+	begin_write(r, s);
+#ifdef M_INSERT_LATE
+	end_write(r);
+	insert(m, s, page, 1);
+#else
+	insert(m, s, page, 1);
+	end_write(r);
+#endif
+	page = 0;
+	d_step { put_page(mapped); mapped = 0 }
+}
+
+/* fault_read(): maps all of the leaf */
+inline fault_read(m, r)
+{
+	down_read(r);
+#ifndef M_READ_NO_LEAF_LOCK
+	lock_leaf(r);
+#endif
+	i = 0;
+	do
+	:: i < NS ->
+		d_step {
+			page = CUR(r, i);
+			if
+			:: !page -> page = Z; holes_mapped[r] = 1
+			:: else
+			fi
+		}
+#ifdef M_READ_WRITABLE
+		insert(m, i, page, page != Z);
+#else
+		insert(m, i, page, 0);
+#endif
+		i++
+	:: else -> break
+	od;
+	atomic { i = 0; page = 0 }
+#ifndef M_READ_NO_LEAF_LOCK
+	unlock_leaf(r);
+#endif
+	up_read(r)
+}
+
+/* ---- what programs do ---- */
+
+/* Load from memory, into @got. */
+inline load(c, m, r, s)
+{
+	do
+	:: d_step {
+		tlb[AT(c, s)] ->
+		got = data[tlb[AT(c, s)]];
+		assert(STALE_READ || got == want[AT(r, s)])
+	   };
+	   break
+	:: d_step {
+		!tlb[AT(c, s)] && pte[AT(m, s)] ->
+		tlb[AT(c, s)] = pte[AT(m, s)];
+		tlb_w[AT(c, s)] = pte_w[AT(m, s)];
+		tlb_d[AT(c, s)] = pte_d[AT(m, s)]
+	   }
+	:: !tlb[AT(c, s)] && !pte[AT(m, s)] -> fault_read(m, r)
+	od
+}
+
+/* Store @v to memory.  Without the dirty bit the CPU looks at the PTE first. */
+#define HIT(c, s) (tlb[AT(c, s)] && tlb_w[AT(c, s)] && tlb_d[AT(c, s)])
+inline save(c, m, r, s, v)
+{
+	do
+	:: d_step { HIT(c, s) -> store(r, s, tlb[AT(c, s)], v) }; break
+	:: d_step {
+		!HIT(c, s) && pte_w[AT(m, s)] ->
+		pte_d[AT(m, s)] = 1;
+		tlb[AT(c, s)] = pte[AT(m, s)];
+		tlb_w[AT(c, s)] = 1;
+		tlb_d[AT(c, s)] = 1
+	   }
+	:: d_step {
+		!HIT(c, s) && !pte_w[AT(m, s)] ->
+		mapped = pte[AT(m, s)];
+		if
+		:: mapped && mapped != Z -> ref[mapped]++
+		:: else
+		fi
+	   };
+	   fault_write(m, r, s)
+	od
+}
+
+/* write() */
+inline sys_write(r, s, v)
+{
+	begin_write(r, s);
+#ifdef M_WRITE_LATE
+	end_write(r);
+	d_step { store(r, s, page, v); dirty[page] = 1 }
+#else
+#ifdef M_WRITE_FAULTS
+	/* The source is this very page, and faults are not disabled. */
+	if
+	:: !pte[AT(0, s)] -> fault_read(0, r)
+	:: else
+	fi;
+	page = CUR(r, s);
+#endif
+	d_step { store(r, s, page, v); dirty[page] = 1 }
+	end_write(r);
+#endif
+	page = 0
+}
+
+/* get_user_pages_fast(): into @x, which has a reference then */
+inline gup(m, r, s, write)
+{
+	do
+	:: d_step { x = pte[AT(m, s)]; n = x && x != Z && (pte_w[AT(m, s)] || !(write)) };
+		if
+		:: n ->
+			/* Unless the page was freed under us. */
+			d_step {
+				n = ref[x] > 0;
+				ref[x] = ref[x] + n
+			}
+			if
+			:: n ->
+				n = 0;
+#ifdef M_GUP_NO_RECHECK
+				break
+#else
+				if
+				:: d_step { pte[AT(m, s)] == x && (pte_w[AT(m, s)] || !(write)) }; break
+				:: else -> put_page(x)
+				fi
+#endif
+			:: else
+			fi
+		:: else ->
+			if
+			:: write ->
+				d_step {
+					mapped = pte[AT(m, s)];
+					if
+					:: mapped && mapped != Z -> ref[mapped]++
+					:: else
+					fi
+				}
+				fault_write(m, r, s)
+			:: else -> fault_read(m, r)
+			fi
+		fi
+	od
+}
+
+/* cowmem_peek(): the same for read() */
+inline peek(r, s)
+{
+	down_read(r);
+	lock_leaf(r);
+	d_step { x = CUR(r, s); ref[x]++ }
+	unlock_leaf(r);
+	up_read(r)
+}
+
+/* ---- snapshot.c ---- */
+
+/* Region 1, which is empty, becomes a clone of region 0. */
+inline clone()
+{
+#ifdef M_CLONE_READ_LOCK
+	down_read(0);
+#else
+	down_write(0);
+#endif
+#ifndef M_NO_CUT
+	/* cut() */
+	i = 0;
+	do
+	:: i < NS ->
+		if
+		:: granted[AT(root[0], i)] -> unmap(0, i)
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+#endif
+	atomic { fresh = root[0]; leaf_refs[fresh]++; i = 0 }
+#ifndef M_NO_BUSY_COPY
+	/* copy_busy() */
+	do
+	:: i < NS ->
+		page = CUR(0, i);
+		if
+#ifdef M_BUSY_MAPCOUNT
+		:: granted[AT(root[0], i)] && mapcount[page] ->
+#else
+		:: granted[AT(root[0], i)] && BUSY(page, 0) ->
+#endif
+			tree_own(fresh);
+			d_step {
+				page_alloc(x);
+				data[x] = data[page];
+				slot[AT(fresh, i)] = x;
+				page_drop(page);
+				j = 0;
+				x = 0
+			}
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+#endif
+	/* revoke(), and the clone can be seen from here on */
+	atomic {
+		i = 0;
+		do
+		:: i < NS ->
+			if
+#if defined(M_NO_REVOKE)
+			:: false ->
+#elif defined(M_REVOKE_BUSY)
+			:: true ->
+#else
+			:: slot[AT(fresh, i)] == CUR(0, i) ->
+#endif
+				granted[AT(root[0], i)] = 0;
+				assert(STALE_READ || data[CUR(0, i)] == want[AT(0, i)])
+			:: else
+			fi;
+			i++
+		:: else -> break
+		od;
+		root[1] = fresh;
+		i = 0;
+		do
+		:: i < NS ->
+			assert(GRANTED_IN_SHARED || leaf_refs[fresh] == 1 || !granted[AT(fresh, i)]);
+			want[AT(1, i)] = data[CUR(1, i)];
+			i++
+		:: else -> break
+		od;
+		assert(INCONSISTENT_CUT || data[CUR(1, 0)] >= data[CUR(1, NS - 1)]);
+		i = 0;
+		fresh = 0;
+		page = 0
+	}
+#ifdef M_CLONE_READ_LOCK
+	up_read(0)
+#else
+	up_write(0)
+#endif
+}
+
+/* munmap() and close() */
+inline close_clone()
+{
+	i = 0;
+	do
+	:: i < NS -> zap(2, i); i++
+	:: else -> break
+	od;
+	atomic { leaf = root[1]; root[1] = 0; leaf_put(leaf); leaf = 0; i = 0 }
+}
+
+/* ---- restore.c and region.c ---- */
+
+/* Region @a becomes equal to @b, whose pages are not granted.  Both are locked. */
+inline restore_locked(a, b)
+{
+	d_step { fresh = root[b]; leaf_refs[fresh]++; i = 0 }
+#ifndef M_RESTORE_NO_UNMAP
+	do
+	:: i < NS ->
+		if
+		:: CUR(a, i) != CUR(b, i) -> unmap(a, i)
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od;
+#endif
+	atomic {
+		n = fresh;
+		fresh = root[a];
+		root[a] = n;
+		n = 0;
+		i = 0;
+		do
+		:: i < NS -> want[AT(a, i)] = want[AT(b, i)]; i++
+		:: else -> break
+		od;
+		leaf_put(fresh);
+		epoch++;
+		fresh = 0;
+		i = 0
+	}
+}
+
+inline restore(a, b)
+{
+#ifdef M_LOCK_ORDER
+	down_write(a);
+	down_write(b);
+#else
+	/* cowmem_lock_two() */
+	down_write(0);
+	down_write(1);
+#endif
+	restore_locked(a, b);
+	up_write(b);
+	up_write(a)
+}
+
+/* clean_record_shared_mapping_range() of one mapping: the PTE's dirty bit, in @was */
+inline take_dirty_bit(m)
+{
+	d_step {
+		if
+		:: pte_d[AT(m, 0)] -> pte_d[AT(m, 0)] = 0; was = 1; n = 1
+		:: else
+		fi;
+		x = (data[page] == want[AT(1, 0)])
+	}
+	if
+	:: n ->
+#ifndef M_KEEP_NO_FLUSH
+		d_step { flush(m, 0) }
+#endif
+		n = 0
+	:: else
+	fi
+}
+
+/* RESTORE of region 0 with KEEP: for regions of one page, and one mapping */
+inline restore_keep()
+{
+	down_write(0);
+	down_read(1);
+	page = CUR(0, 0);
+	if
+	:: granted[AT(root[0], 0)] ->
+		/* Whether it takes too long to find out what is dirty is up to others. */
+		if
+		:: all = 1
+		:: all = 0
+		fi;
+		was = 0;
+		if
+		:: !all ->
+#ifdef M_KEEP_CLEAR_LATE
+			d_step {
+				was = dirty[page] || pte_d[AT(0, 0)];
+				x = (data[page] == want[AT(1, 0)])
+			}
+#else
+			d_step { was = dirty[page]; dirty[page] = 0 }
+			take_dirty_bit(0)
+#endif
+		:: else
+		fi;
+		if
+#ifndef M_KEEP_PINNED_TOO
+		:: ref[page] != 1 + mapcount[page] ->
+			/* give_back() */
+			unmap(0, 0);
+			d_step {
+				old = CUR(1, 0);
+				holders[old]++;
+				slot[AT(root[0], 0)] = old;
+				granted[AT(root[0], 0)] = 0;
+				page_drop(page);
+				want[AT(0, 0)] = want[AT(1, 0)];
+				epoch++;
+				old = 0
+			}
+#endif
+		:: else ->
+#ifndef M_KEEP_NO_RETEST
+			if
+			:: dirty[page] -> was = 1
+			:: else
+			fi;
+#endif
+			if
+			:: all || was ->
+				d_step { data[page] = data[CUR(1, 0)]; want[AT(0, 0)] = want[AT(1, 0)] }
+			/* Then it was equal when its PTE was looked at. */
+			:: else -> assert(KEEP_MISSED || x)
+			fi;
+#ifdef M_KEEP_CLEAR_LATE
+			dirty[page] = 0;
+			take_dirty_bit(0)
+#endif
+		fi
+	:: else -> restore_locked(0, 1)
+	fi;
+	d_step { page = 0; was = 0; all = 0; x = 0 }
+	up_read(1);
+	up_write(0)
+}
+
+inline discard(s)
+{
+	down_write(0);
+	tree_own(root[0]);
+#ifndef M_DISCARD_NO_UNMAP
+	unmap(0, s);
+#endif
+	d_step {
+		page = CUR(0, s);
+		slot[AT(root[0], s)] = 0;
+		granted[AT(root[0], s)] = 0;
+		want[AT(0, s)] = 0;
+		if
+		:: page -> page_drop(page)
+		:: else
+		fi;
+		page = 0
+	}
+	up_write(0)
+}
+
+/* ---- who takes part ---- */
+
+#ifdef RUN_writer
+/* A thread on CPU @c that stores @v, @v + 1, ... @k times. */
+proctype writer(byte c, m, r, k, v)
+{
+	LOCALS;
+
+	do
+	:: k -> save(c, m, r, 0, v); k--; v++
+	:: else -> break
+	od;
+	finished++
+}
+#endif
+
+#ifdef RUN_reader
+proctype reader(byte c, m, r, k)
+{
+	LOCALS;
+
+	do
+	:: k -> load(c, m, r, 0); k--
+	:: else -> break
+	od
+}
+#endif
+
+#ifdef RUN_reader_for_ever
+/* Reads for as long as there is a writer that is not done. */
+proctype reader_for_ever(byte c, m, r)
+{
+	LOCALS;
+
+	do
+	:: !finished -> load(c, m, r, 0)
+	:: finished -> break
+	od
+}
+#endif
+
+#ifdef RUN_follower
+/* Page 1 is written once, and again after page 0 was seen to have been written. */
+proctype follower(byte c, m)
+{
+	LOCALS;
+
+	save(c, m, 0, 1, 1);
+	load(c, m, 0, 0);
+	if
+	:: got == 3 -> save(c, m, 0, 1, 3)
+	:: else
+	fi
+}
+#endif
+
+#ifdef RUN_caller_of_write
+proctype caller_of_write(byte r, v)
+{
+	LOCALS;
+
+	sys_write(r, 0, v);
+	finished++
+}
+#endif
+
+#ifdef RUN_cloner
+proctype cloner(byte k)
+{
+	LOCALS;
+
+	do
+	:: k ->
+		clone();
+		/* The clone is written or read before it goes. */
+		if
+		:: save(2, 2, 1, 0, 9)
+		:: load(2, 2, 1, 0)
+		:: skip
+		fi;
+		k--;
+		if
+		:: close_clone()
+		:: !k -> break
+		fi
+	:: else -> break
+	od
+}
+#endif
+
+#ifdef RUN_cloner_only
+/* Only clones: for cases that are large already. */
+proctype cloner_only()
+{
+	LOCALS;
+
+	clone()
+}
+#endif
+
+#ifdef RUN_closer
+proctype closer()
+{
+	LOCALS;
+
+	close_clone()
+}
+#endif
+
+#ifdef RUN_dontneed
+proctype dontneed(byte m, k)
+{
+	LOCALS;
+
+	do
+	:: k -> zap(m, 0); k--
+	:: else -> break
+	od
+}
+#endif
+
+#ifdef RUN_writing_io
+/* I/O that writes to memory: its page stays that of region 0 until it is through. */
+proctype writing_io(byte v)
+{
+	LOCALS;
+
+	gup(0, 0, 0, 1);
+	atomic {
+		assert(USE_AFTER_FREE || ref[x]);
+		assert(SHARED_WRITE || CUR(1, 0) != x);
+		assert(PIN_SWAPPED || CUR(0, 0) == x || epoch);
+		data[x] = v;
+		if
+		:: CUR(0, 0) == x -> want[0] = v
+		:: else
+		fi
+	}
+	dirty[x] = 1;
+	put_page(x)
+}
+#endif
+
+#ifdef RUN_leaving_reader
+/* Region 1 hands its page to a pipe or a device, and goes: nobody may write that page. */
+proctype leaving_reader()
+{
+	LOCALS;
+
+	if
+	:: gup(2, 1, 0, 0)
+	:: peek(1, 0)
+	fi;
+	got = data[x];
+	close_clone();
+	d_step {
+		assert(PIN_CHANGED || data[x] == got);
+		assert(USE_AFTER_FREE || ref[x])
+	}
+	put_page(x)
+}
+#endif
+
+#ifdef RUN_restorer
+proctype restorer(byte a, b)
+{
+	LOCALS;
+
+	restore(a, b)
+}
+#endif
+
+#ifdef RUN_keeper
+proctype keeper(byte k)
+{
+	LOCALS;
+
+	do
+	:: k -> restore_keep(); k--
+	:: else -> break
+	od
+}
+#endif
+
+#ifdef RUN_discarder
+proctype discarder()
+{
+	LOCALS;
+
+	discard(0)
+}
+#endif
+
+/* Region 0 alone has pages that were written once; no write access is granted. */
+inline one_region()
+{
+	root[0] = 1;
+	leaf_refs[1] = 1;
+	i = 0;
+	do
+	:: i < NS ->
+		slot[AT(1, i)] = i + 1;
+		ref[i + 1] = 1;
+		holders[i + 1] = 1;
+		data[i + 1] = 1;
+		want[AT(0, i)] = 1;
+		i++
+	:: else -> break
+	od;
+	i = 0
+}
+
+/* Region 1 is a clone of it. */
+inline two_regions()
+{
+	one_region();
+	root[1] = 1;
+	leaf_refs[1] = 2;
+	want[AT(1, 0)] = 1
+}
+
+init {
+	byte i;
+
+	atomic {
+#if defined(CASE_clone)
+		one_region();
+		run writer(0, 0, 0, 2, 2);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run cloner(1);
+#elif defined(CASE_clone_twice)
+		one_region();
+		run writer(0, 0, 0, 2, 2);
+		run cloner(2);
+#elif defined(CASE_sys_write)
+		one_region();
+		run caller_of_write(0, 2);
+		run writer(0, 0, 0, 1, 3);
+		run cloner(1);
+#elif defined(CASE_both_write)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run writer(2, 2, 1, 1, 8);
+		run reader(1, CPU_MAP(1), 0, 1);
+#elif defined(CASE_last_holder)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run reader(1, CPU_MAP(1), 0, 1);
+		run closer();
+#elif defined(CASE_dontneed)
+		two_regions();
+		run writer(0, 0, 0, 1, 2);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run dontneed(CPU_MAP(1), 1);
+#elif defined(CASE_dontneed_clone)
+		one_region();
+		run writer(0, 0, 0, 2, 2);
+		run dontneed(0, 1);
+		run cloner(1);
+#elif defined(CASE_hole)
+		run writer(0, 0, 0, 1, 2);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run dontneed(CPU_MAP(1), 1);
+		run caller_of_write(0, 3);
+#elif defined(CASE_io)
+		one_region();
+		run writing_io(2);
+		run writer(1, 0, 0, 1, 3);
+		run cloner(1);
+#elif defined(CASE_io_keep)
+		two_regions();
+		run writing_io(2);
+		run writer(1, 0, 0, 1, 3);
+		run keeper(2);
+#elif defined(CASE_leaving_reader)
+		two_regions();
+		run leaving_reader();
+		run writer(0, 0, 0, 1, 2);
+		run reader(1, CPU_MAP(1), 0, 1);
+#elif defined(CASE_cut)
+		one_region();
+		run writer(0, 0, 0, 2, 2);
+		run follower(1, CPU_MAP(1));
+		run cloner_only();
+#elif defined(CASE_restore)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run restorer(0, 1);
+#elif defined(CASE_keep)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run dontneed(0, 1);
+		run keeper(2);
+#elif defined(CASE_discard)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run discarder();
+#elif defined(CASE_restore_both_ways)
+		two_regions();
+		run restorer(0, 1);
+		run restorer(1, 0);
+#elif defined(CASE_progress)
+		two_regions();
+		run writer(0, 0, 0, 1, 2);
+		run reader_for_ever(1, CPU_MAP(1), 0);
+#elif defined(CASE_progress_owned)
+		one_region();
+		run writer(0, 0, 0, 1, 2);
+		run reader_for_ever(1, CPU_MAP(1), 0);
+#elif defined(CASE_progress_hole)
+		run writer(0, 0, 0, 1, 2);
+		run reader_for_ever(1, CPU_MAP(1), 0);
+#else
+#error "which case?"
+#endif
+	}
+}
