@@ -1,0 +1,850 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Promise: when memory cannot be had, whatever it was for, a call fails with the
+ * errno that is documented, and changes nothing that a caller can see; a fault is
+ * tried again; and nothing is lost.
+ *
+ * Every operation is done again and again, and the first, second, third...
+ * allocation in it fails (Documentation/fault-injection, fail-nth), until it has no
+ * more of them.  If copies to and from user memory can be made to fail, they do,
+ * too.
+ */
+#include <sys/syscall.h>
+
+#include "../kselftest.h"
+#include "common.h"
+
+#define FAIL_NTH "/proc/thread-self/fail-nth"
+#define FAULTS "/sys/kernel/debug/"
+#define KMEMLEAK FAULTS "kmemleak"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+/* Three leaves; the region is mapped where there are no page tables yet. */
+enum { PAGES = 140, HOLE = 30, SHARED = 70, OTHER = 100 };
+#define FAR ((void *)0x200000000000)
+#define FAR_TOO ((void *)0x300000000000)
+
+/* No operation has so many allocations. */
+#define TOO_MANY 5000
+
+enum { R, S, O, N1, N2, N3, NR };
+
+/*
+ * What an operation is tried on: region R, its snapshot S, another region O; then
+ * what the operation makes.
+ */
+struct world {
+	int fd[NR];
+	int pipe[2];
+	char *mem;	/* where R is mapped, or NULL */
+	char *new;	/* what the operation mapped, or NULL */
+	struct cowmem_merge_entry table[64];
+};
+
+/* All that a caller can see. */
+struct state {
+	struct cowmem_info info[NR];
+	uint64_t sum[NR];
+	int fds;
+};
+
+enum {
+	BARE = 1,	/* there is no region at all */
+	FAILS = 2,	/* it fails at least once */
+	RETRIES = 4,	/* it never fails: what does is tried again */
+	SPLITS = 8,	/* failing, it may have split pages that were shared */
+	MERGES = 16,	/* failing, it may have merged pages */
+	ANSWERS = 32,	/* if only its answer cannot be written, it is done */
+	AGAIN = 64,	/* EAGAIN is another word for ENOMEM */
+};
+
+struct op {
+	const char *name;
+	unsigned int flags;
+	void (*prepare)(struct world *w);
+	int (*run)(struct world *w);	/* 0, an errno, or minus a signal */
+};
+
+static bool usercopy_fails;
+
+static void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
+{
+	static char *buf;
+	size_t i;
+
+	if (!buf)
+		buf = anon(1);
+	for (i = first; i < first + n; i++) {
+		pg_fill(buf, tag, i);
+		must(pwrite(fd, buf, pgsz(), i * pgsz()) == (ssize_t)pgsz());
+	}
+}
+
+/* Pages that R wrote itself, that it shares with S, that O has as well, holes. */
+static void build(struct world *w, unsigned int flags)
+{
+	int i;
+
+	memset(w, 0, sizeof(*w));
+	for (i = 0; i < NR; i++)
+		w->fd[i] = -1;
+	must(!pipe2(w->pipe, O_CLOEXEC));
+	if (flags & BARE)
+		return;
+	w->fd[R] = region();
+	must(!do_resize(w->fd[R], PAGES * pgsz()));
+	put_pages(w->fd[R], 0, 8, 1);
+	put_pages(w->fd[R], SHARED, 4, 1);
+	put_pages(w->fd[R], 128, 4, 1);
+	w->fd[S] = snapshot(w->fd[R]);
+	put_pages(w->fd[R], 0, 4, 2);
+	put_pages(w->fd[R], 20, 1, 2);
+	put_pages(w->fd[R], 21, 1, 0);
+	put_pages(w->fd[R], 129, 1, 2);
+	w->fd[O] = region();
+	must(!do_resize(w->fd[O], PAGES * pgsz()));
+	put_pages(w->fd[O], 0, 4, 2);
+	put_pages(w->fd[O], OTHER, 1, 3);
+}
+
+/* ---- what happens before the operation ---- */
+
+static void mapped(struct world *w)
+{
+	w->mem = mmap(FAR, PAGES * pgsz(), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED_NOREPLACE, w->fd[R], 0);
+	must(w->mem == FAR);
+}
+
+static void mapped_privately(struct world *w)
+{
+	w->mem = mmap(FAR, PAGES * pgsz(), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_FIXED_NOREPLACE, w->fd[R], 0);
+	must(w->mem == FAR);
+}
+
+static void was_read(struct world *w)
+{
+	int i;
+
+	mapped(w);
+	for (i = 0; i < PAGES; i++)
+		must(!touch(w->mem + i * pgsz(), false));
+}
+
+static void was_written(struct world *w)
+{
+	int i;
+
+	was_read(w);
+	for (i = 0; i < 4; i++)
+		must(!touch(w->mem + i * pgsz(), true));
+}
+
+static void was_written_by_both(struct world *w)
+{
+	was_written(w);
+	put_pages(w->fd[O], 64, 8, 4);
+}
+
+static void is_in_a_pipe(struct world *w)
+{
+	struct iovec iov[2];
+
+	was_written(w);
+	iov[0] = (struct iovec){ w->mem, 1 };
+	iov[1] = (struct iovec){ w->mem + 2 * pgsz(), 1 };
+	must(vmsplice(w->pipe[1], iov, 2, 0) == 2);
+}
+
+static void was_kept(struct world *w)
+{
+	struct cowmem_restore arg = { .flags = COWMEM_RESTORE_KEEP };
+
+	was_written(w);
+	arg.fd = w->fd[S];
+	must(!ioctl(w->fd[R], COWMEM_IOC_RESTORE, &arg));
+	must(!touch(w->mem, true));
+	put_pages(w->fd[R], 1, 1, 5);
+}
+
+static void pipe_has_data(struct world *w)
+{
+	mapped(w);
+	must(write(w->pipe[1], w->table, 100) == 100);
+}
+
+/* ---- the operations ---- */
+
+static int result(long ret)
+{
+	return ret < 0 ? errno : 0;
+}
+
+static int run_open(struct world *w)
+{
+	w->fd[N1] = open(COWMEM_DEV, O_RDWR | O_CLOEXEC);
+	return result(w->fd[N1]);
+}
+
+static int run_info(struct world *w)
+{
+	struct cowmem_info arg = { };
+
+	return result(ioctl(w->fd[R], COWMEM_IOC_INFO, &arg));
+}
+
+static int run_shrink(struct world *w)
+{
+	return result(do_resize(w->fd[R], SHARED * pgsz() + 100));
+}
+
+static int run_grow(struct world *w)
+{
+	return result(do_resize(w->fd[R], PAGES * pgsz() + 1));
+}
+
+static int run_seal(struct world *w)
+{
+	return result(do_seal(w->fd[R], COWMEM_SEAL_WRITE | COWMEM_SEAL_GROW));
+}
+
+static int run_clone(struct world *w)
+{
+	w->fd[N1] = do_clone(w->fd[R], 0, 0, 0);
+	return result(w->fd[N1]);
+}
+
+static int run_snapshot(struct world *w)
+{
+	w->fd[N1] = do_clone(w->fd[R], COWMEM_CLONE_SNAPSHOT, 0, 0);
+	return result(w->fd[N1]);
+}
+
+static int run_clone_range(struct world *w)
+{
+	w->fd[N1] = do_clone(w->fd[R], 0, 64 * pgsz(), 70 * pgsz());
+	return result(w->fd[N1]);
+}
+
+static int run_clone_odd_range(struct world *w)
+{
+	w->fd[N1] = do_clone(w->fd[R], 0, 3 * pgsz(), 128 * pgsz());
+	return result(w->fd[N1]);
+}
+
+static int run_clone_many(struct world *w)
+{
+	int fds[3] = { w->fd[O], w->fd[R], w->fd[S] };
+	struct cowmem_clone_many arg = {
+		.fds = (uintptr_t)fds, .clones = (uintptr_t)&w->fd[N1],
+		.count = 3,
+	};
+
+	return result(ioctl(w->fd[R], COWMEM_IOC_CLONE_MANY, &arg));
+}
+
+static int restore(struct world *w, int from, uint32_t flags)
+{
+	struct cowmem_restore arg = { .fd = w->fd[from], .flags = flags };
+
+	return result(ioctl(w->fd[R], COWMEM_IOC_RESTORE, &arg));
+}
+
+static int run_restore(struct world *w)
+{
+	return restore(w, S, 0);
+}
+
+static int run_restore_live(struct world *w)
+{
+	return restore(w, O, 0);
+}
+
+static int run_keep(struct world *w)
+{
+	return restore(w, S, COWMEM_RESTORE_KEEP);
+}
+
+static int diff(struct world *w, uint32_t flags)
+{
+	struct cowmem_extent e[PAGES];
+	struct cowmem_diff arg = {
+		.fd = w->fd[S], .flags = flags, .extents = (uintptr_t)e,
+		.count = PAGES,
+	};
+	int ret = result(ioctl(w->fd[R], COWMEM_IOC_DIFF, &arg));
+
+	/* 0-3, 20 (and 21, all zeroes), 129 */
+	if (!ret && arg.count < 3)
+		return -1;
+	return ret;
+}
+
+static int run_diff(struct world *w)
+{
+	return diff(w, 0);
+}
+
+static int run_diff_content(struct world *w)
+{
+	return diff(w, COWMEM_DIFF_CONTENT);
+}
+
+static int copy(struct world *w, int from, uint64_t src, uint64_t dst, uint64_t n)
+{
+	struct cowmem_copy arg = {
+		.fd = w->fd[from], .src_offset = src * pgsz(),
+		.dst_offset = dst * pgsz(), .length = n * pgsz(),
+	};
+
+	return result(ioctl(w->fd[R], COWMEM_IOC_COPY, &arg));
+}
+
+static int run_copy(struct world *w)
+{
+	return copy(w, O, 0, 64, 64);
+}
+
+static int run_copy_odd(struct world *w)
+{
+	return copy(w, O, 2, 71, 60);
+}
+
+static int run_copy_within(struct world *w)
+{
+	return copy(w, R, 0, 3, 100);
+}
+
+static int run_discard_bytes(struct world *w)
+{
+	/* Parts of a page that is shared and of one that is not, pages between. */
+	return result(do_discard(w->fd[R], 2 * pgsz() + 7, 4 * pgsz()));
+}
+
+static int run_discard_pages(struct world *w)
+{
+	return result(do_discard(w->fd[R], SHARED * pgsz(), 59 * pgsz()));
+}
+
+static int run_merge(struct world *w)
+{
+	struct cowmem_merge_range ranges[2] = {
+		{ .fd = w->fd[R] }, { .fd = w->fd[O] },
+	};
+	struct cowmem_merge arg = {
+		.ranges = (uintptr_t)ranges, .count = 2,
+		.table = (uintptr_t)w->table, .entries = 64,
+	};
+
+	return result(ioctl(w->fd[R], COWMEM_IOC_MERGE, &arg));
+}
+
+static int populate(struct world *w, size_t page, int advice)
+{
+	return result(madvise(w->mem + page * pgsz(), pgsz(), advice));
+}
+
+static int run_populate_read_hole(struct world *w)
+{
+	return populate(w, HOLE, MADV_POPULATE_READ);
+}
+
+static int run_populate_read(struct world *w)
+{
+	return populate(w, SHARED, MADV_POPULATE_READ);
+}
+
+static int run_populate_write_hole(struct world *w)
+{
+	return populate(w, HOLE, MADV_POPULATE_WRITE);
+}
+
+static int run_populate_write_new_leaf(struct world *w)
+{
+	return populate(w, OTHER, MADV_POPULATE_WRITE);
+}
+
+static int run_populate_write(struct world *w)
+{
+	return populate(w, SHARED, MADV_POPULATE_WRITE);
+}
+
+static int cpu_read(struct world *w, size_t page)
+{
+	return -access_byte(w->mem + page * pgsz(), true, false, 0);
+}
+
+static int cpu_write(struct world *w, size_t page)
+{
+	return -poke(w->mem + page * pgsz(), 'x');
+}
+
+static int run_read_hole(struct world *w)
+{
+	return cpu_read(w, HOLE);
+}
+
+static int run_read_page(struct world *w)
+{
+	return cpu_read(w, SHARED);
+}
+
+static int run_write_hole(struct world *w)
+{
+	return cpu_write(w, HOLE);
+}
+
+static int run_write_page(struct world *w)
+{
+	return cpu_write(w, SHARED);
+}
+
+static int map_far(struct world *w, size_t pages, int flags)
+{
+	void *mem = mmap(FAR_TOO, pages * pgsz(), PROT_READ | PROT_WRITE,
+			 flags | MAP_FIXED_NOREPLACE, w->fd[R], 0);
+
+	if (mem == MAP_FAILED)
+		return errno;
+	w->new = mem;
+	return 0;
+}
+
+static int run_mmap(struct world *w)
+{
+	return map_far(w, PAGES, MAP_SHARED);
+}
+
+static int run_mmap_growing(struct world *w)
+{
+	return map_far(w, 2 * PAGES, MAP_SHARED);
+}
+
+static int run_mmap_privately(struct world *w)
+{
+	return map_far(w, PAGES, MAP_PRIVATE);
+}
+
+/* What does not map may not be populated either, and this is no error. */
+static int run_mmap_populate(struct world *w)
+{
+	return map_far(w, PAGES, MAP_SHARED | MAP_POPULATE);
+}
+
+static int run_mremap(struct world *w)
+{
+	void *mem = mremap(w->mem, PAGES * pgsz(), PAGES * pgsz(),
+			   MREMAP_MAYMOVE | MREMAP_FIXED, FAR_TOO);
+
+	if (mem == MAP_FAILED)
+		return errno;
+	w->mem = mem;
+	return 0;
+}
+
+static int run_read(struct world *w)
+{
+	char buf[100];
+	ssize_t n = pread(w->fd[R], buf, sizeof(buf), SHARED * pgsz() - 50);
+
+	/* The part in the hole, if the other part could not be written. */
+	if (n != sizeof(buf) && !(usercopy_fails && n > 0))
+		return n < 0 ? errno : -1;
+	return 0;
+}
+
+static int write_at(struct world *w, off_t offset)
+{
+	ssize_t n = pwrite(w->fd[R], "0123456789", 10, offset);
+
+	if (n >= 0 && n != 10)
+		return -1;
+	return result(n);
+}
+
+static int run_write_call_hole(struct world *w)
+{
+	return write_at(w, HOLE * pgsz() + 50);
+}
+
+static int run_write_call(struct world *w)
+{
+	return write_at(w, SHARED * pgsz() + 50);
+}
+
+static int run_append(struct world *w)
+{
+	return write_at(w, 64 * 64 * pgsz() + 50);
+}
+
+static int run_splice_out(struct world *w)
+{
+	off_t from = SHARED * pgsz();
+
+	return result(splice(w->fd[R], &from, w->pipe[1], NULL, pgsz(), 0));
+}
+
+static int run_splice_in(struct world *w)
+{
+	off_t to = SHARED * pgsz() + 50;
+
+	return result(splice(w->pipe[0], NULL, w->fd[R], &to, 100, 0));
+}
+
+static uint64_t sum_of(const char *mem, size_t size)
+{
+	const uint64_t *p = (const uint64_t *)mem;
+	uint64_t sum = size;
+	size_t i;
+
+	for (i = 0; i < size / sizeof(*p); i++)
+		sum = (sum ^ p[i]) * 0x100000001b3ULL;
+	return sum;
+}
+
+/* Not fork(), which does things of its own.  The child looks at the mapping. */
+static int run_fork(struct world *w)
+{
+	uint64_t sum = sum_of(w->mem, PAGES * pgsz());
+	pid_t pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+	if (pid < 0)
+		return errno;
+	if (!pid)
+		_exit(sum_of(w->mem, PAGES * pgsz()) != sum);
+	return reap(pid) ? -1 : 0;
+}
+
+static const struct op ops[] = {
+	/* First, while nothing is mounted and no other region is there. */
+	{ "open the first region", BARE | FAILS, NULL, run_open },
+	{ "open", FAILS, NULL, run_open },
+	{ "INFO", 0, mapped, run_info },
+	{ "RESIZE, shrinking", FAILS | SPLITS, was_written, run_shrink },
+	{ "RESIZE, growing", 0, mapped, run_grow },
+	{ "SEAL", ANSWERS, NULL, run_seal },
+	{ "CLONE", FAILS, was_written, run_clone },
+	{ "CLONE, a snapshot", FAILS, was_written, run_snapshot },
+	{ "CLONE, a range", FAILS, was_written, run_clone_range },
+	{ "CLONE, a range at an odd offset", FAILS, was_written, run_clone_odd_range },
+	{ "CLONE with pages in a pipe", FAILS, is_in_a_pipe, run_clone },
+	{ "CLONE a range with pages in a pipe", FAILS, is_in_a_pipe, run_clone_odd_range },
+	{ "CLONE_MANY", FAILS, was_written, run_clone_many },
+	{ "CLONE_MANY with pages in a pipe", FAILS, is_in_a_pipe, run_clone_many },
+	{ "RESTORE", ANSWERS, was_written, run_restore },
+	{ "RESTORE from a live region", ANSWERS, was_written_by_both, run_restore_live },
+	{ "RESTORE with KEEP", ANSWERS, was_written, run_keep },
+	{ "RESTORE with KEEP, again", ANSWERS, was_kept, run_keep },
+	{ "DIFF", FAILS, was_written, run_diff },
+	{ "DIFF with CONTENT", FAILS, was_written, run_diff_content },
+	{ "COPY", FAILS, was_written, run_copy },
+	{ "COPY to an odd offset", FAILS, was_written_by_both, run_copy_odd },
+	{ "COPY within a region", FAILS, was_written, run_copy_within },
+	{ "DISCARD bytes", FAILS | SPLITS, was_written, run_discard_bytes },
+	{ "DISCARD pages", FAILS | SPLITS, was_written, run_discard_pages },
+	{ "MERGE", FAILS | MERGES, was_written, run_merge },
+	{ "populate: read a hole", FAILS, mapped, run_populate_read_hole },
+	{ "populate: read a page", FAILS, mapped, run_populate_read },
+	{ "populate: write a hole", FAILS, mapped, run_populate_write_hole },
+	{ "populate: write where there is no leaf", FAILS, mapped, run_populate_write_new_leaf },
+	{ "populate: write a shared page", FAILS, mapped, run_populate_write },
+	{ "populate: write a hole that was read", FAILS, was_read, run_populate_write_hole },
+	{ "populate: write a shared page that was read", FAILS, was_read, run_populate_write },
+	{ "populate: read a private mapping", FAILS, mapped_privately, run_populate_read },
+	{ "populate: write a private mapping", FAILS, mapped_privately, run_populate_write },
+	{ "fault: read a hole", RETRIES, mapped, run_read_hole },
+	{ "fault: read a page", RETRIES, mapped, run_read_page },
+	{ "fault: write a hole", RETRIES, mapped, run_write_hole },
+	{ "fault: write a shared page", RETRIES, mapped, run_write_page },
+	{ "fault: write a hole that was read", RETRIES, was_read, run_write_hole },
+	{ "fault: write a shared page that was read", RETRIES, was_read, run_write_page },
+	{ "fault: read a private mapping", RETRIES, mapped_privately, run_read_page },
+	{ "fault: write a private mapping", RETRIES, mapped_privately, run_write_page },
+	{ "mmap", FAILS, NULL, run_mmap },
+	{ "mmap, growing", FAILS, NULL, run_mmap_growing },
+	{ "mmap, privately", FAILS, mapped, run_mmap_privately },
+	{ "mmap, populating", FAILS, mapped, run_mmap_populate },
+	{ "mremap", FAILS, was_written, run_mremap },
+	{ "read", 0, mapped, run_read },
+	{ "write to a hole", FAILS, mapped, run_write_call_hole },
+	{ "write to a shared page", FAILS, mapped, run_write_call },
+	{ "write far past the end", FAILS, mapped, run_append },
+	{ "splice from a region", FAILS, mapped, run_splice_out },
+	{ "splice to a region", FAILS, pipe_has_data, run_splice_in },
+	{ "fork", FAILS | AGAIN, was_written, run_fork },
+};
+
+/* ---- what is there afterwards ---- */
+
+/* Returns false if a mapping does not show what the region holds. */
+static bool look(struct world *w, struct state *s)
+{
+	static char *buf;
+	bool ok = true;
+	int i;
+
+	if (!buf)
+		buf = malloc(65 * 64 * pgsz());
+	must(buf);
+	memset(s, 0, sizeof(*s));
+	s->fds = count_fds();
+	for (i = 0; i < NR; i++) {
+		size_t size;
+
+		if (w->fd[i] < 0)
+			continue;
+		s->info[i] = info(w->fd[i]);
+		size = s->info[i].size;
+		must(size <= 65 * 64 * pgsz());
+		must(pread(w->fd[i], buf, size, 0) == (ssize_t)size);
+		s->sum[i] = sum_of(buf, size);
+		if (size > PAGES * pgsz())
+			size = PAGES * pgsz();
+		if (i == R && w->mem && memcmp(w->mem, buf, size)) {
+			ksft_print_msg("the mapping shows something else than read()\n");
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+static void show(const char *when, const struct cowmem_info *i)
+{
+	ksft_print_msg("  %s: size %#llx seals %x pages %llu + %llu index %llu clones %llu\n",
+		       when, (unsigned long long)i->size, i->seals,
+		       (unsigned long long)i->pages_exclusive,
+		       (unsigned long long)i->pages_shared,
+		       (unsigned long long)i->index_bytes,
+		       (unsigned long long)i->clones);
+}
+
+static bool same(const char *what, const struct state *now,
+		 const struct state *then, unsigned int flags)
+{
+	bool ok = true;
+	int i;
+
+	if (now->fds != then->fds) {
+		ksft_print_msg("%s: %d descriptors, not %d\n", what, now->fds,
+			       then->fds);
+		ok = false;
+	}
+	for (i = 0; i < NR; i++) {
+		struct cowmem_info a = now->info[i], b = then->info[i];
+
+		if (now->sum[i] != then->sum[i]) {
+			ksft_print_msg("%s: region %d has other content\n",
+				       what, i);
+			ok = false;
+		}
+		if (flags & (SPLITS | MERGES)) {
+			a.pages_exclusive = b.pages_exclusive;
+			a.pages_shared = b.pages_shared;
+		}
+		if (flags & MERGES) {
+			a.pages_populated = b.pages_populated;
+			a.index_bytes = b.index_bytes;
+		}
+		if (!memcmp(&a, &b, sizeof(a)))
+			continue;
+		ksft_print_msg("%s: region %d has another INFO\n", what, i);
+		show("now", &now->info[i]);
+		show("then", &then->info[i]);
+		ok = false;
+	}
+	return ok;
+}
+
+/*
+ * Let go of all but one region, which then must be the only holder of all its
+ * pages, as long as none was merged with another of its own: a reference that was
+ * lost would show.
+ */
+static bool demolish(struct world *w, int survivor, bool exclusive)
+{
+	bool ok = true;
+	int i;
+
+	if (w->mem)
+		unmap(w->mem, PAGES);
+	if (w->new)
+		must(!munmap(w->new, 2 * PAGES * pgsz()));
+	close(w->pipe[0]);
+	close(w->pipe[1]);
+	for (i = 0; i < NR; i++)
+		if (i != survivor && w->fd[i] >= 0)
+			close(w->fd[i]);
+	if (w->fd[survivor] >= 0) {
+		if (exclusive)
+			ok = holds(w->fd[survivor],
+				   info(w->fd[survivor]).pages_populated, 0);
+		close(w->fd[survivor]);
+	}
+	return ok;
+}
+
+static void set_nth(int fd, unsigned int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", nth);
+
+	must(write(fd, text, len) == len);
+}
+
+/* What is left to count, 0 if something failed; nothing fails any more. */
+static unsigned int get_nth(int fd)
+{
+	char text[16] = "";
+
+	must(pread(fd, text, sizeof(text) - 1, 0) > 0);
+	set_nth(fd, 0);
+	return strtoul(text, NULL, 10);
+}
+
+static bool documented(const struct op *op, int err)
+{
+	return !(op->flags & RETRIES) &&
+	       (err == ENOMEM || (err == EAGAIN && (op->flags & AGAIN)) ||
+		(err == EFAULT && usercopy_fails));
+}
+
+/* One try of @op.  Returns whether all is well; sets *@more if something failed. */
+static bool try(const struct op *op, unsigned int nth, int fail_nth,
+		struct state *before, struct state *after, bool *more,
+		unsigned int *failures)
+{
+	struct state now;
+	struct world w;
+	bool ok = true;
+	int err;
+
+	build(&w, op->flags);
+	if (op->prepare)
+		op->prepare(&w);
+	if (!nth) {
+		ok = look(&w, before);
+		/* That has mapped pages. */
+		demolish(&w, R, false);
+		build(&w, op->flags);
+		if (op->prepare)
+			op->prepare(&w);
+	}
+
+	if (nth)
+		set_nth(fail_nth, nth);
+	err = op->run(&w);
+	*more = nth && !get_nth(fail_nth);
+
+	ok = look(&w, &now) && ok;
+	if (!nth) {
+		if (err) {
+			ksft_print_msg("fails by itself: %s\n",
+				       err < 0 ? "signal or bad answer" : strerror(err));
+			ok = false;
+		}
+		*after = now;
+	} else if (!err) {
+		ok = same("done", &now, after, op->flags & MERGES) && ok;
+	} else {
+		(*failures)++;
+		if (!*more || !documented(op, err)) {
+			ksft_print_msg("%s%s %d\n", *more ? "" : "nothing was to fail, ",
+				       err < 0 ? "signal or bad answer" : strerror(err), err);
+			ok = false;
+		}
+		if ((op->flags & ANSWERS) && err == EFAULT &&
+		    !memcmp(&now, after, sizeof(now)))
+			;
+		else
+			ok = same("failed", &now, before, op->flags) && ok;
+	}
+	ok = demolish(&w, nth % 3, err && !(op->flags & MERGES)) && ok;
+	if (!ok)
+		ksft_print_msg("%s: failure %u\n", op->name, nth);
+	return ok;
+}
+
+/* In a child: what goes badly wrong does not end the test. */
+static int sweep(const struct op *op)
+{
+	static struct state before, after;
+	int fail_nth = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	unsigned int nth, bad = 0, failures = 0;
+	bool more;
+
+	must(fail_nth >= 0);
+	bad = !try(op, 0, fail_nth, &before, &after, &more, &failures);
+	for (nth = 1; nth < TOO_MANY; nth++) {
+		bad += !try(op, nth, fail_nth, &before, &after, &more, &failures);
+		if (!more)
+			break;
+		if (bad >= 5)
+			break;
+	}
+	ksft_print_msg("%s: %u made to fail, %u times it failed\n", op->name,
+		       nth - 1, failures);
+	fflush(stdout);
+	if (nth == TOO_MANY || bad)
+		return 1;
+	/* Else nothing was tested. */
+	return (op->flags & FAILS) && !failures ? 2 : 0;
+}
+
+/* Let every allocation of an order from 0 fail, not only those that do not sleep. */
+static bool inject(void)
+{
+	usercopy_fails = !access(FAULTS "fail_usercopy", F_OK);
+	if (usercopy_fails)
+		write_file(FAULTS "fail_usercopy/verbose", "0");
+	return !write_file(FAULTS "failslab/ignore-gfp-wait", "N") &&
+	       !write_file(FAULTS "failslab/verbose", "0") &&
+	       !write_file(FAULTS "fail_page_alloc/ignore-gfp-wait", "N") &&
+	       !write_file(FAULTS "fail_page_alloc/ignore-gfp-highmem", "N") &&
+	       !write_file(FAULTS "fail_page_alloc/min-order", "0") &&
+	       !write_file(FAULTS "fail_page_alloc/verbose", "0");
+}
+
+/* An object counts as leaked at its second scan, once it is five seconds old. */
+static void look_for_leaks(void)
+{
+	static char leaks[4096];
+
+	if (write_file(KMEMLEAK, "scan")) {
+		ksft_test_result_skip("kmemleak finds nothing: not in this kernel\n");
+		return;
+	}
+	sleep(6);
+	must(!write_file(KMEMLEAK, "scan"));
+	must(read_file(KMEMLEAK, leaks, sizeof(leaks)) >= 0);
+	if (*leaks)
+		ksft_print_msg("%s\n", leaks);
+	ksft_test_result(!*leaks, "kmemleak finds nothing\n");
+}
+
+int main(int argc, char **argv)
+{
+	const size_t nr = sizeof(ops) / sizeof(*ops);
+	size_t i;
+
+	ksft_print_header();
+	if (access(FAIL_NTH, W_OK))
+		ksft_exit_skip("no " FAIL_NTH ": this kernel has no fault injection\n");
+	if (!inject())
+		ksft_exit_skip("no failslab or fail_page_alloc in " FAULTS "\n");
+	ksft_set_plan(nr + 1);
+	write_file(KMEMLEAK, "clear");
+	for (i = 0; i < nr; i++) {
+		/* fail_nth NAME: only what has this in its name */
+		if (argc > 1 && !strstr(ops[i].name, argv[1]))
+			ksft_test_result_skip("%s: not asked for\n", ops[i].name);
+		else
+			ksft_test_result(!in_child(_exit(sweep(&ops[i]))),
+					 "%s\n", ops[i].name);
+	}
+	look_for_leaks();
+	ksft_finished();
+}
