@@ -94,6 +94,7 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			put_unused_fd(call.new_fd);
 		} else {
 			/* From here on the caller has it: nothing may fail. */
+			atomic64_inc(&call.region->clones);
 			fd_install(call.new_fd, call.new_file);
 		}
 	}

@@ -266,7 +266,6 @@ int cowmem_clone(struct cowmem_call *call)
 	if (err)
 		goto put_file;
 
-	atomic64_inc(&region->clones);
 	args->fd = fd;
 	call->new_fd = fd;
 	call->new_file = file;
