@@ -28,7 +28,7 @@ enum {
 	NOBODY = 65534,
 	PROCESSES = 2,
 	THREADS = 2,
-	OPS = 4000,
+	OPS = 2000,
 	PAGES = 160,		/* of the regions at first */
 	WINDOW = 256,		/* pages of a window */
 	WINDOWS = 4,		/* mappings of regions, for each thread */
@@ -36,7 +36,7 @@ enum {
 	BASE_FDS = 64,		/* below are descriptors that stay */
 	MAX_FDS = 160,
 	SWEEP = 200,		/* calls until all new descriptors are closed */
-	POPULATED = 8192,	/* the most pages in a region that goes on */
+	POPULATED = 1024,	/* the most pages in a region that goes on */
 };
 
 /* ---- what the fuzzer has at hand ---- */
