@@ -472,14 +472,14 @@ FIXTURE_TEARDOWN_PARENT(oom)
 	EXPECT_EQ(0, rmdir(self->dir));
 }
 
-/* 16 MiB for who wants 64: killed or refused, and nobody else notices. */
+/* 64 MiB for who wants 80: killed or refused, and nobody else notices. */
 TEST_F(oom, filling_up_hits_nobody_else)
 {
-	size_t max = 64 * MIB_PAGES, n;
+	size_t max = 80 * MIB_PAGES, n;
 	int fd = region_of(max, 0), ret;
 	char *mem;
 
-	ASSERT_EQ(0, cg_write(self->dir, "memory.max", "16777216"));
+	ASSERT_EQ(0, cg_write(self->dir, "memory.max", "67108864"));
 	cg_write(self->dir, "memory.swap.max", "0");
 	ret = in_cgroup(self->dir, {
 		int own = variant->own ? region_of(max, 0) : fd;
@@ -502,9 +502,9 @@ TEST_F(oom, filling_up_hits_nobody_else)
 	/* What it has written is there, as far as it got. */
 	mem = map_ro(fd, max);
 	n = info(fd).pages_populated;
-	EXPECT_GE(16 * MIB_PAGES, n);
+	EXPECT_GE(64 * MIB_PAGES, n);
 	if (!variant->own) {
-		EXPECT_LE(8 * MIB_PAGES, n);
+		EXPECT_LE(56 * MIB_PAGES, n);
 		/* It may have been ended in the middle of the last page. */
 		EXPECT_TRUE(is(mem, n - 1, 1, 0));
 		EXPECT_TRUE(is(mem + n * pgsz(), max - n, 0, n));

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Promise: however many clones are alive, each is a consistent cut through what
+ * several processes write meanwhile, stays as it is whatever happens to the
+ * others, and gives its memory back.
+ *
+ * Usage: many_clones [CLONES [SEED]]; scripts/torture asks for 100,000.
+ *
+ * Each writer has a word of its own in each page, which it counts up from the
+ * first page to the last.  It waits between two writes until some clones were
+ * made: each write costs a page for good, and memory is what limits this.
+ */
+#include <sys/resource.h>
+
+#include "../kselftest.h"
+#include "common.h"
+
+enum { PAGES = 70, WRITERS = 3, PACE = 12, MANY = 5000 };
+
+struct shared {
+	int clones, stop;
+	uint64_t written;
+};
+
+static struct shared *shared;
+static unsigned int clones;
+static int live, *fds;
+static uint64_t *sums;
+
+static uint64_t *word(char *mem, unsigned int page, unsigned int who)
+{
+	return (uint64_t *)(mem + page * pgsz()) + 1 + who * 64;
+}
+
+static void write_on(unsigned int who)
+{
+	char *mem = map_rw(live, PAGES);
+	uint64_t round;
+	unsigned int page;
+
+	rng_state += who + 1;
+	for (round = 1;; round++) {
+		for (page = 0; page < PAGES; page++) {
+			int seen = get(&shared->clones), pace = below(PACE);
+
+			if (*word(mem, page, who) != round - 1) {
+				dprintf(2, "# writer %u lost a write to page %u\n",
+					who, page);
+				_exit(1);
+			}
+			__atomic_store_n(word(mem, page, who), round,
+					 __ATOMIC_RELEASE);
+			__atomic_add_fetch(&shared->written, 1, __ATOMIC_RELAXED);
+			while (get(&shared->clones) < seen + pace &&
+			       !get(&shared->stop))
+				sched_yield();
+			if (get(&shared->stop))
+				_exit(0);
+		}
+	}
+}
+
+/* Is it a cut, and not before @last?  Returns a sum of it, or 0. */
+static uint64_t look(int fd, uint64_t last[WRITERS])
+{
+	char *mem = map_ro(fd, PAGES);
+	uint64_t sum = 1, total, first, was, x;
+	unsigned int page, who;
+
+	for (who = 0; who < WRITERS; who++) {
+		first = was = *word(mem, 0, who);
+		total = 0;
+		for (page = 0; page < PAGES; page++) {
+			x = *word(mem, page, who);
+			if (x > was || x + 1 < first) {
+				dprintf(2, "# writer %u: page %u has %llu after %llu, the first %llu\n",
+					who, page, (unsigned long long)x,
+					(unsigned long long)was,
+					(unsigned long long)first);
+				sum = 0;
+				goto out;
+			}
+			was = x;
+			total += x;
+			sum = (sum ^ x) * 0x100000001b3ULL;
+		}
+		if (last && total < last[who]) {
+			dprintf(2, "# writer %u went back\n", who);
+			sum = 0;
+			goto out;
+		}
+		if (last)
+			last[who] = total;
+	}
+	sum += !sum;
+out:
+	unmap(mem, PAGES);
+	return sum;
+}
+
+static bool as_before(unsigned int i)
+{
+	if (look(fds[i], NULL) == sums[i])
+		return true;
+	dprintf(2, "# clone %u is not what it was\n", i);
+	return false;
+}
+
+static long available_kib(void)
+{
+	char text[2048], *at;
+
+	must(read_file("/proc/meminfo", text, sizeof(text)) > 0);
+	at = strstr(text, "MemAvailable:");
+	must(at);
+	return atol(at + 13);
+}
+
+/* Memory comes back with a delay: RCU, and what CPUs keep in stock. */
+static bool comes_back(long kib)
+{
+	int i;
+
+	for (i = 0; i < 100 && available_kib() < kib; i++)
+		usleep(100000);
+	return available_kib() >= kib;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int i, k, made, held = 0;
+	struct rlimit limit;
+	uint64_t last[WRITERS] = {};
+	pid_t pid[WRITERS];
+	long before, with;
+	bool ok;
+
+	clones = argc > 1 ? atoi(argv[1]) : MANY;
+	if (argc > 2)
+		setenv("COWMEM_SEED", argv[2], 1);
+	rng_init();
+	ksft_print_header();
+	ksft_set_plan(5);
+
+	limit.rlim_cur = limit.rlim_max = clones + 100;
+	must(!setrlimit(RLIMIT_NOFILE, &limit));
+	write_file("/proc/sys/fs/file-max", "4000000");
+	fds = calloc(clones, sizeof(*fds));
+	sums = calloc(clones, sizeof(*sums));
+	must(fds && sums);
+	memset(fds, 0xff, clones * sizeof(*fds));
+	memset(sums, 0, clones * sizeof(*sums));
+	shared = shared_mem(sizeof(*shared));
+	live = region_of(PAGES, 0);
+	before = available_kib();
+	for (i = 0; i < WRITERS; i++) {
+		pid[i] = spawn();
+		if (!pid[i])
+			write_on(i);
+	}
+
+	ok = true;
+	for (made = 0; made < clones; made++) {
+		fds[made] = do_clone(live, made & 1, 0, 0);
+		if (fds[made] < 0) {
+			printf("# clone %u: %s\n", made, strerror(errno));
+			break;
+		}
+		put(&shared->clones, made + 1);
+		sums[made] = look(fds[made], last);
+		if (!sums[made]) {
+			printf("# clone %u is not a cut\n", made);
+			ok = false;
+			break;
+		}
+	}
+	with = available_kib();
+	printf("# %u clones alive, %llu pages written; %ld bytes for each, %ld without the pages\n",
+	       made, (unsigned long long)shared->written,
+	       (before - with) * 1024 / (long)(made + !made),
+	       ((before - with) * 1024 -
+		(long)(shared->written * pgsz())) / (long)(made + !made));
+	ksft_test_result(ok && made == clones, "%u live clones, each a cut\n",
+			 clones);
+	clones = made;
+
+	put(&shared->stop, 1);
+	ok = true;
+	for (i = 0; i < WRITERS; i++)
+		ok = !reap(pid[i]) && ok;
+	for (i = 0; ok && i < clones; i++)
+		ok = as_before(i);
+	ksft_test_result(ok && clones, "all of them are as they were\n");
+
+	/* Write to some: the neighbours share most pages with them. */
+	ok = true;
+	for (k = 0; ok && k < 1000 && clones > 2; k++) {
+		i = 1 + below(clones - 2);
+		i -= i & 1;
+		if (pwrite(fds[i], "x", 1, below(PAGES) * pgsz()) != 1)
+			ok = false;
+		held++;
+		ok = ok && as_before(i + 1) && (!i || as_before(i - 1));
+		ok = ok && as_before(i);
+	}
+	ksft_test_result(ok && held, "a write to one is seen in no other\n");
+
+	/* Drop most of them, in no order. */
+	for (k = 0; k < clones; k++) {
+		i = below(clones);
+		if (fds[i] >= 0)
+			close(fds[i]);
+		fds[i] = -1;
+	}
+	ok = true;
+	for (i = 0, held = 0; i < clones; i++) {
+		if (fds[i] < 0)
+			continue;
+		held++;
+		ok = ok && as_before(i);
+	}
+	ksft_test_result(ok && held, "what is left is as it was\n");
+
+	for (i = 0; i < clones; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	/* A tenth is for what the kernel does not give back at once. */
+	ok = comes_back(before - (before - with) / 10 - 8192);
+	printf("# %ld KiB available before, %ld with them, %ld after\n", before,
+	       with, available_kib());
+	ksft_test_result(ok, "the memory comes back\n");
+	ksft_finished();
+}
