@@ -10,10 +10,11 @@ CACHE=${COWMEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cowmem}
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+# APT_OPTIONS may say more.
 apt()
 {
 	DEBIAN_FRONTEND=noninteractive apt-get -qq -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=300 \
-		-o Dpkg::Use-Pty=0 "$@" >&2
+		-o Dpkg::Use-Pty=0 ${APT_OPTIONS[@]+"${APT_OPTIONS[@]}"} "$@" >&2
 }
 
 # Refresh apt's lists, at most once per run.
