@@ -78,9 +78,9 @@ static inline vm_fault_t vmf_insert_page_mkwrite(struct vm_fault *vmf,
 
 /*
  * Without MAPPING_DIRTY_HELPERS (distribution kernels have them) nothing exported
- * tells which pages were written.
+ * tells which pages were written.  COWMEM_NO_DIRTY_BITS does without on any kernel.
  */
-#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+#if defined(CONFIG_MAPPING_DIRTY_HELPERS) && !defined(COWMEM_NO_DIRTY_BITS)
 #define COWMEM_HAVE_DIRTY_BITS true
 #else
 #define COWMEM_HAVE_DIRTY_BITS false
