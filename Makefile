@@ -53,7 +53,7 @@ clean:
 help:
 	@echo 'make                     build the module for the running kernel, in build/RELEASE/'
 	@echo 'make KDIR=DIR            ... for the kernel whose build tree is DIR'
-	@echo 'make KERNEL=6.1          ... for a stock kernel, which is fetched (6.1, 6.12)'
+	@echo 'make KERNEL=6.1          ... for a kernel of scripts/kernels (6.1, 6.12, 7.3-debug)'
 	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
 	@echo 'make check [KERNEL=6.1]  build without a warning, run every test on the stock kernels'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
