@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Measure cowmem and its peers; runs in a guest, see scripts/bench and bench.h
+ *
+ * Usage: bench icount|wall [CASE...]
+ *	  bench names icount|wall
+ *
+ * Prints one JSON object per figure to stdout, what it is at to stderr; or only
+ * which cases there are.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#define HUGE	(2UL << 20)
+
+bool wall;
+static struct counts begin;
+
+void bench_die(const char *file, int line, const char *fmt, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "bench: %s:%d: ", file, line);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+/* ---- measuring ---- */
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+static uint64_t faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+void start(void)
+{
+	begin.faults = faults();
+	begin.ns = now_ns();
+}
+
+struct counts stop(void)
+{
+	struct counts c = { .ns = now_ns() - begin.ns };
+
+	c.faults = faults() - begin.faults;
+	return c;
+}
+
+void record_as(const char *name, unsigned int mib, const char *impl,
+	       const char *metric, double value)
+{
+	struct utsname uts;
+
+	must(!uname(&uts));
+	printf("{\"kernel\":\"%s\",\"mode\":\"%s\",\"case\":\"%s\",\"size_mib\":%u,\"impl\":\"%s\",\"metric\":\"%s\",\"value\":%.3f}\n",
+	       uts.release, wall ? "wall" : "icount", name, mib, impl, metric, value);
+	must(!fflush(stdout));
+}
+
+void record(const struct bench_case *c, unsigned int mib, const char *metric,
+	    double value)
+{
+	record_as(c->name, mib, c->impl, metric, value);
+}
+
+void record_counts(const struct bench_case *c, unsigned int mib,
+		   struct counts counts, unsigned long n)
+{
+	if (wall)
+		record(c, mib, "us", (double)counts.ns / 1000 / n);
+	else
+		record(c, mib, "insns", (double)counts.ns / n);
+	record(c, mib, "faults", (double)counts.faults / n);
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double median(double *values, unsigned int n)
+{
+	qsort(values, n, sizeof(*values), compare);
+	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+static int compare_counts(const void *a, const void *b)
+{
+	const struct counts *x = a, *y = b;
+
+	return (x->ns > y->ns) - (x->ns < y->ns);
+}
+
+/* The one whose time is in the middle; of two, the longer. */
+struct counts median_counts(struct counts *counts, unsigned int n)
+{
+	qsort(counts, n, sizeof(*counts), compare_counts);
+	return counts[n / 2];
+}
+
+/* ---- memory and content ---- */
+
+void fill(char *mem, unsigned long first, unsigned long n, unsigned int tag)
+{
+	unsigned long page, i;
+	uint64_t *p = (uint64_t *)mem;
+
+	for (page = first; page < first + n; page++) {
+		uint64_t word = word_of(tag, page);
+
+		for (i = 0; i < PAGE / sizeof(*p); i++)
+			*p++ = word;
+	}
+}
+
+void check(const char *mem, unsigned long first, unsigned long n,
+	   unsigned int head, unsigned int rest)
+{
+	const uint64_t *p = (const uint64_t *)mem;
+	unsigned long page, i;
+
+	for (page = first; page < first + n; page++, p += PAGE / sizeof(*p)) {
+		uint64_t word = word_of(rest, page), wrong = 0;
+
+		if (p[0] != word_of(head, page))
+			die("page %lu: first word is %016llx, not %016llx of tag %u", page,
+			    (unsigned long long)p[0],
+			    (unsigned long long)word_of(head, page), head);
+		for (i = 1; i < PAGE / sizeof(*p); i++)
+			wrong |= p[i] ^ word;
+		if (wrong)
+			die("page %lu: not all words are %016llx of tag %u", page,
+			    (unsigned long long)word, rest);
+	}
+}
+
+/* @flags has MAP_FIXED added, on address space that is aligned to a huge page. */
+static char *map_aligned(int fd, unsigned long n, int prot, int flags)
+{
+	char *space = mmap(NULL, n * PAGE + HUGE, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *mem = (char *)(((uintptr_t)space + HUGE - 1) & ~(HUGE - 1));
+
+	must(space != MAP_FAILED);
+	must(!munmap(space, n * PAGE + HUGE));
+	must(mmap(mem, n * PAGE, prot, flags | MAP_FIXED_NOREPLACE, fd, 0) == mem);
+	return mem;
+}
+
+char *map_anon(unsigned long n, bool thp)
+{
+	char *mem = map_aligned(-1, n, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS);
+
+	must(!madvise(mem, n * PAGE, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE));
+	return mem;
+}
+
+char *map_file(int fd, unsigned long n, int prot, int flags)
+{
+	return map_aligned(fd, n, prot, flags);
+}
+
+int new_memfd(unsigned long n)
+{
+	int fd = memfd_create("bench", MFD_CLOEXEC);
+
+	must(fd >= 0);
+	must(!ftruncate(fd, n * PAGE));
+	return fd;
+}
+
+/* ---- cowmem ---- */
+
+int new_region(unsigned long n)
+{
+	struct cowmem_resize resize = { .size = n * PAGE };
+	int fd = open("/dev/cowmem", O_RDWR | O_CLOEXEC);
+
+	must(fd >= 0);
+	must(!ioctl(fd, COWMEM_IOC_RESIZE, &resize));
+	return fd;
+}
+
+int clone_of(int fd, unsigned int flags)
+{
+	struct cowmem_clone clone = { .flags = flags };
+
+	must(!ioctl(fd, COWMEM_IOC_CLONE, &clone));
+	return clone.fd;
+}
+
+struct cowmem_info info_of(int fd)
+{
+	struct cowmem_info info = { 0 };
+
+	must(!ioctl(fd, COWMEM_IOC_INFO, &info));
+	return info;
+}
+
+/* ---- children ---- */
+
+/*
+ * With one CPU the child might run before fork() returns in the parent, which is
+ * not the parent's time.  A FIFO parent goes first.
+ */
+static void go_first(bool on)
+{
+	struct sched_param param = { .sched_priority = on };
+
+	if (!wall)
+		must(!sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK :
+					 SCHED_OTHER, &param));
+}
+
+/* The child sleeps by the time this returns. */
+pid_t fork_child(struct counts *took)
+{
+	struct counts c;
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	must(!pipe2(ready, O_CLOEXEC));
+	go_first(true);
+	start();
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(ready[0]);
+		close(ready[1]);
+		for (;;)
+			pause();
+	}
+	c = stop();
+	go_first(false);
+	must(pid > 0);
+	close(ready[1]);
+	must(read(ready[0], &byte, 1) == 0);
+	close(ready[0]);
+	if (took)
+		*took = c;
+	return pid;
+}
+
+void end_child(pid_t pid)
+{
+	must(!kill(pid, SIGKILL));
+	must(waitpid(pid, NULL, 0) == pid);
+}
+
+/* ---- running ---- */
+
+static unsigned int run_case(const struct bench_case *c)
+{
+	const unsigned int *mib;
+	unsigned int ran = 0;
+	int status;
+	pid_t pid;
+
+	for (mib = c->mib; *mib; mib++) {
+		uint64_t ns = now_ns();
+
+		pid = fork();
+		must(pid >= 0);
+		if (!pid) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			c->run(c, *mib);
+			exit(0);
+		}
+		must(waitpid(pid, &status, 0) == pid);
+		if (status)
+			die("%s of %s, %u MiB: status %#x", c->name, c->impl, *mib, status);
+		fprintf(stderr, "bench: %s %s %u MiB: %.1f s\n", c->name, c->impl, *mib,
+			(now_ns() - ns) / 1e9);
+		ran++;
+	}
+	return ran;
+}
+
+static bool wanted(const char *name, char **names)
+{
+	char **wanted;
+
+	for (wanted = names; *wanted; wanted++)
+		if (!strcmp(name, *wanted))
+			return true;
+	return !*names;
+}
+
+int main(int argc, char **argv)
+{
+	const struct bench_case *const icount_tables[] = {
+		clone_cases, fault_cases, state_cases, NULL,
+	};
+	const struct bench_case *const wall_tables[] = { wall_cases, NULL };
+	const struct bench_case *const *table, *c;
+	bool names = argc == 3 && !strcmp(argv[1], "names");
+	const char *mode = argc > 1 ? argv[1 + names] : "";
+	unsigned int ran = 0;
+
+	wall = !strcmp(mode, "wall");
+	if (!wall && strcmp(mode, "icount"))
+		die("usage: bench icount|wall [CASE...] | bench names icount|wall");
+	for (table = wall ? wall_tables : icount_tables; *table; table++) {
+		for (c = *table; c->name; c++) {
+			if (names)
+				puts(c->name);
+			else if (wanted(c->name, argv + 2))
+				ran += run_case(c);
+		}
+	}
+	if (!names && !ran)
+		die("no such case");
+	return 0;
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a clone takes, and the writes that come after it; beside fork(), a private
+ * mapping of a memfd, and userfaultfd
+ *
+ * Before anything is measured, all pages have been written in full and are in the
+ * page tables ("mapped") unless a case says otherwise; fork() leaves them there.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#define ROUNDS	3
+
+static uint64_t rng_state = 88172645463325252ULL;
+
+static uint64_t rng(void)
+{
+	rng_state ^= rng_state << 13;
+	rng_state ^= rng_state >> 7;
+	rng_state ^= rng_state << 17;
+	return rng_state;
+}
+
+static void read_all(const char *mem, unsigned long n)
+{
+	unsigned long page;
+
+	for (page = 0; page < n; page++)
+		peek(mem, page);
+}
+
+/*
+ * What is to be cloned: a region, or (fd < 0) anonymous memory.  With userfaultfd,
+ * to clone is to write-protect it all; a thread saves each page before it is written.
+ */
+struct source {
+	int fd;
+	char *mem;
+	unsigned long n;
+	int clone;		/* the latest, a descriptor or a process; or -1 */
+	int uffd;		/* or -1 */
+	char *saved;		/* its pages */
+};
+
+static void uffd_protect(const struct source *s, unsigned long page, unsigned long n,
+			 bool on)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)s->mem + page * PAGE, n * PAGE },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	must(!ioctl(s->uffd, UFFDIO_WRITEPROTECT, &wp));
+}
+
+static void *uffd_save(void *arg)
+{
+	const struct source *s = arg;
+	struct uffd_msg msg;
+
+	while (read(s->uffd, &msg, sizeof(msg)) == sizeof(msg)) {
+		unsigned long page = (msg.arg.pagefault.address - (uintptr_t)s->mem) / PAGE;
+		const uint64_t *from = (const uint64_t *)(s->mem + page * PAGE);
+		uint64_t *to = (uint64_t *)(s->saved + page * PAGE);
+
+		/* Not memcpy(), which moves single bytes, each of which counts. */
+		for (unsigned int i = 0; i < PAGE / sizeof(*to); i++)
+			to[i] = from[i];
+		uffd_protect(s, page, 1, false);
+	}
+	die("userfaultfd: %s", strerror(errno));
+}
+
+static void uffd_open(struct source *s)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)s->mem, s->n * PAGE },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct source *copy = malloc(sizeof(*copy));
+	pthread_t thread;
+
+	s->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	must(s->uffd >= 0);
+	must(!ioctl(s->uffd, UFFDIO_API, &api));
+	must(!ioctl(s->uffd, UFFDIO_REGISTER, &reg));
+	s->saved = map_anon(s->n, false);
+	must(copy);
+	*copy = *s;
+	must(!pthread_create(&thread, NULL, uffd_save, copy));
+}
+
+static struct source source_of(const struct bench_case *c, unsigned int mib)
+{
+	struct source s = { .fd = -1, .n = pages_of(mib), .clone = -1, .uffd = -1 };
+
+	if (!strcmp(c->impl, "cowmem")) {
+		s.fd = new_region(s.n);
+		s.mem = map_rw(s.fd, s.n);
+	} else {
+		s.mem = map_anon(s.n, !strcmp(c->impl, "thp"));
+	}
+	fill(s.mem, 0, s.n, 1);
+	if (!strcmp(c->impl, "uffd"))
+		uffd_open(&s);
+	return s;
+}
+
+static void drop(struct source *s)
+{
+	if (s->clone < 0)
+		return;
+	if (s->fd < 0)
+		end_child(s->clone);
+	else
+		must(!close(s->clone));
+	s->clone = -1;
+}
+
+/* Clone it; the clone before lives until this one is made. */
+static struct counts take_clone(struct source *s)
+{
+	struct source old = *s;
+	struct counts took;
+
+	if (s->uffd >= 0) {
+		must(!madvise(s->saved, s->n * PAGE, MADV_DONTNEED));
+		start();
+		uffd_protect(s, 0, s->n, true);
+		took = stop();
+	} else if (s->fd < 0) {
+		s->clone = fork_child(&took);
+	} else {
+		start();
+		s->clone = clone_of(s->fd, 0);
+		took = stop();
+	}
+	drop(&old);
+	return took;
+}
+
+/* Does the clone show what @mem shows now?  A child's memory is not looked at. */
+static void check_clone(struct source *s)
+{
+	char *mem;
+
+	if (s->fd < 0)
+		return;
+	mem = map_file(s->clone, s->n, PROT_READ, MAP_SHARED);
+	if (memcmp(mem, s->mem, s->n * PAGE))
+		die("the clone differs");
+	must(!munmap(mem, s->n * PAGE));
+}
+
+/* Where to write in each round: @count pages of @list. */
+enum pattern { NONE, RUN, RANDOM, ALL };
+
+static void clone_written(const struct bench_case *c, unsigned int mib,
+			  enum pattern pattern)
+{
+	struct source s = source_of(c, mib);
+	unsigned long *list = malloc(s.n * sizeof(*list));
+	unsigned char *tags = malloc(s.n);
+	struct counts took[ROUNDS];
+	unsigned long count = 0, i;
+	unsigned int round;
+
+	must(list && tags);
+	for (i = 0; i < s.n; i++)
+		list[i] = i;
+	memset(tags, 1, s.n);
+	if (pattern == RUN || pattern == RANDOM)
+		count = s.n / 100;
+	else if (pattern == ALL)
+		count = s.n;
+
+	take_clone(&s);
+	read_all(s.mem, s.n);
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < count; i++) {
+			unsigned long other, page = i, swap;
+
+			if (pattern == RUN) {
+				page = round * (s.n / ROUNDS) + i;
+			} else if (pattern == RANDOM) {
+				other = i + rng() % (s.n - i);
+				swap = list[other];
+				list[other] = list[i];
+				list[i] = page = swap;
+			}
+			poke(s.mem, page, round + 2);
+			tags[page] = round + 2;
+		}
+		took[round] = take_clone(&s);
+	}
+	check_clone(&s);
+	for (i = 0; i < s.n; i++)
+		check(s.mem + i * PAGE, i, 1, tags[i], 1);
+	drop(&s);
+	record_counts(c, mib, median_counts(took, ROUNDS), 1);
+}
+
+static void clone_clean(const struct bench_case *c, unsigned int mib)
+{
+	clone_written(c, mib, NONE);
+}
+
+static void clone_1pct_run(const struct bench_case *c, unsigned int mib)
+{
+	clone_written(c, mib, RUN);
+}
+
+static void clone_1pct_random(const struct bench_case *c, unsigned int mib)
+{
+	clone_written(c, mib, RANDOM);
+}
+
+static void clone_full(const struct bench_case *c, unsigned int mib)
+{
+	clone_written(c, mib, ALL);
+}
+
+/* ---- writes ---- */
+
+/* Write every @step-th page of @mem, and see that it, and nothing else, changed. */
+static void write_pages(const struct bench_case *c, unsigned int mib, char *mem,
+			unsigned int step)
+{
+	unsigned long n = pages_of(mib), page;
+	struct counts took;
+
+	start();
+	for (page = 0; page < n; page += step)
+		poke(mem, page, 2);
+	took = stop();
+	for (page = 0; page < n; page++)
+		check(mem + page * PAGE, page, 1, page % step ? 1 : 2, 1);
+	record_counts(c, mib, took, n / step);
+}
+
+/* The other side, @fd, must have kept what it had. */
+static void check_kept(int fd, unsigned long n)
+{
+	char *mem = map_file(fd, n, PROT_READ, MAP_SHARED);
+
+	check(mem, 0, n, 1, 1);
+	must(!munmap(mem, n * PAGE));
+}
+
+static void write_source(const struct bench_case *c, unsigned int mib, bool mapped,
+			 unsigned int step)
+{
+	struct source s = source_of(c, mib);
+
+	take_clone(&s);
+	if (mapped)
+		read_all(s.mem, s.n);
+	write_pages(c, mib, s.mem, step);
+	if (s.fd >= 0)
+		check_kept(s.clone, s.n);
+	if (s.uffd >= 0)
+		check(s.saved, 0, s.n, 1, 1);
+	drop(&s);
+}
+
+static void write_after_clone(const struct bench_case *c, unsigned int mib)
+{
+	write_source(c, mib, true, 1);
+}
+
+static void write_after_clone_8th(const struct bench_case *c, unsigned int mib)
+{
+	write_source(c, mib, true, 8);
+}
+
+/* Nobody has looked at the pages since the clone. */
+static void write_after_clone_unmapped(const struct bench_case *c, unsigned int mib)
+{
+	write_source(c, mib, false, 1);
+}
+
+/* Through a fresh mapping of what others have, too: a clone, or a private one. */
+static void write_shared(const struct bench_case *c, unsigned int mib, bool mapped)
+{
+	unsigned long n = pages_of(mib);
+	bool cowmem = !strcmp(c->impl, "cowmem");
+	int fd = cowmem ? new_region(n) : new_memfd(n);
+	char *source = map_rw(fd, n), *mem;
+
+	fill(source, 0, n, 1);
+	if (cowmem)
+		mem = map_rw(clone_of(fd, 0), n);
+	else
+		mem = map_file(fd, n, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	if (mapped)
+		read_all(mem, n);
+	write_pages(c, mib, mem, 1);
+	check_kept(fd, n);
+}
+
+static void write_in_clone(const struct bench_case *c, unsigned int mib)
+{
+	write_shared(c, mib, true);
+}
+
+static void write_in_clone_unmapped(const struct bench_case *c, unsigned int mib)
+{
+	write_shared(c, mib, false);
+}
+
+static void write_owned(const struct bench_case *c, unsigned int mib, bool mapped)
+{
+	struct source s = source_of(c, mib);
+
+	take_clone(&s);
+	if (mapped)
+		read_all(s.mem, s.n);
+	drop(&s);
+	write_pages(c, mib, s.mem, 1);
+}
+
+static void write_last_holder(const struct bench_case *c, unsigned int mib)
+{
+	write_owned(c, mib, false);
+}
+
+/* Read after the clone was made, and then written. */
+static void write_last_holder_mapped(const struct bench_case *c, unsigned int mib)
+{
+	write_owned(c, mib, true);
+}
+
+const struct bench_case clone_cases[] = {
+	{ "clone_clean", "cowmem", { 16, 256, 1024 }, clone_clean },
+	{ "clone_clean", "fork", { 16, 256, 1024 }, clone_clean },
+	{ "clone_clean", "uffd", { 256 }, clone_clean },
+	{ "clone_clean", "thp", { 256 }, clone_clean },
+	{ "clone_1pct_run", "cowmem", { 256 }, clone_1pct_run },
+	{ "clone_1pct_run", "fork", { 256 }, clone_1pct_run },
+	{ "clone_1pct_random", "cowmem", { 256 }, clone_1pct_random },
+	{ "clone_1pct_random", "fork", { 256 }, clone_1pct_random },
+	{ "clone_1pct_random", "thp", { 256 }, clone_1pct_random },
+	{ "clone_full", "cowmem", { 256 }, clone_full },
+	{ "clone_full", "fork", { 256 }, clone_full },
+	{ "clone_full", "uffd", { 256 }, clone_full },
+	{ "write_after_clone", "cowmem", { 256 }, write_after_clone },
+	{ "write_after_clone", "fork", { 256 }, write_after_clone },
+	{ "write_after_clone", "uffd", { 256 }, write_after_clone },
+	{ "write_after_clone_8th", "cowmem", { 256 }, write_after_clone_8th },
+	{ "write_after_clone_8th", "fork", { 256 }, write_after_clone_8th },
+	{ "write_after_clone_unmapped", "cowmem", { 256 }, write_after_clone_unmapped },
+	{ "write_in_clone", "cowmem", { 256 }, write_in_clone },
+	{ "write_in_clone", "memfd", { 256 }, write_in_clone },
+	{ "write_in_clone_unmapped", "cowmem", { 256 }, write_in_clone_unmapped },
+	{ "write_in_clone_unmapped", "memfd", { 256 }, write_in_clone_unmapped },
+	{ "write_last_holder", "cowmem", { 256 }, write_last_holder },
+	{ "write_last_holder", "fork", { 256 }, write_last_holder },
+	{ "write_last_holder_mapped", "cowmem", { 256 }, write_last_holder_mapped },
+	{ 0 }
+};

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the first access to a page takes, beside anonymous memory and a memfd
+ *
+ * Per page, for one access to each page in order, through a fresh mapping.
+ */
+#include "bench.h"
+
+static char *map_new(const struct bench_case *c, unsigned long n)
+{
+	if (!strcmp(c->impl, "cowmem"))
+		return map_rw(new_region(n), n);
+	if (!strcmp(c->impl, "memfd"))
+		return map_file(new_memfd(n), n, PROT_READ | PROT_WRITE, MAP_SHARED);
+	return map_anon(n, !strcmp(c->impl, "thp"));
+}
+
+static struct counts read_pages(const char *mem, unsigned long n)
+{
+	unsigned long page;
+
+	start();
+	for (page = 0; page < n; page++)
+		peek(mem, page);
+	return stop();
+}
+
+static struct counts write_pages(char *mem, unsigned long n)
+{
+	struct counts took;
+	unsigned long page;
+
+	start();
+	for (page = 0; page < n; page++)
+		poke(mem, page, 1);
+	took = stop();
+	check(mem, 0, n, 1, 0);
+	return took;
+}
+
+static void populate(const struct bench_case *c, unsigned int mib)
+{
+	unsigned long n = pages_of(mib);
+
+	record_counts(c, mib, write_pages(map_new(c, n), n), n);
+}
+
+static void hole_read(const struct bench_case *c, unsigned int mib)
+{
+	unsigned long n = pages_of(mib);
+	char *mem = map_new(c, n);
+	struct counts took = read_pages(mem, n);
+
+	check(mem, 0, n, 0, 0);
+	record_counts(c, mib, took, n);
+}
+
+/* The hole has been read before. */
+static void hole_write(const struct bench_case *c, unsigned int mib)
+{
+	unsigned long n = pages_of(mib);
+	char *mem = map_new(c, n);
+
+	read_pages(mem, n);
+	record_counts(c, mib, write_pages(mem, n), n);
+}
+
+/* A fresh mapping of a fresh clone, or of the page cache. */
+static void clone_read(const struct bench_case *c, unsigned int mib)
+{
+	unsigned long n = pages_of(mib);
+	bool cowmem = !strcmp(c->impl, "cowmem");
+	int fd = cowmem ? new_region(n) : new_memfd(n);
+	char *mem = map_rw(fd, n);
+	struct counts took;
+
+	fill(mem, 0, n, 1);
+	if (cowmem)
+		mem = map_rw(clone_of(fd, 0), n);
+	else
+		mem = map_file(fd, n, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	took = read_pages(mem, n);
+	check(mem, 0, n, 1, 1);
+	record_counts(c, mib, took, n);
+}
+
+const struct bench_case fault_cases[] = {
+	{ "populate", "cowmem", { 256 }, populate },
+	{ "populate", "anon", { 256 }, populate },
+	{ "populate", "thp", { 256 }, populate },
+	{ "populate", "memfd", { 256 }, populate },
+	{ "hole_read", "cowmem", { 256 }, hole_read },
+	{ "hole_read", "anon", { 256 }, hole_read },
+	{ "hole_write", "cowmem", { 256 }, hole_write },
+	{ "hole_write", "anon", { 256 }, hole_write },
+	{ "clone_read", "cowmem", { 256 }, clone_read },
+	{ "clone_read", "memfd", { 256 }, clone_read },
+	{ 0 }
+};
