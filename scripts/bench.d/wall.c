@@ -23,9 +23,10 @@ static void pin(unsigned int cpu)
 
 /* ---- writer_stall ---- */
 
-#define PERIOD_MS	20
-#define SHOTS		50	/* in one run */
-#define STALL_RUNS	7
+#define PERIOD_NS	20000000
+#define RUN_NS		200000000ULL	/* 10 copies, if they can be had */
+#define STALL_RUNS	25
+#define LOOK_AFTER_US	5000		/* the writer goes on meanwhile */
 
 /*
  * A writer on one CPU stamps pages, all over its memory and each once in a round,
@@ -96,6 +97,7 @@ static void shoot_clone(const struct writer *w, int fd, bool look)
 	if (look) {
 		char *mem = map_file(clone, w->n, PROT_READ, MAP_SHARED);
 
+		usleep(LOOK_AFTER_US);
 		check_stamps(w, mem);
 		must(!munmap(mem, w->n * PAGE));
 	}
@@ -107,11 +109,12 @@ static void shoot_fork(const struct writer *w, int fd, bool look)
 	pid_t pid = fork();
 	int status;
 
-	(void)fd;
 	must(pid >= 0);
 	if (!pid) {
-		if (look)
+		if (look) {
+			usleep(LOOK_AFTER_US);
 			check_stamps(w, w->mem);
+		}
 		_exit(0);
 	}
 	must(waitpid(pid, &status, 0) == pid);
@@ -122,28 +125,27 @@ static void shoot_fork(const struct writer *w, int fd, bool look)
 /* What the machine takes for itself: shown, so that one knows. */
 static void shoot_nothing(const struct writer *w, int fd, bool look)
 {
-	(void)w;
-	(void)fd;
-	(void)look;
 }
 
-static double stall_us(struct writer *w, int fd, shoot_fn *shoot,
-		       unsigned int shots, bool look)
+/* One run. Who cannot copy every 20 ms does it as often as possible. */
+static double stall_us(struct writer *w, int fd, shoot_fn *shoot, bool look)
 {
-	uint64_t next = now_ns();
+	uint64_t begun = now_ns(), next = begun;
 	pthread_t thread;
 
 	w->stop = false;
 	must(!pthread_create(&thread, NULL, write_stamps, w));
-	for (unsigned int i = 0; i < shots; i++) {
+	do {
 		struct timespec t;
 
-		next += PERIOD_MS * 1000000;
+		next += PERIOD_NS;
+		if (next < now_ns())
+			next = now_ns();
 		t.tv_sec = next / 1000000000;
 		t.tv_nsec = next % 1000000000;
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 		shoot(w, fd, look);
-	}
+	} while (!look && now_ns() - begun < RUN_NS);
 	__atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
 	must(!pthread_join(thread, NULL));
 	return w->longest_ns / 1e3;
@@ -163,19 +165,21 @@ static void run_stall(const struct bench_case *c, unsigned int mib)
 	} else {
 		if (!strcmp(c->impl, "anon"))
 			shoot = shoot_nothing;
-		w.mem = map_anon(w.n, !strcmp(c->impl, "thp"));
+		w.mem = map_anon(w.n, false);
 	}
 	/* The first round, so that every page has a stamp. */
-	for (; w.stamp < w.n; w.stamp++)
+	while (w.stamp < w.n) {
+		w.stamp++;
 		*place_of(&w, w.mem, w.stamp) = w.stamp;
+	}
 
 	pin(0);
 	for (unsigned int i = 0; i < STALL_RUNS; i++)
-		us[i] = stall_us(&w, fd, shoot, SHOTS, false);
+		us[i] = stall_us(&w, fd, shoot, false);
 	record(c, mib, "us", median(us, STALL_RUNS));
 
-	/* To look at a copy takes time, so these are not measured. */
-	stall_us(&w, fd, shoot, 3, true);
+	/* To look at a copy takes time, so this one is not measured. */
+	stall_us(&w, fd, shoot, true);
 	check_stamps(&w, w.mem);
 }
 
@@ -203,8 +207,11 @@ static void check_twins(char *twins[2], unsigned long n)
 static void run_merge(const struct bench_case *c, unsigned int mib)
 {
 	unsigned long n = pages_of(mib);
-	/* Twice as many as there are pages. */
-	unsigned long entries = 4 * n, bytes = entries * sizeof(struct cowmem_merge_entry);
+	/*
+	 * 8 for each page, so that collisions lose next to none: 128 bytes, where KSM
+	 * takes 64 for each page and 64 more for each that it shares.
+	 */
+	unsigned long entries = 16 * n, bytes = entries * sizeof(struct cowmem_merge_entry);
 	double us[MERGE_RUNS];
 
 	for (unsigned int i = 0; i < MERGE_RUNS; i++) {
@@ -235,10 +242,11 @@ static void run_merge(const struct bench_case *c, unsigned int mib)
 			saved += merge.saved;
 			if (merge.next < merge.count)
 				continue;
-			/* What a pass lost to collisions, the next one may find. */
-			if (++passes == 10)
+			/* What collides in one table does not in one of another size. */
+			if (++passes == 4)
 				die("MERGE saved %llu bytes", (unsigned long long)saved);
 			must(!madvise(table, bytes, MADV_DONTNEED));
+			merge.entries -= entries / 7;
 			merge.next = 0;
 			merge.offset = 0;
 		}
@@ -389,7 +397,6 @@ static void run_faults(const struct bench_case *c, unsigned int mib)
 const struct bench_case wall_cases[] = {
 	{ "writer_stall", "cowmem", { 256 }, run_stall },
 	{ "writer_stall", "fork", { 256 }, run_stall },
-	{ "writer_stall", "thp", { 256 }, run_stall },
 	{ "writer_stall", "anon", { 256 }, run_stall },
 	{ "merge", "cowmem", { 64 }, run_merge },
 	{ "merge", "ksm", { 64 }, run_ksm },
