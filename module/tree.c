@@ -608,6 +608,25 @@ static void *const *level_slots(const struct cowmem_node *const *node,
 	return (void *const *)node;
 }
 
+/* The first slot from @i on that differs; of most nodes that is few, so be quick. */
+static unsigned int first_differ(void *const *xs, void *const *ys, unsigned int i)
+{
+	for (; i % 4 && i < COWMEM_NODE_SLOTS; i++)
+		if (READ_ONCE(xs[i]) != READ_ONCE(ys[i]))
+			return i;
+	for (; i < COWMEM_NODE_SLOTS; i += 4) {
+		if (READ_ONCE(xs[i]) != READ_ONCE(ys[i]))
+			return i;
+		if (READ_ONCE(xs[i + 1]) != READ_ONCE(ys[i + 1]))
+			return i + 1;
+		if (READ_ONCE(xs[i + 2]) != READ_ONCE(ys[i + 2]))
+			return i + 2;
+		if (READ_ONCE(xs[i + 3]) != READ_ONCE(ys[i + 3]))
+			return i + 3;
+	}
+	return i;
+}
+
 /*
  * Find the first index from @index on, in what @x and @y hold on @level from
  * @base on, where they differ (@differ) or do not.  Returns false if there is
@@ -625,10 +644,16 @@ static bool node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
 
 	++*visited;
 	for (; i < COWMEM_NODE_SLOTS; i++) {
-		const void *a = i < nr_x ? READ_ONCE(xs[i]) : NULL;
-		const void *b = i < nr_y ? READ_ONCE(ys[i]) : NULL;
+		const void *a, *b;
 		pgoff_t from;
 
+		if (differ && nr_x + nr_y == 2 * COWMEM_NODE_SLOTS) {
+			i = first_differ(xs, ys, i);
+			if (i == COWMEM_NODE_SLOTS)
+				break;
+		}
+		a = i < nr_x ? READ_ONCE(xs[i]) : NULL;
+		b = i < nr_y ? READ_ONCE(ys[i]) : NULL;
 		if (a == b && differ)
 			continue;
 		from = base + ((pgoff_t)i << level_shift(level));
