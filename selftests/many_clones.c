@@ -15,7 +15,7 @@
 #include "../kselftest.h"
 #include "common.h"
 
-enum { PAGES = 70, WRITERS = 3, PACE = 12, MANY = 5000 };
+enum { PAGES = 70, WRITERS = 3, PACE = 12, MANY = 2000 };
 
 struct shared {
 	int clones, stop;
@@ -53,7 +53,7 @@ static void write_on(unsigned int who)
 			__atomic_add_fetch(&shared->written, 1, __ATOMIC_RELAXED);
 			while (get(&shared->clones) < seen + pace &&
 			       !get(&shared->stop))
-				sched_yield();
+				usleep(50);
 			if (get(&shared->stop))
 				_exit(0);
 		}
