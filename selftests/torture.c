@@ -372,8 +372,8 @@ static void check_fd(const struct model *m)
 	if (i.size != m->size)
 		WRONG("region %d: size %llu, not %llu", nr(m), ULL(i.size),
 		      ULL(m->size));
-	if (i.pages_populated * pgsz() > MAX || (!disturbed &&
-	    i.pages_populated != i.pages_exclusive + i.pages_shared))
+	if (i.pages_populated * pgsz() > MAX ||
+	    (!disturbed && i.pages_populated != i.pages_exclusive + i.pages_shared))
 		WRONG("region %d: %llu populated, %llu exclusive, %llu shared",
 		      nr(m), ULL(i.pages_populated), ULL(i.pages_exclusive),
 		      ULL(i.pages_shared));
@@ -1187,11 +1187,11 @@ static void op_write(void)
 	SAY("write %d: %#llx bytes at %#llx%s", nr(m), ULL(n), ULL(at),
 	    src ? " from a mapping" : "");
 	want = n;
-	if (m->flags)
+	if (m->flags) {
 		err = EBADF;
-	else if (!writable(m))
+	} else if (!writable(m)) {
 		err = EPERM;
-	else if ((m->seals & COWMEM_SEAL_GROW) && m->base + at + n > m->size) {
+	} else if ((m->seals & COWMEM_SEAL_GROW) && m->base + at + n > m->size) {
 		if (m->base + at >= m->size)
 			err = EPERM;
 		else
