@@ -205,7 +205,9 @@ bool cowmem_page_busy(struct page *page, int mine)
  */
 bool cowmem_page_mappable(struct page *page)
 {
-	return page_ref_count(page) > 0 && page_ref_count(page) < INT_MAX / 2;
+	int refs = page_ref_count(page);
+
+	return refs > 0 && refs < INT_MAX / 2;
 }
 
 /**
