@@ -228,6 +228,10 @@ int main(int argc, char **argv)
 	ok = comes_back(before - (before - with) / 10 - 8192);
 	printf("# %ld KiB available before, %ld with them, %ld after\n", before,
 	       with, available_kib());
-	ksft_test_result(ok, "the memory comes back\n");
+	/* What else goes on in the guest is worth some MiB. */
+	if (before - with < 65536)
+		ksft_test_result_skip("the memory comes back # too little to tell\n");
+	else
+		ksft_test_result(ok, "the memory comes back\n");
 	ksft_finished();
 }
