@@ -26,7 +26,7 @@ static void pin(unsigned int cpu)
 #define PERIOD_NS	20000000
 #define RUN_NS		200000000ULL	/* 10 copies, if they can be had */
 #define STALL_RUNS	25
-#define LOOK_AFTER_US	5000		/* the writer goes on meanwhile */
+#define LOOK_US		20000		/* the writer goes on meanwhile */
 
 /*
  * A writer on one CPU stamps pages, all over its memory and each once in a round,
@@ -80,6 +80,8 @@ static void check_stamps(const struct writer *w, const char *mem)
 		if (*place_of(w, mem, i) > last)
 			last = *place_of(w, mem, i);
 	}
+	/* If the writer gets at the copy, give it the time to. */
+	usleep(LOOK_US);
 	for (uint64_t i = 0; i < w->n; i++) {
 		if (*place_of(w, mem, last - i) != last - i)
 			die("the copy has stamp %llu but not %llu",
@@ -97,7 +99,6 @@ static void shoot_clone(const struct writer *w, int fd, bool look)
 	if (look) {
 		char *mem = map_file(clone, w->n, PROT_READ, MAP_SHARED);
 
-		usleep(LOOK_AFTER_US);
 		check_stamps(w, mem);
 		must(!munmap(mem, w->n * PAGE));
 	}
@@ -111,10 +112,8 @@ static void shoot_fork(const struct writer *w, int fd, bool look)
 
 	must(pid >= 0);
 	if (!pid) {
-		if (look) {
-			usleep(LOOK_AFTER_US);
+		if (look)
 			check_stamps(w, w->mem);
-		}
 		_exit(0);
 	}
 	must(waitpid(pid, &status, 0) == pid);
