@@ -117,15 +117,19 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 	WRITE_ONCE(region->holes_mapped, true);
 }
 
-static bool may_reuse(struct cowmem_region *region,
-		      const struct cowmem_node *leaf, pgoff_t index,
-		      struct page *page, struct page *mapped)
+/* Grant the page as it is, if the reuse rule allows it. */
+static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
+		  pgoff_t index, struct page *page, struct page *mapped)
 {
 	if (cowmem_page_holders(page) > 1)
 		return false;
 	if (cowmem_page_mapcount(page))
 		unmap_ahead(region, leaf, index);
-	return !cowmem_page_busy(page, page == mapped);
+	if (cowmem_page_busy(page, page == mapped))
+		return false;
+	grant(region, leaf, index, page);
+	trace_cowmem_reuse(region, index);
+	return true;
 }
 
 /**
@@ -158,11 +162,8 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 		return old;
 	}
 
-	if (old && may_reuse(region, leaf, index, old, mapped)) {
-		grant(region, leaf, index, old);
-		trace_cowmem_reuse(region, index);
+	if (old && reuse(region, leaf, index, old, mapped))
 		return old;
-	}
 
 	page = cowmem_page_alloc(!old);
 	if (IS_ERR(page))
@@ -302,6 +303,12 @@ static vm_fault_t fault_error(int err)
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
+/* Where a mapping has @index. */
+static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
+{
+	return vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
+}
+
 /* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
 static vm_fault_t map_leaf(struct cowmem_region *region,
 			   struct vm_fault *vmf, pgoff_t index, unsigned long nr)
@@ -315,7 +322,7 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 
 	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
 
-	addr = vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
+	addr = index_addr(vma, index);
 	for (i = 0; i < nr; i++) {
 		pages[i] = leaf_page(leaf, index + i);
 		if (!cowmem_page_mappable(pages[i]))
@@ -404,17 +411,13 @@ static void map_ahead(struct cowmem_region *region, struct cowmem_node *leaf,
 	while (++index < end && may_map_ahead(leaf, index)) {
 		struct vm_fault vmf = {
 			.vma = vma,
-			.address = vma->vm_start +
-				   ((index - vma->vm_pgoff) << PAGE_SHIFT),
+			.address = index_addr(vma, index),
 		};
 		struct page *page = leaf->slots[cowmem_slot(index)];
 
-		if (!(leaf->granted & BIT_ULL(cowmem_slot(index)))) {
-			if (!may_reuse(region, leaf, index, page, NULL))
-				break;
-			grant(region, leaf, index, page);
-			trace_cowmem_reuse(region, index);
-		}
+		if (!(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
+		    !reuse(region, leaf, index, page, NULL))
+			break;
 		if (vmf_insert_page_mkwrite(&vmf, page, true) != VM_FAULT_NOPAGE)
 			break;
 	}

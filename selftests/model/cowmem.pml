@@ -294,7 +294,7 @@ inline grant_leaf(r, s)
 		page = old
 	:: else ->
 		reuse = 0;
-		/* may_reuse() */
+		/* reuse() */
 		if
 #ifdef M_GRANT_SHARED
 		:: old ->
