@@ -99,24 +99,6 @@ static void any_bytes(size_t n)
 		buf[i] = rng();
 }
 
-/* A range in @size bytes, whole pages half of the time; false if it is empty. */
-static bool any_range(uint64_t size, uint64_t *at, uint64_t *n)
-{
-	uint64_t most = below(8) ? 3 * pgsz() : size;
-
-	if (!size)
-		return false;
-	*at = below(size);
-	*n = 1 + below(most);
-	if (below(2)) {
-		*at -= *at % pgsz();
-		*n = (*n + pgsz() - 1) / pgsz() * pgsz();
-	}
-	if (*n > size - *at)
-		*n = size - *at;
-	return true;
-}
-
 /* Where does it differ from what it should be?  To the end of the region. */
 static bool same(const struct model *m, const char *got, const char *how)
 {

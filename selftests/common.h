@@ -84,6 +84,25 @@ static __maybe_unused uint64_t below(uint64_t n)
 	return rng() % n;
 }
 
+/* A range in @size bytes, whole pages half of the time; false if it is empty. */
+static __maybe_unused bool any_range(uint64_t size, uint64_t *at, uint64_t *n)
+{
+	uint64_t most = below(8) ? 3 * pgsz() : size;
+
+	*at = *n = 0;
+	if (!size)
+		return false;
+	*at = below(size);
+	*n = 1 + below(most);
+	if (below(2)) {
+		*at -= *at % pgsz();
+		*n = (*n + pgsz() - 1) / pgsz() * pgsz();
+	}
+	if (*n > size - *at)
+		*n = size - *at;
+	return true;
+}
+
 /* The seed comes from COWMEM_SEED or the clock and is printed. */
 static __maybe_unused void rng_init(void)
 {

@@ -274,26 +274,7 @@ static struct map *any_map(void)
 	return NULL;
 }
 
-/* A range in @size bytes, whole pages half of the time; false if it is empty. */
-static bool any_range(uint64_t size, uint64_t *at, uint64_t *n)
-{
-	uint64_t most = below(8) ? 3 * pgsz() : size;
-
-	*at = *n = 0;
-	if (!size)
-		return false;
-	*at = below(size);
-	*n = 1 + below(most);
-	if (below(2)) {
-		*at -= *at % pgsz();
-		*n = round_up(*n);
-	}
-	if (*n > size - *at)
-		*n = size - *at;
-	return true;
-}
-
-/* The same in pages, of the first @pages. */
+/* As any_range(), in pages, of the first @pages. */
 static bool any_pages(uint64_t pages, uint64_t *first, uint64_t *n)
 {
 	*first = *n = 0;
