@@ -28,7 +28,9 @@
  *		reserved field is not zero
  *  E2BIG	the struct has a non-zero tail that the module does not know
  *  EOPNOTSUPP	an unknown bit is set in @flags
- *  EFAULT	the struct cannot be read or written
+ *  EFAULT	the struct cannot be read or written.  That is found out first; if
+ *		it is unmapped while SEAL, RESTORE, DIFF or MERGE run, those may be
+ *		done nonetheless
  *  EBADF	the descriptor is closed, or is not open in the mode that the
  *		ioctl needs (named per ioctl)
  *  EINTR	a fatal signal arrived
