@@ -56,9 +56,9 @@ clean:
 help:
 	@echo 'make                     build the module for the running kernel, in build/RELEASE/'
 	@echo 'make KDIR=DIR            ... for the kernel whose build tree is DIR'
-	@echo 'make KERNEL=6.1          ... for a kernel of scripts/kernels (6.1, 6.12, 7.3-debug)'
+	@echo 'make KERNEL=6.1          ... for a kernel of scripts/kernels (6.1, 6.12, 7.3, 7.3-debug)'
 	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
-	@echo 'make check [KERNEL=6.1]  build without a warning, run every test on the stock kernels'
+	@echo 'make check [KERNEL=6.1]  build without a warning, run every test: on 6.1, 6.12 and 7.3-debug'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
 	@echo 'make model               check the model of the protocol with spin (a minute)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
