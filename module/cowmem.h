@@ -83,11 +83,14 @@
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
+ * @spare: zeroed pages for holes that are likely to be written next. Protected by
+ *	@lock.
  */
 struct cowmem_leaf_lock {
 	struct mutex lock;
 	pgoff_t bare_first;
 	pgoff_t bare_end;
+	struct list_head spare;
 } ____cacheline_aligned_in_smp;
 
 /**
@@ -159,6 +162,8 @@ extern struct page *cowmem_zero_page;
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(bool zero);
+void cowmem_pages_ahead(struct list_head *pages, unsigned int order);
+void cowmem_pages_drop(struct list_head *pages);
 long cowmem_page_holders(struct page *page);
 bool cowmem_pages_equal(struct page *x, struct page *y);
 bool cowmem_page_busy(struct page *page, int mine);

@@ -30,6 +30,12 @@
 /* How many PTEs a read fault fills at most: those of its leaf. */
 #define FAULT_AROUND	COWMEM_NODE_SLOTS
 
+/*
+ * The logarithm of how many pages are allocated at once at most.  All but one of them
+ * are idle if the next write goes elsewhere, for each leaf lock of the region.
+ */
+#define SPARE_ORDER	3U
+
 /**
  * cowmem_unmap - remove the PTEs of a range from all mappings of a region
  * @region: the region
@@ -132,6 +138,29 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 	return true;
 }
 
+/*
+ * A page for @index, which is a hole.  While holes are written in order, pages are
+ * allocated in blocks, at most as many as there were in the run so far.
+ */
+static struct page *page_for_hole(struct cowmem_region *region,
+				  const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct list_head *spare = &cowmem_leaf_lock(region, index)->spare;
+	struct page *page;
+
+	if (list_empty(spare)) {
+		unsigned int order = ilog2(ahead_end(leaf, index) - index);
+
+		if (order)
+			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
+		if (list_empty(spare))
+			return cowmem_page_alloc(true);
+	}
+	page = list_first_entry(spare, struct page, lru);
+	list_del(&page->lru);
+	return page;
+}
+
 /**
  * cowmem_grant_leaf - let a region write a page
  * @region: the region
@@ -165,7 +194,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	if (old && reuse(region, leaf, index, old, mapped))
 		return old;
 
-	page = cowmem_page_alloc(!old);
+	page = old ? cowmem_page_alloc(false) : page_for_hole(region, leaf, index);
 	if (IS_ERR(page))
 		return page;
 	if (old)

@@ -9,8 +9,10 @@
  *
  * hole		A slot that is NULL reads as cowmem_zero_page, which is mapped
  *		read-only and belongs to the module.
- * born		The first write allocates a page, or copies a shared one.  The
- *		new page is granted to the region.
+ * spare	Allocated together with the page of a hole, when holes are written
+ *		in order, for those that come next.  No slot points to it yet.
+ * born		The first write takes a page of zeroes, or copies a shared one.
+ *		The new page is granted to the region.
  * granted	One region may write it.  folio->mapping and ->index name the
  *		region, which futexes in shared memory depend on.
  * shared	A clone holds it too, through the same leaf or, after the leaf
@@ -23,9 +25,9 @@
  * dropped	With the last slot that points to it.  It is freed when PTEs and
  *		users of get_user_pages() have let go as well.
  *
- * folio->private counts the leaf slots that hold the page; together they have
- * one reference to it.  So the reference count is 1, plus one for each PTE, plus
- * what others took.
+ * folio->private counts the leaf slots that hold the page (a spare one is held by
+ * the list that it is on); together they have one reference to it.  So the
+ * reference count is 1, plus one for each PTE, plus what others took.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -69,6 +71,12 @@ static atomic_long_t *holders(struct page *page)
 	return (atomic_long_t *)&page_folio(page)->private;
 }
 
+static void page_init(struct page *page)
+{
+	atomic_long_set(holders(page), 1);
+	folio_mark_uptodate(page_folio(page));
+}
+
 /**
  * cowmem_page_alloc - allocate a page with one holder
  * @zero: whether to clear it
@@ -89,8 +97,7 @@ struct page *cowmem_page_alloc(bool zero)
 		return ERR_PTR(-ENOMEM);
 	}
 	atomic_long_inc(&nr_pages);
-	atomic_long_set(holders(page), 1);
-	folio_mark_uptodate(page_folio(page));
+	page_init(page);
 	return page;
 }
 
@@ -137,6 +144,51 @@ void cowmem_page_drop(struct page *page, bool granted)
 	atomic_long_dec(&nr_pages);
 	atomic_long_sub(PAGE_SIZE, &nr_bytes);
 	put_page(page);
+}
+
+/**
+ * cowmem_pages_ahead - allocate zeroed pages that will be needed soon
+ * @pages: the empty list that they are put on, by lru; each has one holder
+ * @order: the logarithm of how many
+ *
+ * One block of pages takes less than single ones.  If there is none at hand, the
+ * list stays empty.
+ *
+ * Context: may sleep.
+ */
+void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
+{
+	long nr = 1L << order;
+	struct page *page;
+
+	if (!account(nr * PAGE_SIZE))
+		return;
+	page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT |
+			   __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN, order);
+	if (!page) {
+		atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
+		return;
+	}
+	split_page(page, order);
+	atomic_long_add(nr, &nr_pages);
+	for (; nr--; page++) {
+		page_init(page);
+		list_add_tail(&page->lru, pages);
+	}
+}
+
+/**
+ * cowmem_pages_drop - free the pages that cowmem_pages_ahead() left on a list
+ * @pages: the list
+ *
+ * Context: any.
+ */
+void cowmem_pages_drop(struct list_head *pages)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, pages, lru)
+		cowmem_page_drop(page, false);
 }
 
 /**

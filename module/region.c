@@ -66,6 +66,7 @@ static struct cowmem_region *region_create(void)
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		mutex_init(&region->leaf_locks[i].lock);
 		region->leaf_locks[i].bare_end = ULONG_MAX;
+		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
 	}
 	return region;
 
@@ -79,7 +80,11 @@ free_region:
 /* A region has one file, and every mapping holds it: nobody else is left. */
 static void region_destroy(struct cowmem_region *region)
 {
+	unsigned int i;
+
 	cowmem_tree_destroy(&region->tree);
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
+		cowmem_pages_drop(&region->leaf_locks[i].spare);
 	iput(region->inode);
 	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
 	kfree(region);
