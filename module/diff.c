@@ -12,11 +12,9 @@
 /* How many extents are collected before they are handed to the caller. */
 #define DIFF_BATCH	64
 
-/* How many pages are looked at as one. */
-#define DIFF_PAGES	256
-
-/* How many times that is done before the locks are let go. */
-#define DIFF_RUNS	256
+/* How many leaves are looked at before the locks are let go. */
+#define DIFF_LEAVES		256
+#define DIFF_LEAVES_CONTENT	4
 
 /**
  * struct diff - a comparison under way
@@ -70,24 +68,53 @@ static bool same_content(struct diff *d, pgoff_t index)
 	return same;
 }
 
-/* Append what is known to differ; returns false if there is no room. */
-static bool add_extent(struct diff *d, pgoff_t first, pgoff_t end, u32 kind)
+/* Append a page that differs; returns false if there is no room. */
+static bool add_page(struct diff *d, pgoff_t index, u32 kind)
 {
 	struct cowmem_extent *last = d->nr ? &d->extents[d->nr - 1] : NULL;
-	u64 offset = (u64)first << PAGE_SHIFT;
-	u64 length = (u64)(end - first) << PAGE_SHIFT;
+	u64 offset = (u64)index << PAGE_SHIFT;
 
 	if (last && last->kind == kind && last->offset + last->length == offset) {
-		last->length += length;
+		last->length += PAGE_SIZE;
 		return true;
 	}
 	if (d->nr == d->room)
 		return false;
 	d->extents[d->nr++] = (struct cowmem_extent) {
 		.offset = offset,
-		.length = length,
+		.length = PAGE_SIZE,
 		.kind = kind,
 	};
+	return true;
+}
+
+/*
+ * Go on with the first leaf from @from on that differs, and let @from be what comes
+ * after it.  Returns false if there is no room, or the comparison is complete.
+ */
+static bool diff_leaf(struct diff *d, pgoff_t *from, pgoff_t size)
+{
+	pgoff_t base = *from;
+	u64 slots = cowmem_tree_diff(&d->a->tree, &d->b->tree, &base, &d->nodes);
+	struct cowmem_node *leaf;
+
+	if (base >= size) {
+		d->index = ULONG_MAX;
+		return false;
+	}
+	leaf = cowmem_tree_leaf(&d->a->tree, base, NULL);
+	for (; slots && base + __ffs64(slots) < size; slots &= slots - 1) {
+		unsigned int i = __ffs64(slots);
+		/* A slot may be filled while we look. */
+		bool data = leaf && READ_ONCE(leaf->slots[i]);
+
+		if ((!d->content || !same_content(d, base + i)) &&
+		    !add_page(d, base + i,
+			      data ? COWMEM_EXTENT_DATA : COWMEM_EXTENT_HOLE))
+			return false;
+		d->index = base + i + 1;
+	}
+	*from = base + COWMEM_NODE_SLOTS;
 	return true;
 }
 
@@ -97,35 +124,12 @@ static bool add_extent(struct diff *d, pgoff_t first, pgoff_t end, u32 kind)
  */
 static void diff_locked(struct diff *d)
 {
-	struct cowmem_tree *a = &d->a->tree, *b = &d->b->tree;
+	unsigned int leaves = d->content ? DIFF_LEAVES_CONTENT : DIFF_LEAVES;
 	pgoff_t size = max(cowmem_region_end(d->a), cowmem_region_end(d->b));
-	unsigned int runs;
+	pgoff_t from = d->index;
 
-	for (runs = 0; runs < DIFF_RUNS; runs++) {
-		pgoff_t first, end, index;
-		struct page *page;
-
-		first = cowmem_tree_diff(a, b, d->index, ULONG_MAX, true,
-					 &d->nodes);
-		if (first >= size) {
-			d->index = ULONG_MAX;
-			break;
-		}
-		/* A run of one kind; a slot may be filled while we look. */
-		end = min(size, first + (d->content ? 1 : DIFF_PAGES));
-		end = min(end, cowmem_tree_diff(a, b, first, end, false,
-						&d->nodes));
-		page = cowmem_tree_page(a, first);
-		index = first + 1;
-		while (index < end && !cowmem_tree_page(a, index) == !page)
-			index++;
-		if ((!d->content || !same_content(d, first)) &&
-		    !add_extent(d, first, index,
-				page ? COWMEM_EXTENT_DATA : COWMEM_EXTENT_HOLE))
-			break;
-		d->index = index;
-		cond_resched();
-	}
+	while (leaves && diff_leaf(d, &from, size))
+		leaves--;
 }
 
 static int diff_some(struct diff *d)

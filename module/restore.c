@@ -22,27 +22,32 @@ static int unmap_difference(struct cowmem_region *region,
 			    const struct cowmem_tree *tree,
 			    struct cowmem_restore *args)
 {
+	pgoff_t base = 0, from = 0, to = 0;
 	unsigned long nodes = 0;
-	pgoff_t index = 0;
+	u64 slots;
 
 	/* Granted pages are among them: nobody else has those. */
-	for (;;) {
-		pgoff_t first;
+	while ((slots = cowmem_tree_diff(&region->tree, tree, &base, &nodes))) {
+		args->pages += hweight64(slots);
+		while (slots) {
+			unsigned int i = __ffs64(slots);
+			u64 run = slots & ~(slots + BIT_ULL(i));
 
-		first = cowmem_tree_diff(&region->tree, tree, index, ULONG_MAX,
-					 true, &nodes);
-		/* Then it did not look to the end. */
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (first == ULONG_MAX)
-			break;
-		index = cowmem_tree_diff(&region->tree, tree, first,
-					 first + COWMEM_UNMAP_BATCH, false,
-					 &nodes);
-		cowmem_unmap(region, first, index, false);
-		args->pages += index - first;
-		cond_resched();
+			if (base + i != to || to - from >= COWMEM_UNMAP_BATCH) {
+				if (from < to)
+					cowmem_unmap(region, from, to, false);
+				from = base + i;
+			}
+			to = base + fls64(run);
+			slots &= ~run;
+		}
+		base += COWMEM_NODE_SLOTS;
 	}
+	/* Then it did not look to the end. */
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (from < to)
+		cowmem_unmap(region, from, to, false);
 	args->nodes = nodes;
 	return 0;
 }

@@ -42,6 +42,9 @@
 
 #include "tree.h"
 
+/* Stands for a node that there is none of. */
+static const struct cowmem_node empty_node;
+
 static unsigned int level_shift(unsigned int level)
 {
 	return level * COWMEM_NODE_SHIFT;
@@ -602,110 +605,101 @@ static void *const *level_slots(const struct cowmem_node *const *node,
 				unsigned int level, unsigned int *nr)
 {
 	*nr = COWMEM_NODE_SLOTS;
-	if (*node && (*node)->level == level)
+	if (!*node)
+		return empty_node.slots;
+	if ((*node)->level == level)
 		return (*node)->slots;
-	*nr = !!*node;
+	*nr = 1;
 	return (void *const *)node;
 }
 
-/* The first slot from @i on that differs; of most nodes that is few, so be quick. */
-static unsigned int first_differ(void *const *xs, void *const *ys, unsigned int i)
+/* Are four slots the same? */
+static bool four_same(void *const *xs, void *const *ys)
 {
-	for (; i % 4 && i < COWMEM_NODE_SLOTS; i++)
-		if (READ_ONCE(xs[i]) != READ_ONCE(ys[i]))
-			return i;
-	for (; i < COWMEM_NODE_SLOTS; i += 4) {
-		if (READ_ONCE(xs[i]) != READ_ONCE(ys[i]))
-			return i;
-		if (READ_ONCE(xs[i + 1]) != READ_ONCE(ys[i + 1]))
-			return i + 1;
-		if (READ_ONCE(xs[i + 2]) != READ_ONCE(ys[i + 2]))
-			return i + 2;
-		if (READ_ONCE(xs[i + 3]) != READ_ONCE(ys[i + 3]))
-			return i + 3;
+	/* One may be filled while we look: it differs now or the next time. */
+	return data_race(xs[0] == ys[0] && xs[1] == ys[1] &&
+			 xs[2] == ys[2] && xs[3] == ys[3]);
+}
+
+/* The first slot from @i on that differs; of most nodes that is few, so be quick. */
+static unsigned int first_differ(void *const *xs, unsigned int nr_x,
+				 void *const *ys, unsigned int nr_y, unsigned int i)
+{
+	if (nr_x != nr_y) {
+		while (i < COWMEM_NODE_SLOTS &&
+		       (i < nr_x ? xs[i] : NULL) == (i < nr_y ? ys[i] : NULL))
+			i++;
+		return i;
+	}
+	for (; i < COWMEM_NODE_SLOTS; i++) {
+		while (!(i % 4) && i < COWMEM_NODE_SLOTS && four_same(xs + i, ys + i))
+			i += 4;
+		if (i < COWMEM_NODE_SLOTS && READ_ONCE(xs[i]) != READ_ONCE(ys[i]))
+			break;
 	}
 	return i;
 }
 
-/*
- * Find the first index from @index on, in what @x and @y hold on @level from
- * @base on, where they differ (@differ) or do not.  Returns false if there is
- * none; stops at @limit as if that were it.  What two trees share is equal and
- * not looked into.
- */
-static bool node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
-		      unsigned int level, pgoff_t base, pgoff_t *index,
-		      pgoff_t limit, bool differ, unsigned long *visited)
+/* As cowmem_tree_diff(), in what @x and @y hold on @level from @base on. */
+static u64 node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
+		     unsigned int level, pgoff_t base, pgoff_t *index,
+		     unsigned long *visited)
 {
 	unsigned int i = *index > base ? (*index - base) >> level_shift(level) : 0;
 	unsigned int nr_x, nr_y;
 	void *const *xs = level_slots(&x, level, &nr_x);
 	void *const *ys = level_slots(&y, level, &nr_y);
+	u64 slots = 0;
 
 	++*visited;
-	for (; i < COWMEM_NODE_SLOTS; i++) {
-		const void *a, *b;
-		pgoff_t from;
-
-		if (differ && nr_x + nr_y == 2 * COWMEM_NODE_SLOTS) {
-			i = first_differ(xs, ys, i);
-			if (i == COWMEM_NODE_SLOTS)
+	while ((i = first_differ(xs, nr_x, ys, nr_y, i)) < COWMEM_NODE_SLOTS) {
+		if (!level) {
+			*index = base;
+			slots |= BIT_ULL(i);
+		} else {
+			slots = node_diff(i < nr_x ? xs[i] : NULL,
+					  i < nr_y ? ys[i] : NULL, level - 1,
+					  base + ((pgoff_t)i << level_shift(level)),
+					  index, visited);
+			if (level == 1 && interrupted()) {
+				*index = ULONG_MAX;
+				slots = 0;
+			}
+			if (slots || *index == ULONG_MAX)
 				break;
 		}
-		a = i < nr_x ? READ_ONCE(xs[i]) : NULL;
-		b = i < nr_y ? READ_ONCE(ys[i]) : NULL;
-		if (a == b && differ)
-			continue;
-		from = base + ((pgoff_t)i << level_shift(level));
-		*index = max(*index, from);
-		if (*index >= limit || a == b)
-			return true;
-		if (!level) {
-			if (differ)
-				return true;
-			continue;
-		}
-		if (node_diff(a, b, level - 1, from, index, limit, differ,
-			      visited))
-			return true;
-		if (level == 1 && interrupted()) {
-			*index = ULONG_MAX;
-			return true;
-		}
+		i++;
 	}
-	return false;
+	return slots;
 }
 
 /**
- * cowmem_tree_diff - find where two trees differ, or where they do not
+ * cowmem_tree_diff - find where two trees differ
  * @a: a tree
  * @b: another tree
- * @index: where to start
- * @limit: where to stop if nothing was found until then, ULONG_MAX for nowhere
- * @differ: what to look for
+ * @index: in, where to start; out, the first index of the leaf that was found, or
+ *	ULONG_MAX if they do not differ any more or a fatal signal arrived
  * @visited: incremented by the number of nodes looked at, pairs count once
  *
- * Takes time in proportion to what the trees do not share.
+ * What the trees share is equal and not looked into, so this takes time in
+ * proportion to what they do not share.
  *
  * Context: may sleep.
- * Return: the first such index, not before @index, or @limit if that comes first;
- * ULONG_MAX if they do not differ any more or a fatal signal arrived.
+ * Return: the slots from the start on that differ in the first leaf that has any,
+ * one bit each; 0 if there is none.
  */
-pgoff_t cowmem_tree_diff(const struct cowmem_tree *a,
-			 const struct cowmem_tree *b, pgoff_t index,
-			 pgoff_t limit, bool differ, unsigned long *visited)
+u64 cowmem_tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
+		     pgoff_t *index, unsigned long *visited)
 {
 	const struct cowmem_node *x = a->root, *y = b->root;
 	unsigned int level = max(x ? x->level : 0, y ? y->level : 0);
+	u64 slots = 0;
 
-	if (x == y)
-		return differ ? ULONG_MAX : index;
-	if (index <= level_last(level)) {
-		if (node_diff(x, y, level, 0, &index, limit, differ, visited))
-			return min(index, limit);
-		index = level_last(level) + 1;
-	}
-	return differ ? ULONG_MAX : index;
+	if (x != y && *index <= level_last(level))
+		slots = node_diff(x, y, level, 0, index, visited);
+	if (!slots)
+		*index = ULONG_MAX;
+	return slots;
 }
 
 /* As cowmem_tree_only_granted(), for nodes on the same level. */

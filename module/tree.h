@@ -97,9 +97,8 @@ void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
 			 bool data);
 
-pgoff_t cowmem_tree_diff(const struct cowmem_tree *a,
-			 const struct cowmem_tree *b, pgoff_t index,
-			 pgoff_t limit, bool differ, unsigned long *visited);
+u64 cowmem_tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
+		     pgoff_t *index, unsigned long *visited);
 int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as);
 void cowmem_tree_swap(struct cowmem_tree *a, struct cowmem_tree *b);
 bool cowmem_tree_only_granted(const struct cowmem_tree *a,

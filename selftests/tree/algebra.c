@@ -29,7 +29,7 @@ static bool differs(const struct cowmem_tree *a, const struct cowmem_tree *b,
 	return tree_page(a, index) != tree_page(b, index);
 }
 
-/* What cowmem_tree_diff() is to return, index by index. */
+/* What tree_diff() is to return, index by index. */
 static pgoff_t brute_diff(const struct cowmem_tree *a,
 			  const struct cowmem_tree *b, pgoff_t index,
 			  bool differ)
@@ -48,31 +48,13 @@ static pgoff_t brute_diff(const struct cowmem_tree *a,
 	}
 }
 
-/* Where to stop: no further, and not before it is found. */
-static void check_diff_limit(const struct cowmem_tree *a,
-			     const struct cowmem_tree *b, pgoff_t index)
-{
-	pgoff_t limit = index + 1 + rnd(200);
-	unsigned long visited = 0;
-
-	CHECK_EQ(cowmem_tree_diff(a, b, index, limit, false, &visited),
-		 min(limit, brute_diff(a, b, index, false)));
-}
-
 static void check_diff_at(const struct cowmem_tree *a,
 			  const struct cowmem_tree *b, pgoff_t index)
 {
-	unsigned long visited = 0;
-
-	CHECK_EQ(cowmem_tree_diff(a, b, index, ULONG_MAX, true, &visited),
-		 brute_diff(a, b, index, true));
-	CHECK_EQ(cowmem_tree_diff(b, a, index, ULONG_MAX, true, &visited),
-		 brute_diff(a, b, index, true));
-	CHECK_EQ(cowmem_tree_diff(a, b, index, ULONG_MAX, false, &visited),
-		 brute_diff(a, b, index, false));
-	CHECK_EQ(cowmem_tree_diff(b, a, index, ULONG_MAX, false, &visited),
-		 brute_diff(a, b, index, false));
-	check_diff_limit(a, b, index);
+	CHECK_EQ(tree_diff(a, b, index, true), brute_diff(a, b, index, true));
+	CHECK_EQ(tree_diff(b, a, index, true), brute_diff(a, b, index, true));
+	CHECK_EQ(tree_diff(a, b, index, false), brute_diff(a, b, index, false));
+	CHECK_EQ(tree_diff(b, a, index, false), brute_diff(a, b, index, false));
 }
 
 static void check_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
@@ -84,7 +66,7 @@ static void check_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
 		check_diff_at(a, b, i);
 }
 
-/* Go through all runs as restore does; how many pages, nodes and runs? */
+/* Go through all that differs; how many pages, nodes and runs? */
 struct runs {
 	unsigned long pages, nodes, nr;
 };
@@ -93,18 +75,21 @@ static struct runs all_runs(const struct cowmem_tree *a,
 			    const struct cowmem_tree *b)
 {
 	struct runs runs = {};
-	pgoff_t index = 0;
+	pgoff_t base = 0, end = 0;
+	u64 slots;
 
-	for (;;) {
-		pgoff_t first = cowmem_tree_diff(a, b, index, ULONG_MAX, true, &runs.nodes);
+	while ((slots = cowmem_tree_diff(a, b, &base, &runs.nodes))) {
+		for (; slots; slots &= slots - 1) {
+			pgoff_t index = base + __ffs64(slots);
 
-		if (first == ULONG_MAX)
-			return runs;
-		index = cowmem_tree_diff(a, b, first, ULONG_MAX, false, &runs.nodes);
-		CHECK(index > first);
-		runs.pages += index - first;
-		runs.nr++;
+			CHECK(index >= end);
+			runs.nr += !runs.nr || index > end;
+			runs.pages++;
+			end = index + 1;
+		}
+		base += SLOTS;
 	}
+	return runs;
 }
 
 static void test_diff_trivial(void)
@@ -113,28 +98,36 @@ static void test_diff_trivial(void)
 	struct cowmem_tree *tree = some_tree(SMALL, 0);
 	struct cowmem_tree *clone = tree_clone_new(tree);
 	unsigned long visited = 0;
+	pgoff_t index = 5;
 
 	/* Nothing has to be looked at where the roots are the same. */
-	CHECK_EQ(cowmem_tree_diff(empty, other, 5, ULONG_MAX, true, &visited), ULONG_MAX);
-	CHECK_EQ(cowmem_tree_diff(empty, other, 5, ULONG_MAX, false, &visited), 5);
-	CHECK_EQ(cowmem_tree_diff(tree, tree, 5, ULONG_MAX, true, &visited), ULONG_MAX);
-	CHECK_EQ(cowmem_tree_diff(tree, clone, 5, ULONG_MAX, true, &visited), ULONG_MAX);
-	CHECK_EQ(cowmem_tree_diff(tree, clone, 5, ULONG_MAX, false, &visited), 5);
-	CHECK_EQ(cowmem_tree_diff(tree, clone, LAST, ULONG_MAX, false, &visited), LAST);
+	CHECK_EQ(cowmem_tree_diff(empty, other, &index, &visited), 0);
+	CHECK_EQ(index, ULONG_MAX);
+	index = 5;
+	CHECK_EQ(cowmem_tree_diff(tree, tree, &index, &visited), 0);
+	CHECK_EQ(index, ULONG_MAX);
+	index = 5;
+	CHECK_EQ(cowmem_tree_diff(tree, clone, &index, &visited), 0);
+	CHECK_EQ(index, ULONG_MAX);
 	CHECK_EQ(visited, 0);
+	CHECK_EQ(tree_diff(tree, clone, LAST, false), LAST);
+	/* In the middle of a leaf, what lies before does not count. */
+	index = 5;
+	CHECK_EQ(cowmem_tree_diff(tree, empty, &index, &visited), ~0ULL << 5);
+	CHECK_EQ(index, 0);
 	check_diff(tree, empty, SMALL + 300);
 	check_diff_at(tree, empty, LAST);
 	check_diff_at(tree, empty, 1UL << 30);
 
 	/* A leaf without pages is no difference. */
 	CHECK(!IS_ERR(cowmem_tree_own(empty, 70)));
-	CHECK_EQ(cowmem_tree_diff(empty, other, 0, ULONG_MAX, true, &visited), ULONG_MAX);
-	CHECK_EQ(cowmem_tree_diff(other, empty, 0, ULONG_MAX, true, &visited), ULONG_MAX);
-	CHECK_EQ(cowmem_tree_diff(empty, other, 70, ULONG_MAX, false, &visited), 70);
+	CHECK_EQ(tree_diff(empty, other, 0, true), ULONG_MAX);
+	CHECK_EQ(tree_diff(other, empty, 0, true), ULONG_MAX);
+	CHECK_EQ(tree_diff(empty, other, 70, false), 70);
 	check_diff(tree, empty, SMALL + 300);
 	/* A copied path is none either. */
 	CHECK(!IS_ERR(cowmem_tree_own(clone, 70)));
-	CHECK_EQ(cowmem_tree_diff(tree, clone, 0, ULONG_MAX, true, &visited), ULONG_MAX);
+	CHECK_EQ(tree_diff(tree, clone, 0, true), ULONG_MAX);
 	check_forest(true);
 }
 
@@ -240,15 +233,15 @@ static void test_diff_cost(void)
 	CHECK_EQ(y.pages, 100);
 	CHECK_EQ(x.nr, 100);
 	CHECK_EQ(x.nodes, y.nodes);
-	/* Two walks for each run, and one to the end, of a path each. */
-	CHECK(x.nodes <= (2 * 100 + 1) * 4);
+	/* One walk for each leaf, and one to the end, of a path each. */
+	CHECK(x.nodes <= (100 + 1) * 4);
 	CHECK_EQ(all_runs(a, large).nodes, x.nodes);
 
-	/* One run: each pair of nodes once to find its end, the path before. */
+	/* One run: a path for each leaf. */
 	x = all_runs(huge, large);
 	CHECK_EQ(x.nr, 1);
 	CHECK_EQ(x.pages, HUGE);
-	CHECK(x.nodes <= HUGE / 64 + HUGE / 4096 + 1 + 3 + 3);
+	CHECK(x.nodes <= (HUGE / 64 + 1) * 3);
 	/* All below one node that only one of them has. */
 	tree_end(b);
 	b = tree_clone_new(huge);
@@ -256,7 +249,7 @@ static void test_diff_cost(void)
 	x = all_runs(huge, b);
 	CHECK_EQ(x.nr, 1);
 	CHECK_EQ(x.pages, 4096);
-	CHECK(x.nodes <= 64 + 1 + 1 + 3 + 3);
+	CHECK(x.nodes <= (64 + 1) * 3);
 }
 
 /* ---- raise, graft: copy_locked() of snapshot.c without the locks ---- */

@@ -215,6 +215,27 @@ struct page *tree_page(const struct cowmem_tree *tree, pgoff_t index)
 	return leaf ? leaf->slots[cowmem_slot(index)] : NULL;
 }
 
+pgoff_t tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
+		  pgoff_t index, bool differ)
+{
+	unsigned long visited = 0;
+
+	for (;;) {
+		pgoff_t base = index;
+		u64 slots = cowmem_tree_diff(a, b, &base, &visited);
+
+		CHECK(slots ? !(base % SLOTS) : base == ULONG_MAX);
+		CHECK(base > index || !(slots & ~(~0ULL << (index - base))));
+		if (differ)
+			return slots ? base + __ffs64(slots) : ULONG_MAX;
+		if (base > index)
+			return index;
+		for (; index < base + SLOTS; index++)
+			if (!(slots & BIT_ULL(index - base)))
+				return index;
+	}
+}
+
 static unsigned long node_count(const struct cowmem_node *node)
 {
 	unsigned long nr = 0;

@@ -95,6 +95,9 @@ struct cowmem_tree *tree_clone_new(const struct cowmem_tree *tree);
 void tree_end(struct cowmem_tree *tree);
 
 struct page *tree_page(const struct cowmem_tree *tree, pgoff_t index);
+/* The first index from @index on where two trees differ (@differ) or do not. */
+pgoff_t tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
+		  pgoff_t index, bool differ);
 unsigned long tree_count(const struct cowmem_tree *tree);
 struct page *tree_write(struct cowmem_tree *tree, pgoff_t index);
 void tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);

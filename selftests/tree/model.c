@@ -381,7 +381,6 @@ static void op_copy(struct model *dst, struct model *src)
 static void op_restore(struct model *dst, struct model *src)
 {
 	static struct model fresh;
-	unsigned long visited = 0;
 	pgoff_t first, end = 0;
 	unsigned int cell;
 
@@ -396,16 +395,14 @@ static void op_restore(struct model *dst, struct model *src)
 	}
 	/* What differs is what the cells say, and granted pages are in it. */
 	for (cell = 0;;) {
-		first = cowmem_tree_diff(dst->tree, fresh.tree, end, ULONG_MAX, true,
-					 &visited);
+		first = tree_diff(dst->tree, fresh.tree, end, true);
 		for (; cell < CELLS && cell_index(cell) < first; cell++) {
 			CHECK(dst->cells[cell].page == fresh.cells[cell].page);
 			CHECK(!dst->cells[cell].granted);
 		}
 		if (first == ULONG_MAX)
 			break;
-		end = cowmem_tree_diff(dst->tree, fresh.tree, first, ULONG_MAX, false,
-				       &visited);
+		end = tree_diff(dst->tree, fresh.tree, first, false);
 		CHECK(end > first);
 		for (; cell < CELLS && cell_index(cell) < end; cell++)
 			CHECK(dst->cells[cell].page != fresh.cells[cell].page);

@@ -6,6 +6,8 @@
 #include <linux/types.h>
 
 #define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
+/* A race that does no harm. */
+#define data_race(expr)		(expr)
 #define WRITE_ONCE(x, val)	(*(volatile __typeof__(x) *)&(x) = (val))
 
 #define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
