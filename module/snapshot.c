@@ -7,7 +7,6 @@
  */
 #include <linux/fcntl.h>
 #include <linux/file.h>
-#include <linux/list_sort.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -19,17 +18,6 @@
 
 /* Rather than walk the page tables twice, unmap so many pages that need not be. */
 #define CUT_GAP		4
-
-static int leaf_cmp(void *priv, const struct list_head *a,
-		    const struct list_head *b)
-{
-	const struct cowmem_node *x, *y;
-
-	x = list_entry(a, struct cowmem_node, granted_link);
-	y = list_entry(b, struct cowmem_node, granted_link);
-	cond_resched();
-	return x->base > y->base;
-}
 
 /*
  * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
@@ -63,7 +51,7 @@ static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 	lockdep_assert_held_write(&region->lock);
 
 	/* In order, to unmap neighbouring leaves in one go. */
-	list_sort(NULL, &region->tree.granted, leaf_cmp);
+	cowmem_tree_sort_granted(&region->tree);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, first, end);
 

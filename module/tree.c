@@ -884,6 +884,39 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 }
 
 /**
+ * cowmem_tree_sort_granted - put the leaves with granted pages in order
+ * @tree: the tree
+ *
+ * Sorts by one digit of the index after the other, from the lowest on: a slot on the
+ * path to the leaf is a digit.
+ *
+ * Context: may sleep; nobody else may use @tree.
+ */
+void cowmem_tree_sort_granted(struct cowmem_tree *tree)
+{
+	struct list_head heads[COWMEM_NODE_SLOTS];
+	struct cowmem_node *leaf, *next;
+	unsigned int level;
+
+	for (level = 1; tree->root && level <= tree->root->level; level++) {
+		u64 used = 0;
+
+		list_for_each_entry_safe(leaf, next, &tree->granted, granted_link) {
+			unsigned int i = cowmem_slot(leaf->base >> level_shift(level));
+
+			if (!(used & BIT_ULL(i)))
+				INIT_LIST_HEAD(&heads[i]);
+			used |= BIT_ULL(i);
+			list_add_tail(&leaf->granted_link, &heads[i]);
+			cond_resched();
+		}
+		INIT_LIST_HEAD(&tree->granted);
+		for (; used; used &= used - 1)
+			list_splice_tail(&heads[__ffs64(used)], &tree->granted);
+	}
+}
+
+/**
  * cowmem_leaf_granted - the granted pages of a leaf that lie in a range
  * @leaf: the leaf
  * @first: first index of the range

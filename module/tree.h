@@ -111,6 +111,7 @@ void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index);
 void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots);
+void cowmem_tree_sort_granted(struct cowmem_tree *tree);
 u64 cowmem_leaf_granted(const struct cowmem_node *leaf, pgoff_t first,
 			pgoff_t end);
 

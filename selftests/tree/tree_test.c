@@ -793,6 +793,42 @@ static void test_grant(void)
 	check_forest(false);
 }
 
+/* Leaves all over the tree, in any order, none to many. */
+static void test_grant_sorted(void)
+{
+	static const pgoff_t spans[] = { 1, SLOTS, 5000, 1UL << 20, LAST };
+	unsigned int i, n, nr;
+
+	for (i = 0; i < ARRAY_SIZE(spans); i++) {
+		for (nr = 0; nr < 300; nr += 1 + nr / 3) {
+			struct cowmem_tree *tree = tree_new();
+			struct cowmem_node *leaf;
+			unsigned long seen = 0, leaves = 0;
+			pgoff_t end = 0;
+
+			for (n = 0; n < nr; n++) {
+				pgoff_t index = rnd(spans[i]);
+
+				leaf = cowmem_tree_own(tree, index);
+				if (leaf->granted & BIT_ULL(cowmem_slot(index)))
+					continue;
+				tree_write(tree, index);
+				leaves += !leaf->granted;
+				tree_grant(tree, leaf, index);
+			}
+			cowmem_tree_sort_granted(tree);
+			check_forest(false);
+			list_for_each_entry(leaf, &tree->granted, granted_link) {
+				CHECK(leaf->base >= end);
+				end = leaf->base + SLOTS;
+				seen++;
+			}
+			CHECK_EQ(seen, leaves);
+			tree_end(tree);
+		}
+	}
+}
+
 /* The grants go with the pages, and whoever drops a page hears of it. */
 static void test_grant_dropped(void)
 {
@@ -1147,6 +1183,7 @@ static const struct test tests[] = {
 	{ "next data and hole", test_next },
 	{ "next data and hole, far away", test_next_far },
 	{ "grants are listed", test_grant },
+	{ "grants are sorted", test_grant_sorted },
 	{ "grants go with their pages", test_grant_dropped },
 	{ "grants stay over a clone", test_grant_kept_over_clone },
 	{ "grants in a leaf from elsewhere", test_grant_after_share },

@@ -50,6 +50,20 @@ static inline void list_del(struct list_head *entry)
 	entry->prev = NULL;
 }
 
+/* @list is to be initialized before it is used again. */
+static inline void list_splice_tail(struct list_head *list,
+				    struct list_head *head)
+{
+	assert(list->next->prev == list && list->prev->next == list);
+	assert(head->prev->next == head);
+	if (list_empty(list))
+		return;
+	list->next->prev = head->prev;
+	head->prev->next = list->next;
+	list->prev->next = head;
+	head->prev = list->prev;
+}
+
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
 
 #define list_for_each_entry(pos, head, member)				\
