@@ -224,45 +224,6 @@ bool cowmem_pages_equal(struct page *x, struct page *y)
 }
 
 /**
- * cowmem_page_busy - does something but its slot and the caller refer to a page?
- * @page: the page
- * @mine: how many references the caller has
- *
- * That is get_user_pages() in all its forms: I/O in flight, a futex operation
- * under way, a pipe; or somebody who is just about to let go of it.
- *
- * Context: any; @page has one holder and was unmapped under region->lock for
- * writing or the leaf lock, so that only who has a reference can take more.
- * Return: whether there is any other reference.
- */
-bool cowmem_page_busy(struct page *page, int mine)
-{
-	/*
-	 * GUP-fast takes a reference and then looks whether the PTE is still
-	 * there; we removed the PTE and now look for references.
-	 */
-	smp_mb();
-	return page_ref_count(page) != 1 + mine;
-}
-
-/**
- * cowmem_page_mappable - may a page be mapped once more?
- * @page: the page
- *
- * PTEs cost eight bytes each, so with enough memory a hostile user could make
- * the reference count of a page wrap around.
- *
- * Context: any.
- * Return: false if the page has an absurd number of references already.
- */
-bool cowmem_page_mappable(struct page *page)
-{
-	int refs = page_ref_count(page);
-
-	return refs > 0 && refs < INT_MAX / 2;
-}
-
-/**
  * cowmem_node_alloc - allocate an index node
  *
  * Context: may sleep.
