@@ -661,7 +661,7 @@ static u64 node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
 					  i < nr_y ? ys[i] : NULL, level - 1,
 					  base + ((pgoff_t)i << level_shift(level)),
 					  index, visited);
-			if (level == 1 && interrupted()) {
+			if (interrupted()) {
 				*index = ULONG_MAX;
 				slots = 0;
 			}
@@ -723,7 +723,7 @@ static bool node_only_granted(const struct cowmem_node *x,
 			differ |= BIT_ULL(i);
 		else if (!a || !node_only_granted(a, b, level - 1, visited))
 			return false;
-		else if (level == 1 && interrupted())
+		else if (interrupted())
 			return false;
 	}
 	return level || differ == x->granted;

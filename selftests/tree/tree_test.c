@@ -692,6 +692,54 @@ static void test_share_interrupted(void)
 	image_check(&image);
 }
 
+/* Copy what @tree holds up to @size to where it ends. */
+static void double_up(struct cowmem_tree *tree, pgoff_t size)
+{
+	struct cowmem_tree *part = tree_new();
+
+	CHECK(!cowmem_tree_share(part, size, tree, 0, size));
+	CHECK(!cowmem_tree_own_edge(tree, size));
+	CHECK(!cowmem_tree_own_edge(tree, 2 * size - 1));
+	CHECK(!cowmem_tree_raise(part, tree));
+	CHECK(!cowmem_tree_raise(tree, part));
+	cowmem_tree_graft(tree, part);
+	tree_end(part);
+}
+
+/*
+ * Two nodes that are not the same, but hold the same leaves, very often: few nodes make
+ * a long way, on which nothing is found.
+ */
+static void test_diff_interrupted(void)
+{
+	struct cowmem_tree *one = tree_new(), *a = tree_new(), *b = tree_new(), *other;
+	unsigned long visited = 0;
+	pgoff_t size, index = 0;
+
+	tree_write(one, 0);
+	tree_write(one, 4096);
+	other = tree_clone_new(one);
+	/* Own the node without a change to it. */
+	CHECK(!cowmem_tree_own_edge(other, 64 * 5));
+	CHECK(!cowmem_tree_share(a, 0, one, 0, 4096));
+	CHECK(!cowmem_tree_share(b, 0, other, 0, 4096));
+	for (size = 4096; size < 1UL << 24; size *= 2) {
+		double_up(a, size);
+		double_up(b, size);
+	}
+	CHECK_EQ(cowmem_tree_diff(a, b, &index, &visited), 0);
+	CHECK(visited > 1000);
+
+	visited = 0;
+	index = 0;
+	inject_signal(1);
+	CHECK_EQ(cowmem_tree_diff(a, b, &index, &visited), 0);
+	CHECK_EQ(index, ULONG_MAX);
+	CHECK(!cowmem_tree_only_granted(a, b, &visited));
+	inject_signal(0);
+	CHECK(visited < 20);
+}
+
 static void test_next(void)
 {
 	enum pattern pattern;
@@ -1180,6 +1228,7 @@ static const struct test tests[] = {
 	{ "share: huge and sparse", test_share_sparse },
 	{ "share: behind shared pages", test_share_append },
 	{ "share: interrupted", test_share_interrupted },
+	{ "diff: interrupted", test_diff_interrupted },
 	{ "next data and hole", test_next },
 	{ "next data and hole, far away", test_next_far },
 	{ "grants are listed", test_grant },
