@@ -57,12 +57,14 @@ static atomic_long_t nr_nodes = ATOMIC_LONG_INIT(0);
 static bool account(long bytes)
 {
 	unsigned long limit = READ_ONCE(limit_mib);
-	unsigned long total = atomic_long_add_return(bytes, &nr_bytes);
+	long total = atomic_long_read(&nr_bytes);
 
-	if (!limit || DIV_ROUND_UP(total, SZ_1M) <= limit)
-		return true;
-	atomic_long_sub(bytes, &nr_bytes);
-	return false;
+	/* Nobody else is to fail because of what does not fit. */
+	do {
+		if (limit && DIV_ROUND_UP((unsigned long)(total + bytes), SZ_1M) > limit)
+			return false;
+	} while (!atomic_long_try_cmpxchg(&nr_bytes, &total, total + bytes));
+	return true;
 }
 
 static atomic_long_t *holders(struct page *page)
@@ -163,8 +165,10 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 
 	if (!account(nr * PAGE_SIZE))
 		return;
+	/* Who does not reclaim may use reserves, unless told not to. */
 	page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT |
-			   __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN, order);
+			   __GFP_ZERO | __GFP_NORETRY | __GFP_NOMEMALLOC |
+			   __GFP_NOWARN, order);
 	if (!page) {
 		atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
 		return;
@@ -187,8 +191,10 @@ void cowmem_pages_drop(struct list_head *pages)
 {
 	struct page *page, *next;
 
-	list_for_each_entry_safe(page, next, pages, lru)
+	list_for_each_entry_safe(page, next, pages, lru) {
+		list_del(&page->lru);
 		cowmem_page_drop(page, false);
+	}
 }
 
 /**

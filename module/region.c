@@ -77,14 +77,20 @@ free_region:
 	return ERR_PTR(err);
 }
 
-/* A region has one file, and every mapping holds it: nobody else is left. */
-static void region_destroy(struct cowmem_region *region)
+/* Under region->lock for writing, or when nobody else is left. */
+static void drop_spare_pages(struct cowmem_region *region)
 {
 	unsigned int i;
 
-	cowmem_tree_destroy(&region->tree);
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
+}
+
+/* A region has one file, and every mapping holds it: nobody else is left. */
+static void region_destroy(struct cowmem_region *region)
+{
+	cowmem_tree_destroy(&region->tree);
+	drop_spare_pages(region);
 	iput(region->inode);
 	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
 	kfree(region);
@@ -321,6 +327,8 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 
 		cowmem_unmap(region, first, end, even_cows);
 		cowmem_tree_punch(&region->tree, first, end - 1);
+		/* Who gives memory back does not want us to keep some. */
+		drop_spare_pages(region);
 		trace_cowmem_zap(region, first, end - first);
 	}
 	if (head)
