@@ -417,14 +417,17 @@ static vm_fault_t fault_cow(struct vm_fault *vmf)
 	return 0;
 }
 
-/* May the page of @index be mapped writable without a copy? */
+/*
+ * May the page of @index be mapped writable without a copy?  One that is granted already
+ * would count as written, see restore.c.
+ */
 static bool may_map_ahead(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !cowmem_page_mapcount(page) && cowmem_page_mappable(page) &&
-	       ((leaf->granted & BIT_ULL(cowmem_slot(index))) ||
-		cowmem_page_holders(page) == 1);
+	return page && !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
+	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
+	       cowmem_page_mappable(page);
 }
 
 /*
@@ -444,10 +447,8 @@ static void map_ahead(struct cowmem_region *region, struct cowmem_node *leaf,
 		};
 		struct page *page = leaf->slots[cowmem_slot(index)];
 
-		if (!(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
-		    !reuse(region, leaf, index, page, NULL))
-			break;
-		if (vmf_insert_page_mkwrite(&vmf, page, true) != VM_FAULT_NOPAGE)
+		if (!reuse(region, leaf, index, page, NULL) ||
+		    vmf_insert_page_mkwrite(&vmf, page, true) != VM_FAULT_NOPAGE)
 			break;
 	}
 }
