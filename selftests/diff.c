@@ -847,6 +847,7 @@ TEST(both_are_written)
 		{ .fd = a, .mem = x, .rng = 1 }, { .fd = b, .mem = y, .rng = 2 },
 	};
 	signed char want[LIVE_PAGES];
+	time_t end = time(NULL) + 30;
 	pthread_t thread[2];
 
 	memset(want, SAME, sizeof(want));
@@ -866,7 +867,8 @@ TEST(both_are_written)
 	}
 	for (i = 0; i < 2; i++)
 		must(!pthread_create(&thread[i], NULL, keep_busy, &busy[i]));
-	for (n = 0; n < 200; n++) {
+	/* As many rounds as there is time for. */
+	for (n = 0; n < 200 && (n < 12 || time(NULL) < end); n++) {
 		struct found f = compare(a, b, n % 3 ? 0 : COWMEM_DIFF_CONTENT,
 					 counts[n % 4]);
 
