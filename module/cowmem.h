@@ -47,7 +47,8 @@
  * writing, so no grant is under way, and unmaps the pages in question.  From then
  * on a writer blocks in the fault handler.  That makes a clone a consistent cut: a
  * write that follows another one that had to wait is itself too late for the
- * clone.
+ * clone.  To keep that wait short, a clone takes most grants away before, a few at a
+ * time, and the pages, which nobody else has, may be granted again.
  *
  * Write-protecting the PTEs would be cheaper than unmapping them, but what the
  * kernel exports for it (wp_shared_mapping_range) stops at the first private
@@ -106,6 +107,8 @@ struct cowmem_leaf_lock {
  *	Protected by @lock.
  * @rounds: how often granted pages were kept since they were last looked
  *	through for cold ones. Protected by @lock, for writing like @base.
+ * @nr_cut: how many pages lost their grants ahead of a clone that is to come.
+ *	Protected by @lock, for writing.
  * @odd_mappings: some mapping was made that is not shared or can never be
  *	written. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
@@ -121,6 +124,7 @@ struct cowmem_region {
 	u64 id;
 	u64 base;
 	unsigned int rounds;
+	unsigned long nr_cut;
 	bool odd_mappings;
 	bool holes_mapped;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];

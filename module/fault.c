@@ -247,6 +247,13 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 		return ERR_PTR(err);
 	inside = past_end || index < cowmem_region_end(region);
 	leaf = cowmem_tree_leaf(&region->tree, index, &shared);
+	if (inside && !leaf) {
+		/* Faults elsewhere need not wait for that. */
+		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
+		leaf = cowmem_tree_add_leaf(&region->tree, index);
+		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
+		shared = false;
+	}
 	if (inside && (!leaf || shared)) {
 		/* The tree has to change. */
 		up_read(&region->lock);

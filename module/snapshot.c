@@ -19,6 +19,11 @@
 /* Rather than walk the page tables twice, unmap so many pages that need not be. */
 #define CUT_GAP		4
 
+/* Take back the grants of so many leaves before others get at the region. */
+#define CUT_LEAVES	8
+/* Who writes meanwhile is granted more: how often to go after that. */
+#define CUT_ROUNDS	3
+
 /*
  * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
  * what lies around it is unmapped?  To pass over what is not mapped is cheap.
@@ -39,22 +44,24 @@ static bool leave_out(const struct cowmem_region *region,
 }
 
 /*
- * Stop all writers in [@first, @end).  Afterwards none of the granted pages there
- * is mapped, and writers wait for region->lock.  Returns -EINTR if a fatal signal
- * arrived, with no harm done: the pages are still granted.
+ * Stop all writers in [@first, @end), in the first @leaves that have granted pages.
+ * Afterwards none of those pages is mapped, and writers wait for region->lock.
+ * Returns -EINTR if a fatal signal arrived, with no harm done: the pages are still
+ * granted.
  */
-static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
+static int cut(struct cowmem_region *region, pgoff_t first, pgoff_t end,
+	       unsigned long leaves)
 {
 	pgoff_t from = 0, to = 0;
 	struct cowmem_node *leaf;
 
 	lockdep_assert_held_write(&region->lock);
 
-	/* In order, to unmap neighbouring leaves in one go. */
-	cowmem_tree_sort_granted(&region->tree);
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, first, end);
 
+		if (!leaves--)
+			break;
 		while (slots) {
 			unsigned int i = __ffs64(slots);
 			u64 run = slots & ~(slots + BIT_ULL(i));
@@ -154,8 +161,11 @@ int cowmem_share(struct cowmem_share *s)
 {
 	int err = 0;
 
-	if (!list_empty(&s->region->tree.granted))
-		err = cut(s->region, s->first, s->end);
+	if (!list_empty(&s->region->tree.granted)) {
+		/* In order, to unmap neighbouring leaves in one go. */
+		cowmem_tree_sort_granted(&s->region->tree);
+		err = cut(s->region, s->first, s->end, ULONG_MAX);
+	}
 	if (err)
 		return err;
 	if (!s->first && !s->to && s->end == ULONG_MAX)
@@ -171,6 +181,78 @@ int cowmem_share(struct cowmem_share *s)
 		return err;
 	}
 	revoke(s);
+	return 0;
+}
+
+/*
+ * Take back the grants of the first @leaves, which were cut, but for pages that are
+ * in use.
+ */
+static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
+{
+	struct cowmem_tree *tree = &region->tree;
+	struct cowmem_node *leaf, *next;
+
+	list_for_each_entry_safe(leaf, next, &tree->granted, granted_link) {
+		u64 slots = leaf->granted, left;
+
+		if (!leaves--)
+			break;
+		for (left = slots; left; left &= left - 1) {
+			unsigned int i = __ffs64(left);
+			struct page *page = leaf->slots[i];
+
+			if (cowmem_page_busy(page, 0))
+				slots &= ~BIT_ULL(i);
+			else
+				page_folio(page)->mapping = NULL;
+		}
+		cowmem_leaf_ungrant(leaf, slots);
+		if (leaf->granted)
+			list_move_tail(&leaf->granted_link, &tree->granted);
+		region->nr_cut += hweight64(slots);
+	}
+}
+
+/*
+ * Lock a region that is to be cloned, with few grants left.  While it is cloned all
+ * writers wait, and what takes time then is to unmap what was granted.  So this is
+ * done before, little by little, and who waits for the lock meanwhile gets it.  Such
+ * a writer is granted one more page, which is fewer than were taken back.  Returns
+ * -EINTR, without the lock, if a fatal signal arrived.
+ */
+static int lock_and_cut(struct cowmem_region *region)
+{
+	struct cowmem_node *leaf;
+	unsigned int round;
+	int err;
+
+	err = down_write_killable(&region->lock);
+	if (err)
+		return err;
+	for (round = 0; round < CUT_ROUNDS; round++) {
+		unsigned long left = 0;
+
+		list_for_each_entry(leaf, &region->tree.granted, granted_link)
+			left++;
+		if (left <= CUT_LEAVES)
+			break;
+		cowmem_tree_sort_granted(&region->tree);
+		for (; left > CUT_LEAVES; left -= CUT_LEAVES) {
+			err = cut(region, 0, ULONG_MAX, CUT_LEAVES);
+			if (err) {
+				up_write(&region->lock);
+				return err;
+			}
+			revoke_idle(region, CUT_LEAVES);
+			if (!rwsem_is_contended(&region->lock))
+				continue;
+			up_write(&region->lock);
+			err = down_write_killable(&region->lock);
+			if (err)
+				return err;
+		}
+	}
 	return 0;
 }
 
@@ -201,7 +283,8 @@ static int clone_locked(struct cowmem_region *region,
 	if (err)
 		return err;
 	cowmem_region_grow(clone, length);
-	trace_cowmem_clone(region, clone, s.nr_cut, s.nr_copied);
+	trace_cowmem_clone(region, clone, region->nr_cut + s.nr_cut, s.nr_copied);
+	region->nr_cut = 0;
 	return 0;
 }
 
@@ -246,7 +329,10 @@ int cowmem_clone(struct cowmem_call *call)
 	}
 	clone = cowmem_file_region(file);
 
-	err = down_write_killable(&region->lock);
+	if (!args->offset && !args->length)
+		err = lock_and_cut(region);
+	else
+		err = down_write_killable(&region->lock);
 	if (err)
 		goto put_file;
 	err = clone_locked(region, clone, args);
@@ -389,6 +475,12 @@ static int clone_all(struct many *many, struct cowmem_region **sorted,
 		if (!i || sorted[i] != sorted[i - 1])
 			sorted[nr++] = sorted[i];
 
+	for (i = 0; i < nr; i++) {
+		err = lock_and_cut(sorted[i]);
+		if (err)
+			return err;
+		up_write(&sorted[i]->lock);
+	}
 	/*
 	 * Tells lockdep that nobody else locks these in another order.  Nothing
 	 * that holds region->lock goes on for long after a fatal signal.

@@ -423,7 +423,8 @@ struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
 		on_shared_path = on_shared_path || node_shared(node);
 		if (!node->level)
 			break;
-		node = node->slots[node_slot(node, index)];
+		/* Somebody may just be adding it. */
+		node = READ_ONCE(node->slots[node_slot(node, index)]);
 		if (!node)
 			return NULL;
 	}
@@ -458,6 +459,48 @@ struct page *cowmem_tree_page(const struct cowmem_tree *tree, pgoff_t index)
 struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index)
 {
 	return tree_own(tree, index, 0, true);
+}
+
+/**
+ * cowmem_tree_add_leaf - put an empty leaf where there is none
+ * @tree: the tree
+ * @index: an index that no leaf covers
+ *
+ * Context: may sleep; the shape of @tree stays as it is, but for leaves that others
+ * add elsewhere in this way.
+ * Return: the leaf; NULL if there is no private node to put it into, and
+ * cowmem_tree_own() has to be called; -ENOMEM or -ENOSPC.
+ */
+struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index)
+{
+	struct cowmem_node *node = tree->root, *leaf;
+	void **slot;
+
+	if (!node || !node->level || index > level_last(node->level))
+		return NULL;
+	while (!node_shared(node)) {
+		slot = &node->slots[node_slot(node, index)];
+		if (node->level > 1) {
+			node = *slot;
+			if (!node)
+				return NULL;
+			continue;
+		}
+		/* Somebody else may have been faster. */
+		if (*slot)
+			return *slot;
+		leaf = cowmem_node_alloc();
+		if (IS_ERR(leaf))
+			return leaf;
+		node_init(leaf, 0);
+		spin_lock(&tree->granted_lock);
+		node->nr++;
+		spin_unlock(&tree->granted_lock);
+		/* Who reads the slot without the leaf lock finds it initialized. */
+		smp_store_release(slot, leaf);
+		return leaf;
+	}
+	return NULL;
 }
 
 /**
@@ -657,8 +700,9 @@ static u64 node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
 			*index = base;
 			slots |= BIT_ULL(i);
 		} else {
-			slots = node_diff(i < nr_x ? xs[i] : NULL,
-					  i < nr_y ? ys[i] : NULL, level - 1,
+			/* Somebody may just be adding a leaf. */
+			slots = node_diff(i < nr_x ? READ_ONCE(xs[i]) : NULL,
+					  i < nr_y ? READ_ONCE(ys[i]) : NULL, level - 1,
 					  base + ((pgoff_t)i << level_shift(level)),
 					  index, visited);
 			if (interrupted()) {
@@ -749,7 +793,7 @@ bool cowmem_tree_only_granted(const struct cowmem_tree *a,
 
 	if (x == y)
 		return true;
-	return x && node_only_granted(x, y, max(x->level, y ? y->level : 0),
+	return x && node_only_granted(x, y, max_t(unsigned int, x->level, y ? y->level : 0),
 				      visited);
 }
 

@@ -61,7 +61,8 @@ struct cowmem_node {
  * struct cowmem_tree - the index of one region
  * @root: NULL when nothing is populated.
  * @granted: leaves with granted pages, all of them reached by this tree alone.
- * @granted_lock: protects @granted against other leaves being added.
+ * @granted_lock: protects @granted against other leaves being added, and @nr of the
+ *	nodes above the leaves likewise.
  */
 struct cowmem_tree {
 	struct cowmem_node *root;
@@ -91,6 +92,8 @@ struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
 				     pgoff_t index, bool *shared);
 struct page *cowmem_tree_page(const struct cowmem_tree *tree, pgoff_t index);
 struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index);
+struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree,
+					 pgoff_t index);
 int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index);
 void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 

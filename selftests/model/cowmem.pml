@@ -559,9 +559,44 @@ inline peek(r, s)
 
 /* ---- snapshot.c ---- */
 
+/* lock_and_cut(), with the lock let go of after each page: ahead of the clone */
+inline cut_ahead()
+{
+	i = 0;
+	do
+	:: i < NS ->
+		down_write(0);
+		if
+		:: granted[AT(root[0], i)] ->
+#ifndef M_AHEAD_NO_CUT
+			unmap(0, i);
+#endif
+			/* revoke_idle() */
+#ifdef M_AHEAD_REVOKE_BUSY
+			granted[AT(root[0], i)] = 0
+#else
+			d_step {
+				if
+				:: !BUSY(CUR(0, i), 0) -> granted[AT(root[0], i)] = 0
+				:: else
+				fi
+			}
+#endif
+		:: else
+		fi;
+		up_write(0);
+		i++
+	:: else -> break
+	od;
+	i = 0
+}
+
 /* Region 1, which is empty, becomes a clone of region 0. */
 inline clone()
 {
+#ifdef AHEAD
+	cut_ahead();
+#endif
 #ifdef M_CLONE_READ_LOCK
 	down_read(0);
 #else

@@ -36,7 +36,7 @@ struct model {
 static struct model models[TREES];
 
 static struct {
-	unsigned long failed, granted, reused, copied, shared, grafted, restored;
+	unsigned long failed, granted, added, reused, copied, shared, grafted, restored;
 } stats;
 
 /* The cell of an index, or the first one after it. */
@@ -146,6 +146,14 @@ static void write_page(struct model *m, pgoff_t index, bool grant)
 
 	leaf = cowmem_tree_leaf(m->tree, index, &shared);
 	CHECK(leaf || !cell->page);
+	if (!leaf && rnd(4)) {
+		leaf = cowmem_tree_add_leaf(m->tree, index);
+		if (leaf && failed(PTR_ERR_OR_ZERO(leaf)))
+			return;
+		CHECK(!leaf || !leaf->nr);
+		stats.added += !!leaf;
+		shared = false;
+	}
 	if (!leaf || shared) {
 		CHECK(!cell->granted);
 		leaf = cowmem_tree_own(m->tree, index);
@@ -548,6 +556,6 @@ void model_test(void)
 	check_forest(true);
 	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied,\n",
 	       OPS, stats.failed, stats.granted, stats.reused, stats.copied);
-	printf("# %lu shared, %lu grafts, %lu restores; up to %lu nodes\n",
-	       stats.shared, stats.grafted, stats.restored, most_nodes);
+	printf("# %lu leaves added, %lu shared, %lu grafts, %lu restores; up to %lu nodes\n",
+	       stats.added, stats.shared, stats.grafted, stats.restored, most_nodes);
 }

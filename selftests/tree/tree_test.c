@@ -113,6 +113,46 @@ static void test_own(void)
 	check_forest(true);
 }
 
+static void test_add_leaf(void)
+{
+	struct cowmem_tree *tree = tree_new(), *clone;
+	struct cowmem_node *leaf;
+
+	/* There has to be a node above it, */
+	CHECK(!cowmem_tree_add_leaf(tree, 0));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 5)));
+	CHECK(!cowmem_tree_add_leaf(tree, 70));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 70)));
+	CHECK(!cowmem_tree_add_leaf(tree, 64 * 64));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 2 * 64 * 64)));
+	CHECK(!cowmem_tree_add_leaf(tree, 64 * 64));
+
+	leaf = cowmem_tree_add_leaf(tree, 3 * 64);
+	CHECK(leaf && !IS_ERR(leaf));
+	CHECK_EQ(leaf->nr, 0);
+	CHECK_EQ(leaf->level, 0);
+	CHECK(cowmem_tree_leaf(tree, 4 * 64 - 1, NULL) == leaf);
+	CHECK(!cowmem_tree_leaf(tree, 4 * 64, NULL));
+	CHECK(cowmem_tree_add_leaf(tree, 3 * 64 + 7) == leaf);
+	check_forest(true);
+
+	/* that no other tree shares, */
+	clone = tree_clone_new(tree);
+	CHECK(!cowmem_tree_add_leaf(tree, 5 * 64));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 0)));
+	leaf = cowmem_tree_add_leaf(tree, 5 * 64);
+	CHECK(leaf && !IS_ERR(leaf));
+	CHECK(!cowmem_tree_leaf(clone, 5 * 64, NULL));
+	check_forest(true);
+
+	/* and memory. */
+	inject(1, -ENOSPC);
+	CHECK_EQ(PTR_ERR(cowmem_tree_add_leaf(tree, 6 * 64)), -ENOSPC);
+	CHECK(injected());
+	CHECK(!cowmem_tree_leaf(tree, 6 * 64, NULL));
+	check_forest(true);
+}
+
 static void test_growth(void)
 {
 	struct page *pages[ARRAY_SIZE(some_indices)];
@@ -1210,6 +1250,7 @@ static const struct test tests[] = {
 	{ "empty tree", test_empty },
 	{ "lookup of small and huge indices", test_lookup },
 	{ "own makes a leaf", test_own },
+	{ "add_leaf makes a leaf, where only that is missing", test_add_leaf },
 	{ "growth keeps what is there", test_growth },
 	{ "clone takes constant time", test_clone_is_constant },
 	{ "write after clone copies the path", test_write_copies_path },
