@@ -375,6 +375,31 @@ TEST(discard_and_shrink_give_pages_back)
 	EXPECT_TRUE(fd_is(clone, 0, 4, 1));
 }
 
+/* So many that write access is not taken back from all pages in one go. */
+TEST(page_in_use_among_many)
+{
+	enum { MANY = 20 * 64, IN_USE = 2 * 64 + 5 };
+	int fd = region_of(MANY, 1), clone, pipes[2];
+	char *mem = map_rw(fd, MANY);
+	struct iovec iov = { mem + IN_USE * pgsz(), pgsz() };
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ((ssize_t)pgsz(), vmsplice(pipes[1], &iov, 1, 0));
+	clone = cloned(fd);
+	/* That one was copied: whoever uses it may be writing to it. */
+	EXPECT_TRUE(holds(fd, 1, MANY - 1));
+	EXPECT_TRUE(holds(clone, 1, MANY - 1));
+	pg_fill(mem + IN_USE * pgsz(), 2, IN_USE);
+	EXPECT_TRUE(holds(fd, 1, MANY - 1));
+	EXPECT_TRUE(fd_is(clone, 0, MANY, 1));
+	EXPECT_TRUE(fd_is_as(fd, IN_USE, 2, IN_USE));
+	close(pipes[0]);
+	close(pipes[1]);
+	close(clone);
+	unmap(mem, MANY);
+	close(fd);
+}
+
 TEST(descriptor_is_close_on_exec)
 {
 	int fd = region_of(1, 1), clone = cloned(fd), snap = snapshot(fd);

@@ -56,22 +56,25 @@ static size_t count_page(int w)
 	return w * PER_WRITER + RING + 1;
 }
 
-/* Where on a page its word is: not always at its start. */
-static size_t word_of(size_t page)
+/* How far apart the pages lie in the region. */
+static size_t apart = 1;
+
+/* Where a page's word is: not always at its start. */
+static size_t place(size_t page)
 {
-	return page * 64 % pgsz();
+	return page * apart * pgsz() + page * 64 % pgsz();
 }
 
 static uint64_t load(const char *mem, size_t page)
 {
-	return __atomic_load_n((uint64_t *)(mem + page * pgsz() +
-					    word_of(page)), __ATOMIC_ACQUIRE);
+	return __atomic_load_n((uint64_t *)(mem + place(page)),
+			       __ATOMIC_ACQUIRE);
 }
 
 /* One write, the way it is this writer's turn to. */
 static void stamp(struct writer *w, size_t page, uint64_t val)
 {
-	size_t at = page * pgsz() + word_of(page);
+	size_t at = place(page);
 
 	w->turn++;
 	if ((w->how & BOTH) == PWRITE ||
@@ -141,17 +144,16 @@ static void *read_on(void *arg)
 static void get_stamps(int fd, int writers, bool by_read, uint64_t *stamps)
 {
 	size_t pages = writers * PER_WRITER, i;
-	char *mem = by_read ? NULL : map_ro(fd, pages);
+	char *mem = by_read ? NULL : map_ro(fd, pages * apart);
 
 	for (i = 0; i < pages; i++)
 		if (by_read)
-			must(pread(fd, &stamps[i], sizeof(*stamps),
-				   i * pgsz() + word_of(i)) ==
+			must(pread(fd, &stamps[i], sizeof(*stamps), place(i)) ==
 			     sizeof(*stamps));
 		else
 			stamps[i] = load(mem, i);
 	if (mem)
-		unmap(mem, pages);
+		unmap(mem, pages * apart);
 }
 
 #define CUT(cond) do {							\
@@ -203,7 +205,7 @@ FIXTURE(cut) {
 
 FIXTURE_VARIANT(cut) {
 	int threads, processes, how;
-	bool readers, snapshot;
+	bool readers, snapshot, far;
 };
 
 FIXTURE_VARIANT_ADD(cut, threads) { .threads = 2, .how = MMAP };
@@ -228,11 +230,23 @@ FIXTURE_VARIANT_ADD(cut, two_mappings) {
 	.threads = 2, .processes = 1, .how = MMAP | TWO_MAPS, .readers = true,
 };
 
+/* In so many leaves, write access is not taken back from all in one go. */
+FIXTURE_VARIANT_ADD(cut, far_apart) {
+	.threads = 3, .processes = 3, .how = MMAP, .far = true,
+};
+FIXTURE_VARIANT_ADD(cut, far_apart_mmap_and_pwrite) {
+	.threads = 4, .how = BOTH, .readers = true, .far = true,
+};
+
 FIXTURE_SETUP(cut)
 {
+	size_t pages = MAX_WRITERS * PER_WRITER;
+
+	apart = variant->far ? 65 : 1;
 	self->ctl = shared_mem(sizeof(*self->ctl));
-	self->fd = region_of(MAX_WRITERS * PER_WRITER, 0);
-	self->mem = map_rw(self->fd, MAX_WRITERS * PER_WRITER);
+	self->fd = region();
+	ASSERT_EQ(0, do_resize(self->fd, pages * apart * pgsz()));
+	self->mem = map_rw(self->fd, pages * apart);
 }
 
 FIXTURE_TEARDOWN(cut)
@@ -242,7 +256,7 @@ FIXTURE_TEARDOWN(cut)
 static void init_writer(struct writer *w, struct ctl *ctl, int fd, char *mem,
 			int nr, int writers, int how)
 {
-	size_t pages = MAX_WRITERS * PER_WRITER;
+	size_t pages = MAX_WRITERS * PER_WRITER * apart;
 
 	w->ctl = ctl;
 	w->fd = fd;
