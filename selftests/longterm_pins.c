@@ -32,6 +32,15 @@ FIXTURE(pins) {
 	char *seen;		/* what is read through the pin */
 };
 
+/* Before any test, so that it is skipped once. */
+static void __attribute__((constructor)) need_gup_test(void)
+{
+	if (!access(GUP_TEST, F_OK))
+		return;
+	ksft_print_header();
+	ksft_exit_skip("no " GUP_TEST ": this kernel has no CONFIG_GUP_TEST\n");
+}
+
 FIXTURE_VARIANT(pins) {
 	unsigned int flags;
 };
@@ -42,8 +51,7 @@ FIXTURE_VARIANT_ADD(pins, fast) { .flags = PIN_LONGTERM_TEST_FLAG_USE_FAST };
 FIXTURE_SETUP(pins)
 {
 	self->gup = open(GUP_TEST, O_RDWR | O_CLOEXEC);
-	if (self->gup < 0)
-		SKIP(return, "no " GUP_TEST ": this kernel has no CONFIG_GUP_TEST");
+	ASSERT_LE(0, self->gup);
 	self->fd = region_of(PAGES, 1);
 	self->mem = map_rw(self->fd, PAGES);
 	self->seen = anon(PAGES);
@@ -51,8 +59,6 @@ FIXTURE_SETUP(pins)
 
 FIXTURE_TEARDOWN(pins)
 {
-	if (self->gup < 0)
-		return;
 	EXPECT_EQ(0, ioctl(self->gup, PIN_LONGTERM_TEST_STOP));
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 2));
 	unmap(self->mem, PAGES);
