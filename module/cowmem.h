@@ -18,8 +18,9 @@
  *
  *	inode->i_rwsem		write(), RESIZE and SEAL, one at a time
  *	  mm->mmap_lock		(or the lock of one VMA) in faults and mmap()
- *	    region->lock	read: faults and I/O; write: the tree's shape,
- *				and whatever takes write access away (clone)
+ *	    region->lock	read: faults and I/O; write: the tree's shape, but
+ *				for leaves that are new and empty, and whatever
+ *				takes write access away (clone)
  *	      leaf lock		the slots of a leaf in this region, and PTEs
  *				that are about to map what the slots hold
  *	        i_mmap_rwsem, page table locks, page locks

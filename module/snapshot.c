@@ -33,6 +33,9 @@ static bool leave_out(const struct cowmem_region *region,
 {
 	unsigned int mapped = 0;
 
+	/* Out of order, if others were at the list since it was sorted. */
+	if (start < to)
+		return true;
 	if (to < leaf->base)
 		return start > to + CUT_GAP;
 	for (; to < start; to++) {
@@ -217,9 +220,9 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 /*
  * Lock a region that is to be cloned, with few grants left.  While it is cloned all
  * writers wait, and what takes time then is to unmap what was granted.  So this is
- * done before, little by little, and who waits for the lock meanwhile gets it.  Such
- * a writer is granted one more page, which is fewer than were taken back.  Returns
- * -EINTR, without the lock, if a fatal signal arrived.
+ * done before, little by little, and who waits for the lock meanwhile gets a chance.
+ * Such a writer is granted one more page, which is fewer than were taken back.
+ * Returns -EINTR, without the lock, if a fatal signal arrived.
  */
 static int lock_and_cut(struct cowmem_region *region)
 {

@@ -29,7 +29,8 @@
  *    owner clones it.
  *  - Functions that change the shape of a tree need it for themselves.
  *    Functions that only read it may run side by side, also with changes to
- *    leaf slots, which their callers exclude per leaf.
+ *    leaf slots, which their callers exclude per leaf, and with
+ *    cowmem_tree_add_leaf().
  *  - All memory that an operation may need is allocated before the first
  *    change, so a failed operation leaves the tree as it was.
  */
@@ -670,7 +671,8 @@ static unsigned int first_differ(void *const *xs, unsigned int nr_x,
 {
 	if (nr_x != nr_y) {
 		while (i < COWMEM_NODE_SLOTS &&
-		       (i < nr_x ? xs[i] : NULL) == (i < nr_y ? ys[i] : NULL))
+		       (i < nr_x ? READ_ONCE(xs[i]) : NULL) ==
+		       (i < nr_y ? READ_ONCE(ys[i]) : NULL))
 			i++;
 		return i;
 	}
