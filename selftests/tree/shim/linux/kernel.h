@@ -10,6 +10,7 @@
 #define data_race(expr)		(expr)
 #define WRITE_ONCE(x, val)	(*(volatile __typeof__(x) *)&(x) = (val))
 
+/* Pairs with READ_ONCE(), as in the kernel. */
 #define smp_store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
 
 #define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
