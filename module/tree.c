@@ -477,31 +477,26 @@ struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index
 	struct cowmem_node *node = tree->root, *leaf;
 	void **slot;
 
-	if (!node || !node->level || index > level_last(node->level))
+	if (!node || index > level_last(node->level))
 		return NULL;
-	while (!node_shared(node)) {
-		slot = &node->slots[node_slot(node, index)];
-		if (node->level > 1) {
-			node = *slot;
-			if (!node)
-				return NULL;
-			continue;
-		}
-		/* Somebody else may have been faster. */
-		if (*slot)
-			return *slot;
-		leaf = cowmem_node_alloc();
-		if (IS_ERR(leaf))
-			return leaf;
-		node_init(leaf, 0);
-		spin_lock(&tree->granted_lock);
-		node->nr++;
-		spin_unlock(&tree->granted_lock);
-		/* Who reads the slot without the leaf lock finds it initialized. */
-		smp_store_release(slot, leaf);
+	while (node && node->level > 1 && !node_shared(node))
+		node = node->slots[node_slot(node, index)];
+	if (!node || node->level != 1 || node_shared(node))
+		return NULL;
+	slot = &node->slots[node_slot(node, index)];
+	/* Somebody else may have been faster. */
+	if (*slot)
+		return *slot;
+	leaf = cowmem_node_alloc();
+	if (IS_ERR(leaf))
 		return leaf;
-	}
-	return NULL;
+	node_init(leaf, 0);
+	spin_lock(&tree->granted_lock);
+	node->nr++;
+	spin_unlock(&tree->granted_lock);
+	/* Who reads the slot without the leaf lock finds it initialized. */
+	smp_store_release(slot, leaf);
+	return leaf;
 }
 
 /**
