@@ -484,7 +484,7 @@ static bool check(const struct model *m)
 
 TEST(random_forest)
 {
-	int steps = getenv("COWMEM_OPS") ? atoi(getenv("COWMEM_OPS")) : 1500;
+	int steps = random_ops(1500);
 	int step, i, r;
 
 	rng_init();

@@ -768,7 +768,7 @@ static void model_clone(struct model *m, bool range)
 TEST(random_forest)
 {
 	static char buf[4 * 65536];
-	int ops = getenv("COWMEM_OPS") ? atoi(getenv("COWMEM_OPS")) : 8000;
+	int ops = random_ops(8000);
 	int i, n;
 
 	rng_init();

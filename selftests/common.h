@@ -117,6 +117,29 @@ static __maybe_unused void rng_init(void)
 	fflush(stdout);
 }
 
+/* ---- how much ---- */
+
+/*
+ * What is the more telling the longer it goes on, may be cut short: COWMEM_EFFORT
+ * is the percentage of @n to do, by default all.  At least 1.
+ */
+static __maybe_unused int effort(int n)
+{
+	const char *env = getenv("COWMEM_EFFORT");
+
+	if (env)
+		n = (long)n * atoi(env) / 100;
+	return n > 1 ? n : 1;
+}
+
+/* Of @n random operations; COWMEM_OPS asks for a number of them. */
+static __maybe_unused int random_ops(int n)
+{
+	const char *env = getenv("COWMEM_OPS");
+
+	return env ? atoi(env) : effort(n);
+}
+
 /* ---- page content ---- */
 
 /* What differs between pages, and between the words of a page. */

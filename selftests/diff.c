@@ -224,7 +224,7 @@ static bool check_found(const struct shadow *a, const struct shadow *b,
 TEST(random_forest)
 {
 	static const uint32_t counts[] = { 1, 2, 7, 63, 64, 65, 1000 };
-	int ops = getenv("COWMEM_OPS") ? atoi(getenv("COWMEM_OPS")) : 5000;
+	int ops = random_ops(5000);
 	uint64_t total = 0, compared = 0;
 	int n, i;
 
@@ -483,8 +483,8 @@ TEST(cost_does_not_grow_with_the_region)
 	size_t mib = (1 << 20) / pgsz();
 	uint64_t small = cost_100(4 * mib, 10, 1000);
 	uint64_t medium = cost_100(20 * mib, 10, 1000);
-	uint64_t large = cost_100(256 * mib, 10, 1000);
-	uint64_t spread = cost_100(256 * mib, 655, 1000);
+	uint64_t large = cost_100(64 * mib, 10, 1000);
+	uint64_t spread = cost_100(64 * mib, 163, 1000);
 	uint64_t single = cost_100(20 * mib, 10, 1);
 
 	TH_LOG("%llu, %llu, %llu nodes, spread %llu, one by one %llu",
@@ -847,7 +847,7 @@ TEST(both_are_written)
 		{ .fd = a, .mem = x, .rng = 1 }, { .fd = b, .mem = y, .rng = 2 },
 	};
 	signed char want[LIVE_PAGES];
-	time_t end = time(NULL) + 30;
+	time_t end = time(NULL) + effort(30);
 	pthread_t thread[2];
 
 	memset(want, SAME, sizeof(want));
@@ -896,10 +896,9 @@ TEST(both_are_written)
  */
 TEST(tracking_loop)
 {
-	enum { ROUNDS = 50 };
 	char *replica = anon(LIVE_PAGES), *mem, buf[100] = "some bytes";
 	struct cowmem_extent e[7];
-	int fd = region(), prev, round, i;
+	int fd = region(), rounds = effort(50), prev, round, i;
 	struct busy busy = { .fd = fd, .rng = 3 };
 	uint64_t shipped = 0;
 	pthread_t thread;
@@ -909,7 +908,7 @@ TEST(tracking_loop)
 	busy.mem = mem;
 	prev = snapshot(fd);
 	must(!pthread_create(&thread, NULL, keep_busy, &busy));
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; round < rounds; round++) {
 		struct cowmem_diff arg = {};
 		char *view;
 		int snap;
@@ -954,7 +953,7 @@ TEST(tracking_loop)
 	put(&busy.stop, 1);
 	pthread_join(thread, NULL);
 	TH_LOG("%llu pages shipped", (unsigned long long)shipped);
-	EXPECT_LT(ROUNDS * 20, shipped);
+	EXPECT_LT(rounds * 20, shipped);
 }
 
 TEST_HARNESS_MAIN

@@ -766,7 +766,7 @@ static unsigned long taints(void)
 int main(void)
 {
 	const char *env_ops = getenv("COWMEM_FUZZ_OPS");
-	uint64_t ops = env_ops ? strtoull(env_ops, NULL, 0) : OPS;
+	uint64_t ops = env_ops ? strtoull(env_ops, NULL, 0) : effort(OPS);
 	int neighbour, snap, clone, i, ended = 0, bad = 0;
 	unsigned long taint = taints();
 	uint64_t calls = 0, good = 0;

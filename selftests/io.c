@@ -600,7 +600,7 @@ FIXTURE_VARIANT_ADD(flight, snapshot) {
 };
 FIXTURE_VARIANT_ADD(flight, seal) { .granted = true, .seal = true };
 
-enum { FLIGHT_PAGES = 64, FLIGHT_ROUNDS = 30 };
+enum { FLIGHT_PAGES = 64 };
 
 FIXTURE_SETUP(flight)
 {
@@ -625,9 +625,9 @@ TEST_F(flight, data_lands_in_the_region_alone)
 {
 	size_t len = FLIGHT_PAGES * pgsz();
 	char *copy = anon(FLIGHT_PAGES), *now = anon(FLIGHT_PAGES);
-	int i, old = 0, busy = 0;
+	int i, rounds = effort(30), old = 0, busy = 0;
 
-	for (i = 0; i < FLIGHT_ROUNDS; i++) {
+	for (i = 0; i < rounds; i++) {
 		int fd = region_of(FLIGHT_PAGES, variant->granted), other = fd;
 		char *mem = map_rw(fd, FLIGHT_PAGES);
 		struct iocb cb = {

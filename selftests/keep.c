@@ -1010,12 +1010,12 @@ struct kept_clone {
 
 TEST(random_model)
 {
-	enum { STEPS = 700, CLONES = 3 };
+	enum { CLONES = 3 };
 	struct kept_clone clones[CLONES] = { { .fd = -1 }, { .fd = -1 },
 					     { .fd = -1 } };
 	char *cur = anon(PAGES), *want[2] = { anon(PAGES), anon(PAGES) };
 	uint64_t kept = 0, calls = 0;
-	int snap[2], step, i;
+	int snap[2], steps = random_ops(700), step, i;
 	char bytes[64];
 	struct box b;
 
@@ -1028,7 +1028,7 @@ TEST(random_model)
 	memcpy(cur, b.mem, LEN);
 	snap[1] = snapshot(b.fd);
 
-	for (step = 0; step < STEPS; step++) {
+	for (step = 0; step < steps; step++) {
 		size_t first = below(PAGES), n = 1 + below(PAGES - first), to;
 		size_t at, len, which = below(2);
 		struct cowmem_copy c = {};

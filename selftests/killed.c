@@ -8,7 +8,7 @@
 
 /* ---- in the middle of it ---- */
 
-enum { PAGES = 4096, ROUNDS = 8, MANY = 3 };
+enum { PAGES = 2048, MANY = 3 };
 
 #define LAST_WORD (pgsz() / 8 - 1)
 
@@ -231,14 +231,14 @@ static bool consistent(int fd)
 
 TEST_F(killed, before_or_after)
 {
-	int round, inside = 0, undone = 0;
+	int round, rounds = effort(8), inside = 0, undone = 0;
 	uint64_t took;
 
 	rewrite(self);
 	took = now_us();
 	ASSERT_EQ(0, variant->call(self));
 	took = now_us() - took;
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; round < rounds; round++) {
 		struct cowmem_info was[2], now[2];
 		bool before, after;
 
@@ -276,7 +276,7 @@ TEST_F(killed, before_or_after)
 				    variant->shift));
 	}
 	TH_LOG("takes %llu us; of %d killed %d were in it, %d undone",
-	       (unsigned long long)took, ROUNDS, inside, undone);
+	       (unsigned long long)took, rounds, inside, undone);
 }
 
 /* ---- calls that would never end ---- */

@@ -152,7 +152,7 @@ int main(int argc, char **argv)
 	long before, with;
 	bool ok;
 
-	clones = argc > 1 ? atoi(argv[1]) : MANY;
+	clones = argc > 1 ? atoi(argv[1]) : effort(MANY);
 	if (argc > 2)
 		setenv("COWMEM_SEED", argv[2], 1);
 	rng_init();

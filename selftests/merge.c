@@ -1332,7 +1332,8 @@ static void counters(struct __test_metadata *_metadata, bool process)
 		if (calls % 4 == 3)
 			usleep(500);
 		clock_gettime(CLOCK_MONOTONIC, &b);
-	} while (b.tv_sec - a.tv_sec < 5);
+	} while ((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000 <
+		 effort(5000));
 	put(stop, 1);
 	for (i = 0; i < THREADS; i++)
 		if (!process || i % 2)
@@ -1504,12 +1505,12 @@ TEST(futex_waiters_are_found)
 
 TEST(random_model)
 {
-	enum { REGIONS = 4, STEPS = 1500 };
+	enum { REGIONS = 4 };
 	char *want[REGIONS], *snap_want = anon(PAGES), *mem[REGIONS];
 	char *buf = anon(PAGES);
 	static struct cowmem_merge_entry table[64];
 	uint64_t merged = 0, zeroed = 0, saved = 0;
-	int fds[REGIONS], step, i, snap;
+	int fds[REGIONS], steps = random_ops(1500), step, i, snap;
 
 	rng_init();
 	for (i = 0; i < REGIONS; i++) {
@@ -1518,7 +1519,7 @@ TEST(random_model)
 		want[i] = anon(PAGES);
 	}
 	snap = snapshot(fds[0]);
-	for (step = 0; step < STEPS; step++) {
+	for (step = 0; step < steps; step++) {
 		int r = below(REGIONS), s = below(REGIONS);
 		size_t page = below(PAGES), at = page * pgsz() + below(pgsz());
 		struct cowmem_restore restore = { .flags = below(2) };

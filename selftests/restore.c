@@ -438,8 +438,8 @@ TEST(cost_does_not_grow_with_the_region)
 
 	small = cost(4 * mib, 3, 10);
 	medium = cost(20 * mib, 3, 10);
-	large = cost(256 * mib, 3, 10);
-	spread = cost(256 * mib, 3, 655);
+	large = cost(64 * mib, 3, 10);
+	spread = cost(64 * mib, 3, 163);
 	TH_LOG("%llu, %llu, %llu nodes, spread %llu",
 	       (unsigned long long)small.nodes,
 	       (unsigned long long)medium.nodes,
@@ -465,7 +465,7 @@ TEST(cost_grows_with_what_differs)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		size_t pages = (i ? 256 : 32) * mib;
+		size_t pages = (i ? 80 : 20) * mib;
 		int fd = big_region(pages, 1), empty = region();
 		struct cowmem_restore arg;
 
@@ -477,9 +477,9 @@ TEST(cost_grows_with_what_differs)
 		close(fd);
 		close(empty);
 	}
-	TH_LOG("%llu nodes for 32 MiB, %llu for 256 MiB",
+	TH_LOG("%llu nodes for 20 MiB, %llu for 80 MiB",
 	       (unsigned long long)nodes[0], (unsigned long long)nodes[1]);
-	EXPECT_GE(8 * nodes[0] + 100, nodes[1]);
+	EXPECT_GE(4 * nodes[0] + 100, nodes[1]);
 }
 
 /* Write and restore, again and again: nothing grows. */
@@ -927,7 +927,7 @@ TEST(from_a_live_region)
 	for (i = 0; i < 2; i++)
 		must(!pthread_create(&thread[i], NULL, write_ring, &w[i]));
 	await(&ctl->ready, 3);
-	for (n = 0; n < 150; n++) {
+	for (n = 0; n < effort(150); n++) {
 		uint64_t before[3], after[3];
 
 		usleep(1000);
@@ -987,7 +987,7 @@ TEST(while_the_region_is_written)
 	for (i = 0; i < 3 * RING; i += 2)
 		*word_at(mem, i) = 0;
 	snap = snapshot(fd);
-	for (n = 0; n < 60; n++) {
+	for (n = 0; n < effort(60); n++) {
 		struct writer w[3];
 		pthread_t thread[3];
 		uint64_t before[3];
@@ -1126,7 +1126,7 @@ TEST(readers_see_one_instant)
 		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 2, .pread = true },
 		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 3 },
 	};
-	double end = now() + 10, in_calls = 0;
+	double end = now() + effort(10), in_calls = 0;
 	pthread_t thread[2];
 	pid_t pid;
 
@@ -1199,7 +1199,7 @@ TEST(no_stale_mapping)
 	enum { WRITERS = 2, CALLS = 3000 };
 	struct ctl *ctl = shared_mem(sizeof(*ctl));
 	int fd = region_of(64, 1), snap = snapshot(fd), i;
-	double end = now() + 12;
+	double end = now() + effort(12);
 	pid_t pid[WRITERS];
 
 	rng_init();
@@ -1253,7 +1253,7 @@ TEST(each_other)
 
 	for (i = 0; i < 2; i++)
 		must(!pthread_create(&thread[i], NULL, restores, &s[i]));
-	for (i = 0; i < 300; i++) {
+	for (i = 0; i < effort(300); i++) {
 		pg_fill(i % 2 ? mem : there, i, 0);
 		put_page_at(i % 2 ? b : a, 1, i);
 		close(cloned(a));
