@@ -33,7 +33,7 @@ demo:
 	@scripts/demo
 
 check:
-	@scripts/check $(KERNEL)
+	@EFFORT=$(EFFORT) scripts/check $(KERNEL)
 
 lint:
 	@scripts/lint $(KERNEL)
@@ -59,6 +59,7 @@ help:
 	@echo 'make KERNEL=6.1          ... for a kernel of scripts/kernels (6.1, 6.12, 7.3, 7.3-debug)'
 	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
 	@echo 'make check [KERNEL=6.1]  build without a warning, run every test: on 6.1, 6.12 and 7.3-debug'
+	@echo 'make check EFFORT=100    ... all the random operations and rounds, of which it does a quarter otherwise'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
 	@echo 'make model               check the model of the protocol with spin (a minute)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
