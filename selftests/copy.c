@@ -1136,11 +1136,13 @@ TEST(each_other)
 		pg_fill((i % 2 ? mem : there) + i % 200 * pgsz(), i, 0);
 		close(cloned(i % 2 ? a : b));
 	}
+	/* The harness ends a test that hangs. */
+	for (i = 0; i < 3; i++)
+		while (get(&s[i].n) <= 10)
+			usleep(1000);
 	put(&stop, 1);
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 3; i++)
 		pthread_join(thread[i], NULL);
-		EXPECT_LT(10, s[i].n);
-	}
 	EXPECT_EQ(200, info(a).pages_populated);
 	EXPECT_EQ(200, info(b).pages_populated);
 }

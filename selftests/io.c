@@ -627,7 +627,7 @@ TEST_F(flight, data_lands_in_the_region_alone)
 	char *copy = anon(FLIGHT_PAGES), *now = anon(FLIGHT_PAGES);
 	int i, rounds = effort(30), old = 0, busy = 0;
 
-	for (i = 0; i < rounds; i++) {
+	for (i = 0; i < rounds || (!old && !busy && i < 30); i++) {
 		int fd = region_of(FLIGHT_PAGES, variant->granted), other = fd;
 		char *mem = map_rw(fd, FLIGHT_PAGES);
 		struct iocb cb = {

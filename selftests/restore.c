@@ -454,7 +454,7 @@ TEST(cost_does_not_grow_with_the_region)
 	/* Two regions whose trees are of one height. */
 	EXPECT_EQ(medium.nodes, large.nodes);
 	EXPECT_GE(201 * 4, large.nodes);
-	EXPECT_GE(201 * 5, spread.nodes);
+	EXPECT_GE(201 * 2, spread.nodes);
 }
 
 /* All differs: that is one look at each node, however many there are. */
@@ -1009,7 +1009,7 @@ TEST(while_the_region_is_written)
 			must(!pthread_create(&thread[i], NULL, write_ring,
 					     &w[i]));
 		await(&ctl->ready, 3);
-		usleep(500 + n * 50);
+		usleep(500 + n * 3000 / effort(60));
 		for (i = 0; i < 3; i++)
 			before[i] = __atomic_load_n(&ctl->done[i],
 						    __ATOMIC_ACQUIRE);
@@ -1258,11 +1258,13 @@ TEST(each_other)
 		put_page_at(i % 2 ? b : a, 1, i);
 		close(cloned(a));
 	}
+	/* The harness ends a test that hangs. */
+	for (i = 0; i < 2; i++)
+		while (get(&s[i].n) <= 10)
+			usleep(1000);
 	put(&stop, 1);
 	for (i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
-	EXPECT_LT(10, s[0].n);
-	EXPECT_LT(10, s[1].n);
 	restored(a, b);
 	EXPECT_EQ(0, memcmp(mem, there, PAGES * pgsz()));
 	EXPECT_TRUE(holds(a, 0, PAGES));
