@@ -140,6 +140,13 @@ static __maybe_unused int random_ops(int n)
 	return env ? atoi(env) : effort(n);
 }
 
+/* Wait until others have counted to @n; the harness ends a test that hangs. */
+static __maybe_unused void await_count(const uint64_t *count, uint64_t n)
+{
+	while (__atomic_load_n(count, __ATOMIC_ACQUIRE) < n)
+		usleep(1000);
+}
+
 /* ---- page content ---- */
 
 /* What differs between pages, and between the words of a page. */

@@ -1034,9 +1034,9 @@ TEST_F(live, source_is_cut_at_once)
 					TH_LOG("round %d", n);
 		}
 	}
+	await_count(&ctl->done, 100);
 	put(&ctl->stop, 1);
 	pthread_join(thread, NULL);
-	EXPECT_LT(100, ctl->done);
 	for (n = 0; n < RING; n++)
 		EXPECT_LT(0, *(uint64_t *)(there + w.rng + n * pgsz()));
 }
