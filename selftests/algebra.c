@@ -482,6 +482,14 @@ static bool check(const struct model *m)
 	return same(m, buf, "read()") && same(m, m->mem, "the mapping");
 }
 
+/* Has each thing that it is about been done? */
+static bool all_done(void)
+{
+	bool keeps = info(models[0].fd).features & COWMEM_FEATURE_KEEP;
+
+	return did_merge && did_diff && did_refuse && (did_keep || !keeps);
+}
+
 TEST(random_forest)
 {
 	int steps = random_ops(1500);
@@ -493,7 +501,7 @@ TEST(random_forest)
 		models[r].want = anon(MAX_PAGES);
 		model_set(&models[r], region(), 0, 0, "");
 	}
-	for (step = 0; step < steps; step++) {
+	for (step = 0; step < steps || (!all_done() && step < 10 * steps); step++) {
 		unsigned int at = below(100);
 
 		for (i = 0; at >= ops[i].weight; i++)
@@ -507,11 +515,7 @@ TEST(random_forest)
 	TH_LOG("%llu pages kept, %llu merged, %llu differed, %llu calls refused",
 	       (unsigned long long)did_keep, (unsigned long long)did_merge,
 	       (unsigned long long)did_diff, (unsigned long long)did_refuse);
-	EXPECT_LT(0, did_merge);
-	EXPECT_LT(0, did_diff);
-	EXPECT_LT(0, did_refuse);
-	if (info(models[0].fd).features & COWMEM_FEATURE_KEEP)
-		EXPECT_LT(0, did_keep);
+	EXPECT_TRUE(all_done());
 }
 
 TEST_HARNESS_MAIN

@@ -1028,7 +1028,8 @@ TEST(random_model)
 	memcpy(cur, b.mem, LEN);
 	snap[1] = snapshot(b.fd);
 
-	for (step = 0; step < steps; step++) {
+	for (step = 0; step < steps || (can_keep() && !kept && step < 10 * steps);
+	     step++) {
 		size_t first = below(PAGES), n = 1 + below(PAGES - first), to;
 		size_t at, len, which = below(2);
 		struct cowmem_copy c = {};

@@ -1519,7 +1519,8 @@ TEST(random_model)
 		want[i] = anon(PAGES);
 	}
 	snap = snapshot(fds[0]);
-	for (step = 0; step < steps; step++) {
+	for (step = 0; step < steps || ((!merged || !zeroed) && step < 10 * steps);
+	     step++) {
 		int r = below(REGIONS), s = below(REGIONS);
 		size_t page = below(PAGES), at = page * pgsz() + below(pgsz());
 		struct cowmem_restore restore = { .flags = below(2) };
