@@ -520,8 +520,7 @@ TEST_F(instant, for_all_regions)
 	}
 	usleep(effort(6000) * 1000);
 	for (i = 0; i < 1 + variant->two; i++)
-		while (get(&cloner[i].calls) <= 20)
-			usleep(10000);
+		await(&cloner[i].calls, 21);
 	put(&go, 0);
 	for (i = 0; i < 1 + variant->two; i++) {
 		ASSERT_EQ(0, pthread_join(cloning[i], NULL));

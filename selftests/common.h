@@ -140,13 +140,6 @@ static __maybe_unused int random_ops(int n)
 	return env ? atoi(env) : effort(n);
 }
 
-/* Wait until others have counted to @n; the harness ends a test that hangs. */
-static __maybe_unused void await_count(const uint64_t *count, uint64_t n)
-{
-	while (__atomic_load_n(count, __ATOMIC_ACQUIRE) < n)
-		usleep(1000);
-}
-
 /* ---- page content ---- */
 
 /* What differs between pages, and between the words of a page. */
@@ -544,10 +537,18 @@ static __maybe_unused int get(int *flag)
 	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
 }
 
+/* The harness ends a test that waits for ever. */
 static __maybe_unused void await(int *flag, int val)
 {
 	while (get(flag) < val)
 		sched_yield();
+}
+
+/* The same for long counts. */
+static __maybe_unused void await_count(const uint64_t *count, uint64_t n)
+{
+	while (__atomic_load_n(count, __ATOMIC_ACQUIRE) < n)
+		usleep(1000);
 }
 
 static __maybe_unused int count_fds(void)

@@ -1034,7 +1034,7 @@ TEST_F(live, source_is_cut_at_once)
 					TH_LOG("round %d", n);
 		}
 	}
-	await_count(&ctl->done, 100);
+	await_count(&ctl->done, 101);
 	put(&ctl->stop, 1);
 	pthread_join(thread, NULL);
 	for (n = 0; n < RING; n++)
@@ -1136,10 +1136,8 @@ TEST(each_other)
 		pg_fill((i % 2 ? mem : there) + i % 200 * pgsz(), i, 0);
 		close(cloned(i % 2 ? a : b));
 	}
-	/* The harness ends a test that hangs. */
 	for (i = 0; i < 3; i++)
-		while (get(&s[i].n) <= 10)
-			usleep(1000);
+		await(&s[i].n, 11);
 	put(&stop, 1);
 	for (i = 0; i < 3; i++)
 		pthread_join(thread[i], NULL);

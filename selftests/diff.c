@@ -884,7 +884,7 @@ TEST(both_are_written)
 		free(f.kind);
 	}
 	for (i = 0; i < 2; i++) {
-		await_count(&busy[i].writes, 100);
+		await_count(&busy[i].writes, 101);
 		put(&busy[i].stop, 1);
 		pthread_join(thread[i], NULL);
 	}

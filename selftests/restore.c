@@ -960,7 +960,7 @@ TEST(from_a_live_region)
 			}
 	}
 	for (i = 0; i < 3; i++)
-		await_count(&ctl->done[i], 100);
+		await_count(&ctl->done[i], 101);
 	put(&ctl->stop, 1);
 	for (i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
@@ -1259,10 +1259,8 @@ TEST(each_other)
 		put_page_at(i % 2 ? b : a, 1, i);
 		close(cloned(a));
 	}
-	/* The harness ends a test that hangs. */
 	for (i = 0; i < 2; i++)
-		while (get(&s[i].n) <= 10)
-			usleep(1000);
+		await(&s[i].n, 11);
 	put(&stop, 1);
 	for (i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
