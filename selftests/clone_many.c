@@ -518,7 +518,7 @@ TEST_F(instant, for_all_regions)
 		ASSERT_EQ(0, pthread_create(&cloning[i], NULL, clone_on,
 					    &cloner[i]));
 	}
-	usleep(effort(6000) * 1000);
+	usleep(effort(4000) * 1000);
 	for (i = 0; i < 1 + variant->two; i++)
 		await(&cloner[i].calls, 21);
 	put(&go, 0);

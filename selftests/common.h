@@ -385,36 +385,45 @@ static __maybe_unused int region_of(size_t pages, uint32_t tag)
 }
 
 /*
- * Is page @page of the region of tag @tag, if it was filled as page @as?
+ * Are @n pages of the region of tag @tag, if they were filled as page @as and on?
  * Asks read() and a mapping of its own, so no old page table entry answers.
  */
-static __maybe_unused bool fd_is_as(int fd, uint64_t page, uint32_t tag,
-				    uint64_t as)
+static __maybe_unused bool fd_range_is(int fd, uint64_t page, size_t n,
+				       uint32_t tag, uint64_t as)
 {
-	char *buf = malloc(pgsz());
+	char *buf = malloc(n * pgsz());
 	char *mem;
 	bool ok;
 
 	must(buf);
-	ok = pread(fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz();
+	ok = pread(fd, buf, n * pgsz(), page * pgsz()) == (ssize_t)(n * pgsz());
 	if (!ok)
-		fprintf(stderr, "# pread of page %#llx: %s\n",
+		fprintf(stderr, "# pread of %zu pages from %#llx: %s\n", n,
 			(unsigned long long)page, strerror(errno));
-	ok = ok && pg_is(buf, tag, as);
+	ok = ok && is(buf, n, tag, as);
 	free(buf);
-	mem = map_at(fd, 1, PROT_READ, MAP_SHARED, page);
-	ok = pg_is(mem, tag, as) && ok;
-	unmap(mem, 1);
+	mem = map_at(fd, n, PROT_READ, MAP_SHARED, page);
+	ok = is(mem, n, tag, as) && ok;
+	unmap(mem, n);
 	return ok;
 }
 
+static __maybe_unused bool fd_is_as(int fd, uint64_t page, uint32_t tag,
+				    uint64_t as)
+{
+	return fd_range_is(fd, page, 1, tag, as);
+}
+
+/* Some pages at a time, as there may be many. */
 static __maybe_unused bool fd_is(int fd, uint64_t page, size_t n, uint32_t tag)
 {
-	size_t i;
+	size_t some;
 
-	for (i = 0; i < n; i++)
-		if (!fd_is_as(fd, page + i, tag, page + i))
+	for (; n; n -= some, page += some) {
+		some = n < 64 ? n : 64;
+		if (!fd_range_is(fd, page, some, tag, page))
 			return false;
+	}
 	return true;
 }
 

@@ -741,6 +741,7 @@ static void *blink_on(void *arg)
 TEST(failed_writes_past_the_end)
 {
 	int a = region_of(40, 1), snap = snapshot(a), larger = cloned(snap), k;
+	int seconds = effort(8);
 	struct blinker b = { .mem = anon(1) };
 	struct timespec start, now;
 	uint64_t failed = 0;
@@ -763,7 +764,7 @@ TEST(failed_writes_past_the_end)
 				break;
 		}
 		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while (now.tv_sec - start.tv_sec < 4);
+	} while (now.tv_sec - start.tv_sec < seconds);
 	put(&b.stop, 1);
 	pthread_join(thread, NULL);
 	EXPECT_LT(0, failed);
@@ -847,7 +848,7 @@ TEST(both_are_written)
 		{ .fd = a, .mem = x, .rng = 1 }, { .fd = b, .mem = y, .rng = 2 },
 	};
 	signed char want[LIVE_PAGES];
-	time_t end = time(NULL) + effort(30);
+	time_t end = time(NULL) + effort(15);
 	pthread_t thread[2];
 
 	memset(want, SAME, sizeof(want));

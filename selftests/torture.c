@@ -2265,7 +2265,7 @@ static bool torture(uint64_t seconds, uint64_t seed)
 /* A few seconds, or more on a machine that is too slow to get anywhere in them. */
 static bool torture_briefly(uint64_t seed)
 {
-	uint64_t seconds = 8;
+	uint64_t seconds = effort(16);
 
 	while (!torture(seconds, seed)) {
 		if (progress->failures || seconds > 100)
