@@ -117,7 +117,16 @@ static __maybe_unused void rng_init(void)
 	fflush(stdout);
 }
 
-/* ---- how much ---- */
+/* ---- how much, how long ---- */
+
+/* Seconds, of a clock that only goes forward */
+static __maybe_unused double now(void)
+{
+	struct timespec ts;
+
+	must(!clock_gettime(CLOCK_MONOTONIC, &ts));
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
 
 /*
  * What is the more telling the longer it goes on, may be cut short: COWMEM_EFFORT

@@ -277,14 +277,6 @@ static uint64_t total(struct ctl *ctl)
 	return sum;
 }
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 struct taken {
 	int fd;
 	uint64_t before[MAX_WRITERS], after[MAX_WRITERS];

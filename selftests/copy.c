@@ -859,14 +859,6 @@ static void yield_to_main(void)
 	must(!setpriority(PRIO_PROCESS, 0, 10));
 }
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 static size_t some_page(struct user *u)
 {
 	u->rng = u->rng * 6364136223846793005ULL + 1442695040888963407ULL;

@@ -1304,9 +1304,9 @@ static void counters(struct __test_metadata *_metadata, bool process)
 	int fds[2] = { region_of(COUNTED, 0), 0 }, i, page, calls = 0;
 	int *stop = shared_mem(sizeof(*stop));
 	struct cowmem_merge sum = {}, m;
-	struct timespec a, b;
 	pthread_t thread[THREADS];
 	pid_t pid[THREADS];
+	double end;
 
 	fds[1] = cloned(fds[0]);
 	for (i = 0; i < THREADS; i++) {
@@ -1327,7 +1327,7 @@ static void counters(struct __test_metadata *_metadata, bool process)
 			_exit(0);
 		}
 	}
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	end = now() + effort(5000) / 1000.0;
 	do {
 		m = merge(fds, 2);
 		sum.merged += m.merged;
@@ -1335,9 +1335,7 @@ static void counters(struct __test_metadata *_metadata, bool process)
 		calls++;
 		if (calls % 4 == 3)
 			usleep(500);
-		clock_gettime(CLOCK_MONOTONIC, &b);
-	} while ((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000 <
-		 effort(5000) || calls < 8);
+	} while (now() < end || calls < 8);
 	put(stop, 1);
 	for (i = 0; i < THREADS; i++)
 		if (!process || i % 2)

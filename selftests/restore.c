@@ -870,14 +870,6 @@ static void yield_to_main(void)
 	must(!setpriority(PRIO_PROCESS, 0, 10));
 }
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 /* Write 1, 2, 3... round a ring of pages. */
 static void *write_ring(void *arg)
 {

@@ -126,14 +126,6 @@ static void count(uint64_t *n)
 	__atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
-}
-
 /* ---- the forest ---- */
 
 static int nr(const struct model *m)
@@ -1928,7 +1920,7 @@ static bool fails(uint64_t seed, const bool *skip, bool others, int times)
 static void shrink(uint64_t seed, bool others)
 {
 	bool skip[OPS] = {}, less[OPS];
-	uint64_t end = now_ms() + 90000;
+	double end = now() + 90;
 	int size, at, i, left = OPS, times = 1;
 
 	if (others && fails(seed, skip, false, 2))
@@ -1941,7 +1933,7 @@ static void shrink(uint64_t seed, bool others)
 		return;
 	}
 	for (size = OPS / 2; size; size /= 2) {
-		for (at = 0; at < OPS && now_ms() < end; at += size) {
+		for (at = 0; at < OPS && now() < end; at += size) {
 			int n = 0;
 
 			memcpy(less, skip, sizeof(less));
@@ -1973,12 +1965,12 @@ static bool others_in(uint64_t seed)
 	return mix(seed + 77) % 2;
 }
 
-static void work(uint64_t seed, unsigned int worker, uint64_t end)
+static void work(uint64_t seed, unsigned int worker, double end)
 {
 	static const bool all[OPS];
 	uint64_t i;
 
-	for (i = 0; now_ms() < end && !get(&progress->stop); i++) {
+	for (i = 0; now() < end && !get(&progress->stop); i++) {
 		uint64_t s = episode_seed(seed, worker, i);
 
 		progress->episode[worker] = s;
@@ -1999,7 +1991,7 @@ static void work(uint64_t seed, unsigned int worker, uint64_t end)
 enum { SHARED_PAGES = 70, WRITERS = SHARERS * SHARER_THREADS };
 
 static int shared_fd[2];
-static uint64_t shared_end;
+static double shared_end;
 
 struct sharer {
 	pthread_t thread;
@@ -2160,7 +2152,7 @@ static void *share(void *arg)
 	unsigned int page, at;
 	uint64_t round;
 
-	for (round = 1; now_ms() < shared_end && !get(&progress->stop); round++) {
+	for (round = 1; now() < shared_end && !get(&progress->stop); round++) {
 		at = next(&s->rng, 4 * SHARED_PAGES);
 		for (page = 0; page < 2 * SHARED_PAGES; page++) {
 			uint64_t *p = word(s->mem, page, s->nr);
@@ -2197,12 +2189,12 @@ static void share_all(uint64_t seed, unsigned int nr)
 
 /* ---- */
 
-static void report(uint64_t start)
+static void report(double start)
 {
 	unsigned int i;
 
 	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %d failures; now",
-	       ULL((now_ms() - start) / 1000), ULL(progress->ops),
+	       ULL(now() - start), ULL(progress->ops),
 	       ULL(progress->episodes), ULL(progress->rounds),
 	       ULL(progress->cuts), ULL(progress->checks),
 	       ULL(progress->kills), get(&progress->failures));
@@ -2214,7 +2206,7 @@ static void report(uint64_t start)
 
 static bool torture(uint64_t seconds, uint64_t seed)
 {
-	uint64_t start = now_ms(), end = start + seconds * 1000, said = start;
+	double start = now(), end = start + seconds, said = start;
 	pid_t pid[WORKERS + SHARERS];
 	unsigned int i, left = WORKERS + SHARERS;
 
@@ -2247,8 +2239,8 @@ static bool torture(uint64_t seconds, uint64_t seed)
 			continue;
 		}
 		usleep(50000);
-		if (now_ms() - said > 30000) {
-			said = now_ms();
+		if (now() - said > 30) {
+			said = now();
 			report(start);
 		}
 	}
