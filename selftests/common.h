@@ -27,6 +27,7 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -647,6 +648,59 @@ static __maybe_unused int read_file(const char *path, char *buf, size_t size)
 	close(fd);
 	buf[have] = 0;
 	return n < 0 ? -1 : (int)have;
+}
+
+/* ---- memory cgroups ---- */
+
+static __maybe_unused long cg_read(const char *dir, const char *file)
+{
+	char path[192], buf[64];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	must(read_file(path, buf, sizeof(buf)) > 0);
+	return atol(buf);
+}
+
+static __maybe_unused int cg_write(const char *dir, const char *file,
+				   const char *text)
+{
+	char path[192];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	return write_file(path, text);
+}
+
+/* Memory comes back with a delay: RCU, and what CPUs keep in stock. */
+static __maybe_unused bool cg_falls_below(const char *dir, long bytes)
+{
+	int i;
+
+	for (i = 0; i < 200; i++) {
+		if (cg_read(dir, "memory.current") < bytes)
+			return true;
+		usleep(50000);
+	}
+	fprintf(stderr, "# memory.current is still %ld\n",
+		cg_read(dir, "memory.current"));
+	return false;
+}
+
+/* Make a cgroup; return why there is none, or NULL. */
+static __maybe_unused const char *cg_make(char *dir, size_t size)
+{
+	const char *root = "/sys/fs/cgroup";
+	char buf[256], path[64];
+
+	snprintf(path, sizeof(path), "%s/cgroup.controllers", root);
+	if (access(path, R_OK) && mount("cgroup", root, "cgroup2", 0, NULL))
+		return "no cgroup2 here";
+	if (read_file(path, buf, sizeof(buf)) < 0 || !strstr(buf, "memory"))
+		return "no memory controller in cgroup2";
+	cg_write(root, "cgroup.subtree_control", "+memory");
+	snprintf(dir, size, "%s/cowmem_%d", root, getpid());
+	must(!mkdir(dir, 0700));
+	must(cg_read(dir, "memory.current") >= 0);
+	return NULL;
 }
 
 #endif /* _SELFTESTS_COWMEM_COMMON_H */

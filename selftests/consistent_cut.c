@@ -321,7 +321,7 @@ TEST_F(cut, is_consistent)
 	await(&self->ctl->ready, writers);
 
 	end = now() + effort(2400) / 1000.0;
-	while (n < CLONES && (n < 10 || now() < end)) {
+	while (n < CLONES && (n < 20 || now() < end)) {
 		int burst = 1 + below(BURST);
 
 		/*

@@ -84,7 +84,7 @@ TEST_F(dirty_cow, does_not_reach_the_page)
 {
 	struct racer r = { .mem = self->mem, .stop = &self->stop };
 	int fd = open("/proc/self/mem", O_RDWR), i, written = 0;
-	int rounds = effort(4000);
+	int rounds = effort(4000), drops = effort(DROPS);
 	pthread_t thread;
 	char buf[256];
 
@@ -93,7 +93,7 @@ TEST_F(dirty_cow, does_not_reach_the_page)
 		SKIP(return, "needs proc_mem.force_override=always");
 	memset(buf, 'x', sizeof(buf));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, dontneed, &r));
-	for (i = 0; i < rounds || (i < 10 * rounds && get(&r.n) < DROPS); i++) {
+	for (i = 0; i < rounds || (i < 10 * rounds && get(&r.n) < drops); i++) {
 		/* Also over the border of two pages. */
 		off_t at = (uintptr_t)self->mem + (i % 2 ? pgsz() - 100 : 0);
 

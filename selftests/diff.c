@@ -741,16 +741,17 @@ static void *blink_on(void *arg)
 TEST(failed_writes_past_the_end)
 {
 	int a = region_of(40, 1), snap = snapshot(a), larger = cloned(snap), k;
-	double end = now() + effort(8);
 	struct blinker b = { .mem = anon(1) };
 	uint64_t failed = 0;
 	pthread_t thread;
 	struct found f;
+	double end;
 
 	/* The other one has a hole at page 50, and something at page 60. */
 	ASSERT_EQ(1, pwrite(larger, "x", 1, 60 * pgsz()));
 	ASSERT_EQ(0, do_resize(larger, 100 * pgsz()));
 	must(!pthread_create(&thread, NULL, blink_on, &b));
+	end = now() + effort(8);
 	do {
 		uint64_t page = failed % 2 ? 50 : 60;
 
@@ -761,7 +762,7 @@ TEST(failed_writes_past_the_end)
 			if (info(a).pages_populated != 40)
 				break;
 		}
-	} while (now() < end);
+	} while (!failed || now() < end);
 	put(&b.stop, 1);
 	pthread_join(thread, NULL);
 	EXPECT_LT(0, failed);

@@ -238,7 +238,7 @@ TEST_F(killed, before_or_after)
 		rewrite(self);
 		was[0] = info(self->a);
 		was[1] = info(self->same);
-		kill_after(self, variant->call, below(2e6 * took) / 1e6);
+		kill_after(self, variant->call, below(1 + 2e6 * took) / 1e6);
 		EXPECT_NE(-1, get(self->turn));
 		inside += get(self->turn) == 1;
 		got[0] = info(self->a);

@@ -7,7 +7,6 @@
  *
  * The tests of the cap expect that nobody else has regions.
  */
-#include <sys/mount.h>
 #include <sys/syscall.h>
 
 #include "../kselftest_harness.h"
@@ -288,56 +287,6 @@ FIXTURE(memcg) {
 	char dir[128];
 };
 
-static long cg_read(const char *dir, const char *file)
-{
-	char path[192], buf[64];
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	must(read_file(path, buf, sizeof(buf)) > 0);
-	return atol(buf);
-}
-
-static int cg_write(const char *dir, const char *file, const char *text)
-{
-	char path[192];
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	return write_file(path, text);
-}
-
-/* Memory comes back with a delay: RCU, and what CPUs keep in stock. */
-static bool falls_below(const char *dir, long bytes)
-{
-	int i;
-
-	for (i = 0; i < 200; i++) {
-		if (cg_read(dir, "memory.current") < bytes)
-			return true;
-		usleep(50000);
-	}
-	fprintf(stderr, "# memory.current is still %ld\n",
-		cg_read(dir, "memory.current"));
-	return false;
-}
-
-/* Make a cgroup; return why there is none, or NULL. */
-static const char *cg_make(char *dir, size_t size)
-{
-	const char *root = "/sys/fs/cgroup";
-	char buf[256], path[64];
-
-	snprintf(path, sizeof(path), "%s/cgroup.controllers", root);
-	if (access(path, R_OK) && mount("cgroup", root, "cgroup2", 0, NULL))
-		return "no cgroup2 here";
-	if (read_file(path, buf, sizeof(buf)) < 0 || !strstr(buf, "memory"))
-		return "no memory controller in cgroup2";
-	cg_write(root, "cgroup.subtree_control", "+memory");
-	snprintf(dir, size, "%s/cowmem_%d", root, getpid());
-	must(!mkdir(dir, 0700));
-	must(cg_read(dir, "memory.current") >= 0);
-	return NULL;
-}
-
 FIXTURE_SETUP(memcg)
 {
 	const char *why = cg_make(self->dir, sizeof(self->dir));
@@ -391,7 +340,7 @@ TEST_F(memcg, pages_are_charged_to_the_caller)
 	/* They stay charged as long as they are there. */
 	EXPECT_LE(2 * want, cg_read(self->dir, "memory.current"));
 	close(fd);
-	EXPECT_TRUE(falls_below(self->dir, slack));
+	EXPECT_TRUE(cg_falls_below(self->dir, slack));
 }
 
 /* One page in each leaf: the index takes more than the slack. */
@@ -414,7 +363,7 @@ TEST_F(memcg, nodes_are_charged_to_the_caller)
 	EXPECT_LE(want - index / 3, *grown);
 	EXPECT_GE(want + index + (long)MIB, *grown);
 	close(fd);
-	EXPECT_TRUE(falls_below(self->dir, MIB));
+	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
 }
 
 /* A copy is charged to who splits, not to who wrote the page first. */
@@ -439,7 +388,7 @@ TEST_F(memcg, splits_are_charged_to_the_caller)
 	EXPECT_TRUE(fd_is(clone, 0, 20, 1));
 	unmap(mem, 1024);
 	close(fd);
-	EXPECT_TRUE(falls_below(self->dir, MIB));
+	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
 	EXPECT_TRUE(fd_is(clone, 1000, 24, 1));
 }
 
@@ -515,7 +464,7 @@ TEST_F(oom, filling_up_hits_nobody_else)
 	unmap(mem, max);
 	/* The region is mapped no more, but by the mapping of above. */
 	ASSERT_EQ(0, do_resize(fd, 0));
-	EXPECT_TRUE(falls_below(self->dir, MIB));
+	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
 	EXPECT_TRUE(is(self->mem, NEIGHBOUR, 7, 0));
 	fill(self->mem, NEIGHBOUR, 8, 0);
 	EXPECT_TRUE(fd_is(self->neighbour, 0, NEIGHBOUR, 8));

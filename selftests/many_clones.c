@@ -10,7 +10,6 @@
  * first page to the last.  It waits between two writes until some clones were
  * made: each write costs a page for good, and memory is what limits this.
  */
-#include <glob.h>
 #include <sys/resource.h>
 
 #include "../kselftest.h"
@@ -107,49 +106,15 @@ static bool as_before(unsigned int i)
 	return false;
 }
 
-static long available_kib(void)
-{
-	char text[2048], *at;
-
-	must(read_file("/proc/meminfo", text, sizeof(text)) > 0);
-	at = strstr(text, "MemAvailable:");
-	must(at);
-	return atol(at + 13);
-}
-
-/* Make the kernel give back what is free but kept: KASAN holds back a lot of it. */
-static void shrink_slabs(void)
-{
-	glob_t g;
-	size_t i;
-
-	if (glob("/sys/kernel/slab/*/shrink", 0, NULL, &g))
-		return;
-	for (i = 0; i < g.gl_pathc; i++)
-		write_file(g.gl_pathv[i], "1");
-	globfree(&g);
-}
-
-/* Memory comes back with a delay: RCU, and what CPUs keep in stock. */
-static bool comes_back(long kib)
-{
-	int i;
-
-	for (i = 0; i < 100 && available_kib() < kib; i++) {
-		usleep(100000);
-		if (i % 10 == 9)
-			shrink_slabs();
-	}
-	return available_kib() >= kib;
-}
-
 int main(int argc, char **argv)
 {
-	unsigned int i, k, made, held = 0;
+	unsigned int i, k, made, held = 0, writes = effort(1000);
 	struct rlimit limit;
 	uint64_t last[WRITERS] = {};
 	pid_t pid[WRITERS];
-	long before, with;
+	long before = 0, with = 0, slack;
+	const char *why;
+	char dir[128];
 	bool ok;
 
 	clones = argc > 1 ? atoi(argv[1]) : effort(MANY);
@@ -169,7 +134,12 @@ int main(int argc, char **argv)
 	memset(sums, 0, clones * sizeof(*sums));
 	shared = shared_mem(sizeof(*shared));
 	live = region_of(PAGES, 0);
-	before = available_kib();
+	/* What is allocated from here on is charged to it. */
+	why = cg_make(dir, sizeof(dir));
+	if (!why) {
+		must(!cg_write(dir, "cgroup.procs", "0"));
+		before = cg_read(dir, "memory.current");
+	}
 	for (i = 0; i < WRITERS; i++) {
 		pid[i] = spawn();
 		if (!pid[i])
@@ -191,12 +161,15 @@ int main(int argc, char **argv)
 			break;
 		}
 	}
-	with = available_kib();
-	printf("# %u clones alive, %llu pages written; %ld bytes for each, %ld without the pages\n",
-	       made, (unsigned long long)shared->written,
-	       (before - with) * 1024 / (long)(made + !made),
-	       ((before - with) * 1024 -
-		(long)(shared->written * pgsz())) / (long)(made + !made));
+	if (!why)
+		with = cg_read(dir, "memory.current");
+	printf("# %u clones alive, %llu pages written\n", made,
+	       (unsigned long long)shared->written);
+	if (!why)
+		printf("# %ld bytes for each, %ld without the pages\n",
+		       (with - before) / (long)(made + !made),
+		       (with - before - (long)(shared->written * pgsz())) /
+		       (long)(made + !made));
 	ksft_test_result(ok && made == clones, "%u live clones, each a cut\n",
 			 clones);
 	clones = made;
@@ -211,7 +184,7 @@ int main(int argc, char **argv)
 
 	/* Write to some: the neighbours share most pages with them. */
 	ok = true;
-	for (k = 0; ok && k < 1000 && clones > 2; k++) {
+	for (k = 0; ok && k < writes && clones > 2; k++) {
 		i = 1 + below(clones - 2);
 		i -= i & 1;
 		if (pwrite(fds[i], "x", 1, below(PAGES) * pgsz()) != 1)
@@ -241,14 +214,24 @@ int main(int argc, char **argv)
 	for (i = 0; i < clones; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	/* A tenth is for what the kernel does not give back at once. */
-	ok = comes_back(before - (before - with) / 10 - 8192);
-	printf("# %ld KiB available before, %ld with them, %ld after\n", before,
-	       with, available_kib());
-	/* What else goes on in the guest is worth some MiB. */
-	if (before - with < 65536)
+	close(live);
+	/* Each CPU keeps up to 64 pages charged that are free. */
+	slack = (with - before) / 20 +
+		sysconf(_SC_NPROCESSORS_ONLN) * 64 * (long)pgsz();
+	if (why) {
+		ksft_test_result_skip("the memory comes back # %s\n", why);
+	} else if (with - before < 3 * slack) {
 		ksft_test_result_skip("the memory comes back # too little to tell\n");
-	else
+	} else {
+		ok = cg_falls_below(dir, before + slack);
+		printf("# %ld KiB before, %ld with them, %ld after\n",
+		       before >> 10, with >> 10,
+		       cg_read(dir, "memory.current") >> 10);
 		ksft_test_result(ok, "the memory comes back\n");
+	}
+	if (!why) {
+		cg_write("/sys/fs/cgroup", "cgroup.procs", "0");
+		rmdir(dir);
+	}
 	ksft_finished();
 }

@@ -54,6 +54,8 @@ static bool region_is_like(int fd, const uint32_t *tag, size_t n)
 	bool ok = pread(fd, buf, n * pgsz(), 0) == (ssize_t)(n * pgsz());
 	size_t i;
 
+	if (!ok)
+		fprintf(stderr, "# pread of %zu pages: %s\n", n, strerror(errno));
 	for (i = 0; ok && i < n; i++)
 		ok = pg_is(buf + i * pgsz(), tag[i], 0) &&
 		     pg_is(mem + i * pgsz(), tag[i], 0);
