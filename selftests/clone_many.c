@@ -363,7 +363,7 @@ static void *stamp_on(void *arg)
 	uint64_t s;
 	int r;
 
-	setpriority(PRIO_PROCESS, 0, 10);
+	yield_to_main();
 	for (s = 1; !get(st->stop); s++) {
 		for (r = 0; r < REGIONS; r++) {
 			size_t at = stamp_at(st->nr, s);

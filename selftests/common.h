@@ -29,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -568,6 +569,12 @@ static __maybe_unused void await_count(const uint64_t *count, uint64_t n)
 {
 	while (__atomic_load_n(count, __ATOMIC_ACQUIRE) < n)
 		usleep(1000);
+}
+
+/* For threads that keep the CPUs busy: who tests is to get one soon. */
+static __maybe_unused void yield_to_main(void)
+{
+	must(!setpriority(PRIO_PROCESS, 0, 10));
 }
 
 static __maybe_unused int count_fds(void)

@@ -20,7 +20,6 @@
  *    the region holds after it.
  */
 #include <pthread.h>
-#include <sys/resource.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
@@ -83,12 +82,6 @@ static void stamp(struct writer *w, size_t page, uint64_t val)
 	else
 		__atomic_store_n((uint64_t *)(w->mem[w->turn / 2 % 2] + at),
 				 val, __ATOMIC_RELEASE);
-}
-
-/* Who clones is to get a CPU soon, however many write. */
-static void yield_to_main(void)
-{
-	must(!setpriority(PRIO_PROCESS, 0, 10));
 }
 
 static void *write_on(void *arg)

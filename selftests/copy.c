@@ -5,7 +5,6 @@
  * holes come as holes; all of it is seen or nothing; memmove() is the model.
  */
 #include <pthread.h>
-#include <sys/resource.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
@@ -851,12 +850,6 @@ static uint64_t look(struct user *u, size_t page)
 				       __ATOMIC_ACQUIRE);
 	must(pread(u->fd, &val, sizeof(val), page * pgsz()) == sizeof(val));
 	return val;
-}
-
-/* Who copies is to get a CPU soon, however many read and write. */
-static void yield_to_main(void)
-{
-	must(!setpriority(PRIO_PROCESS, 0, 10));
 }
 
 static size_t some_page(struct user *u)

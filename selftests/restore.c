@@ -6,7 +6,6 @@
  */
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "../kselftest_harness.h"
@@ -863,12 +862,6 @@ struct writer {
 	bool pwrite;
 	char *mem;
 };
-
-/* Who restores is to get a CPU soon, however many read and write. */
-static void yield_to_main(void)
-{
-	must(!setpriority(PRIO_PROCESS, 0, 10));
-}
 
 /* Write 1, 2, 3... round a ring of pages. */
 static void *write_ring(void *arg)

@@ -135,7 +135,7 @@ FIXTURE_TEARDOWN(race)
 TEST_F(race, no_stale_read)
 {
 	struct race *race = &self->race;
-	time_t end = time(NULL) + SECONDS;
+	double end = now() + SECONDS;
 	pthread_t zapper, reader;
 	int i, clone = -1;
 
@@ -144,8 +144,8 @@ TEST_F(race, no_stale_read)
 	must(!pthread_create(&zapper, NULL, zaps, race));
 	must(!pthread_create(&reader, NULL, reads, race));
 	run_on(race->cpu[2]);
-	for (i = 1; i <= ROUNDS && time(NULL) < end; i++) {
-		unsigned char now = i;
+	for (i = 1; i <= ROUNDS && now() < end; i++) {
+		unsigned char val = i;
 
 		if (variant->hole) {
 			put(&race->known, 0);
@@ -158,10 +158,10 @@ TEST_F(race, no_stale_read)
 		let_reader_see(race);
 		usleep(200 + i * 7 % 400);
 		if (variant->mapped)
-			*(volatile unsigned char *)self->alias = now;
+			*(volatile unsigned char *)self->alias = val;
 		else
-			ASSERT_EQ(1, pwrite(self->fd, &now, 1, 0));
-		put(&race->known, now);
+			ASSERT_EQ(1, pwrite(self->fd, &val, 1, 0));
+		put(&race->known, val);
 		let_reader_see(race);
 		if (!variant->hole)
 			close(clone);
