@@ -23,6 +23,7 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/userfaultfd_k.h>
 
 #include "cowmem.h"
 #include "trace.h"
@@ -218,11 +219,23 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	return page;
 }
 
+/*
+ * May who has a writable mapping write to @index?  No such mapping can be made of a
+ * region that is sealed, nor can it be sealed as long as there is one, but from 6.7 to
+ * 6.11 mmap() counts a mapping as writable only after it asked us: SEAL may come
+ * between.
+ */
+static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
+{
+	return index < cowmem_region_end(region) &&
+	       !(region->seals & COWMEM_SEAL_WRITE);
+}
+
 /**
  * cowmem_begin_write - let a region write a page
  * @region: the region
  * @index: index of the page
- * @past_end: whether it may lie past the end
+ * @past_end: whether it may lie past the end; who says so has looked at the seals
  * @mapped: see cowmem_grant_leaf()
  * @leafp: where the leaf goes, or NULL
  *
@@ -230,8 +243,8 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
  * Return: the page, and region->lock is held for reading, and the leaf lock, until
  * cowmem_end_write(): a read fault in between would map the page read-only, and that
  * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM or
- * -ENOSPC, -ERANGE if the page lies past the end and must not, -EINTR if a fatal
- * signal arrived.
+ * -ENOSPC, -ERANGE if the page lies past the end and must not or the region is sealed,
+ * -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 				bool past_end, struct page *mapped,
@@ -245,7 +258,7 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 	err = down_read_killable(&region->lock);
 	if (err)
 		return ERR_PTR(err);
-	inside = past_end || index < cowmem_region_end(region);
+	inside = past_end || may_be_written(region, index);
 	leaf = cowmem_tree_leaf(&region->tree, index, &shared);
 	if (inside && !leaf) {
 		/* Faults elsewhere need not wait for that. */
@@ -260,7 +273,7 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 		err = down_write_killable(&region->lock);
 		if (err)
 			return ERR_PTR(err);
-		inside = past_end || index < cowmem_region_end(region);
+		inside = past_end || may_be_written(region, index);
 		if (inside)
 			leaf = cowmem_tree_own(&region->tree, index);
 		downgrade_write(&region->lock);
@@ -480,8 +493,22 @@ static vm_fault_t fault_write(struct vm_fault *vmf, struct page *mapped)
 	return ret;
 }
 
+/*
+ * Does userfaultfd meddle with this mapping?  It does not support ours, but from 6.7 on
+ * some kernels let it write-protect any.  Then it leaves markers where nothing is
+ * mapped, and a page cannot be inserted over one: the fault would come back for ever.
+ */
+static bool has_userfaultfd(const struct vm_fault *vmf)
+{
+	return userfaultfd_armed(vmf->vma) ||
+	       ((vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) &&
+		!pte_none(vmf->orig_pte) && !pte_present(vmf->orig_pte));
+}
+
 static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 {
+	if (has_userfaultfd(vmf))
+		return VM_FAULT_SIGBUS;
 	if (!(vmf->flags & FAULT_FLAG_WRITE))
 		return fault_read(vmf);
 	if (vmf->vma->vm_flags & VM_SHARED)
@@ -492,6 +519,8 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 /* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
 static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
+	if (has_userfaultfd(vmf))
+		return VM_FAULT_SIGBUS;
 	return fault_write(vmf, vmf->page);
 }
 

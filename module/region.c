@@ -443,7 +443,8 @@ static int seal_locked(struct cowmem_region *region, unsigned int seals)
 		return -EPERM;
 	/*
 	 * mmap() counts the mapping as writable before it looks at the seals,
-	 * so either it sees the seal or we see it.
+	 * so either it sees the seal or we see it.  Where that is not so, faults
+	 * see the seal: may_be_written().
 	 */
 	if ((seals & COWMEM_SEAL_WRITE) &&
 	    !(region->seals & COWMEM_SEAL_WRITE) && region_written(region))
