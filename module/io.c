@@ -86,12 +86,18 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	return copied;
 }
 
-/* Nothing was written to a page that was made for it: drop it past the end. */
+/*
+ * Nothing was written to a page that was made for it: drop it past the end.  Or leave it
+ * there, full of zeroes, if that takes longer than we have to live.
+ */
 static void drop_past_end(struct cowmem_region *region, pgoff_t index)
 {
 	bool shared;
 
-	down_write(&region->lock);
+	/* RESIZE cannot come between. */
+	if (index < cowmem_region_end(region) ||
+	    down_write_killable(&region->lock))
+		return;
 	if (index >= cowmem_region_end(region) &&
 	    cowmem_tree_leaf(&region->tree, index, &shared) && !shared)
 		cowmem_tree_punch(&region->tree, index, index);

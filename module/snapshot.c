@@ -7,6 +7,7 @@
  */
 #include <linux/fcntl.h>
 #include <linux/file.h>
+#include <linux/lockdep.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -459,6 +460,24 @@ static int region_cmp(const void *a, const void *b)
 }
 
 /*
+ * The kernel has this with _killable or with _nest_lock.  Who holds the lock may need
+ * long for what it does, so have both: lockdep hears of it from us.
+ */
+static int down_write_killable_nest_lock(struct rw_semaphore *sem,
+					 struct mutex *nest)
+{
+	int err;
+
+	rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
+	lockdep_off();
+	err = down_write_killable(sem);
+	lockdep_on();
+	if (err)
+		rwsem_release(&sem->dep_map, _RET_IP_);
+	return err;
+}
+
+/*
  * All regions are locked before the first one is cut, and until the last one is,
  * so what holds for one region holds for all: a write that follows another one
  * that had to wait is itself too late.
@@ -467,7 +486,7 @@ static int clone_all(struct many *many, struct cowmem_region **sorted,
 		     unsigned int count)
 {
 	const struct cowmem_clone whole = { };
-	unsigned int i, nr = 0;
+	unsigned int i, nr = 0, locked = 0;
 	struct mutex nest;
 	int err = 0;
 
@@ -484,22 +503,20 @@ static int clone_all(struct many *many, struct cowmem_region **sorted,
 			return err;
 		up_write(&sorted[i]->lock);
 	}
-	/*
-	 * Tells lockdep that nobody else locks these in another order.  Nothing
-	 * that holds region->lock goes on for long after a fatal signal.
-	 */
+	/* Tells lockdep that nobody else locks these in another order. */
 	mutex_init(&nest);
 	mutex_lock(&nest);
-	for (i = 0; i < nr; i++)
-		down_write_nest_lock(&sorted[i]->lock, &nest);
-	for (i = 0; i < count; i++) {
+	for (; locked < nr; locked++) {
+		err = down_write_killable_nest_lock(&sorted[locked]->lock, &nest);
+		if (err)
+			goto unlock;
+	}
+	for (i = 0; i < count && !err; i++)
 		err = clone_locked(cowmem_file_region(many[i].file),
 				   cowmem_file_region(many[i].clone), &whole);
-		if (err)
-			break;
-	}
-	while (nr--)
-		up_write(&sorted[nr]->lock);
+unlock:
+	while (locked--)
+		up_write(&sorted[locked]->lock);
 	mutex_unlock(&nest);
 	mutex_destroy(&nest);
 	return err;

@@ -404,4 +404,214 @@ TEST_F(endless, ends_by_a_signal)
 	EXPECT_EQ(0, info(s->a).pages_populated);
 }
 
+/* ---- calls that wait for one of those ---- */
+
+static int wait_fdinfo(scene *s)
+{
+	char path[64], text[512];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", s->a);
+	return read_file(path, text, sizeof(text)) <= 0;
+}
+
+static int wait_read(scene *s)
+{
+	char c;
+
+	return pread(s->a, &c, 1, 0) != 1;
+}
+
+static int wait_write(scene *s)
+{
+	return pwrite(s->a, "x", 1, ENDLESS / 7 * pgsz()) != 1;
+}
+
+static int wait_read_fault(scene *s)
+{
+	return touch(s->mem + 170 * pgsz(), false);
+}
+
+static int wait_write_fault(scene *s)
+{
+	return poke(s->mem + 171 * pgsz(), 'x');
+}
+
+static int wait_private_fault(scene *s)
+{
+	return poke(s->same_mem, 'x');
+}
+
+static int wait_mmap(scene *s)
+{
+	return mmap(NULL, pgsz(), PROT_READ, MAP_SHARED, s->a, 0) == MAP_FAILED;
+}
+
+static int wait_resize(scene *s)
+{
+	return do_resize(s->a, pgsz());
+}
+
+/* Adds none, so it does no harm if it need not wait. */
+static int wait_seal(scene *s)
+{
+	return do_seal(s->a, 0) < 0;
+}
+
+static int wait_discard(scene *s)
+{
+	return do_discard(s->a, 0, ENDLESS * pgsz());
+}
+
+static int wait_copy_from(scene *s)
+{
+	struct cowmem_copy arg = { .fd = s->a, .length = pgsz() };
+
+	return ioctl(s->same, COWMEM_IOC_COPY, &arg);
+}
+
+static int wait_copy_to(scene *s)
+{
+	struct cowmem_copy arg = { .fd = s->same, .length = pgsz() };
+
+	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+}
+
+/* What each waits for: nobody who changes the region, nobody who looks, no RESIZE. */
+enum { CHANGES = 1, LOOKS = 2, RESIZES = 4 };
+
+static const struct {
+	const char *name;
+	int (*call)(scene *s);
+	int waits_for;
+} waiting[] = {
+	{ "INFO", go_info, CHANGES },
+	{ "fdinfo", wait_fdinfo, CHANGES },
+	{ "read", wait_read, CHANGES },
+	{ "lseek", go_seek, CHANGES },
+	{ "DIFF", call_diff, CHANGES },
+	{ "a read fault", wait_read_fault, CHANGES },
+	{ "a private fault", wait_private_fault, CHANGES },
+	{ "a write fault", wait_write_fault, CHANGES | LOOKS },
+	{ "write", wait_write, CHANGES | LOOKS | RESIZES },
+	{ "mmap", wait_mmap, CHANGES | LOOKS },
+	{ "RESIZE", wait_resize, CHANGES | LOOKS | RESIZES },
+	{ "SEAL", wait_seal, CHANGES | LOOKS | RESIZES },
+	{ "CLONE", call_clone, CHANGES | LOOKS },
+	{ "CLONE of a range", call_clone_range, CHANGES | LOOKS },
+	{ "CLONE_MANY", call_clone_many, CHANGES | LOOKS },
+	{ "RESTORE", call_restore, CHANGES | LOOKS | RESIZES },
+	{ "COPY to it", wait_copy_to, CHANGES | LOOKS },
+	{ "COPY from it", wait_copy_from, CHANGES | LOOKS },
+	{ "DISCARD", wait_discard, CHANGES | LOOKS },
+	{ "MERGE", call_merge, CHANGES },
+};
+
+/* Start @call, which takes minutes, and wait until @probe has to wait for it. */
+static pid_t in_the_way(scene *s, int (*call)(scene *s), int (*probe)(scene *s))
+{
+	pid_t pid = spawn();
+
+	if (!pid) {
+		call(s);
+		_exit(1);
+	}
+	do
+		kill_after(s, probe, 0.1);
+	while (get(s->turn) != 1);
+	return pid;
+}
+
+/* Returns whether it was in the way until now. */
+static bool out_of_the_way(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	return reap(pid) == 128 + SIGKILL;
+}
+
+FIXTURE(waiting) {
+	FIXTURE_DATA(killed) scene;
+};
+
+FIXTURE_SETUP(waiting)
+{
+	FIXTURE_DATA(killed) *s = &self->scene;
+	int empty = region();
+
+	s->a = endless();
+	s->same = region_of(2, 3);
+	ASSERT_EQ(0, do_resize(empty, 2 * ENDLESS * pgsz()));
+	s->mem = map_rw(s->a, 200);
+	s->same_mem = mmap(NULL, pgsz(), PROT_READ | PROT_WRITE, MAP_PRIVATE,
+			   s->a, 160 * pgsz());
+	ASSERT_NE(MAP_FAILED, s->same_mem);
+	s->snap = snapshot(empty);
+	s->turn = shared_mem(sizeof(*s->turn));
+	close(empty);
+}
+
+FIXTURE_TEARDOWN(waiting)
+{
+	close(self->scene.a);
+	close(self->scene.same);
+}
+
+TEST_F(waiting, ends_by_a_signal)
+{
+	FIXTURE_DATA(killed) *s = &self->scene;
+	struct cowmem_info was = info(s->same), got;
+	pid_t first, second = 0;
+	int stage;
+	size_t i;
+
+	for (stage = CHANGES; stage <= RESIZES; stage *= 2) {
+		if (stage == CHANGES)
+			first = in_the_way(s, go_copy_within, wait_read);
+		else
+			first = in_the_way(s, go_seek, wait_seal);
+		if (stage == RESIZES)
+			/* Who would look has to wait as well, once it waits. */
+			second = in_the_way(s, wait_resize, wait_read);
+		for (i = 0; i < ARRAY_SIZE(waiting); i++) {
+			if (!(waiting[i].waits_for & stage))
+				continue;
+			kill_after(s, waiting[i].call, 0.03);
+			EXPECT_EQ(1, get(s->turn))
+				TH_LOG("%s does not wait", waiting[i].name);
+			/* Nor does anybody have to wait for who is gone. */
+			EXPECT_TRUE(fd_is(s->same, 0, 2, 3));
+		}
+		if (second)
+			EXPECT_TRUE(out_of_the_way(second));
+		EXPECT_TRUE(out_of_the_way(first));
+	}
+	/* Nothing was done. */
+	got = info(s->same);
+	EXPECT_EQ(0, memcmp(&was, &got, sizeof(got)));
+	EXPECT_TRUE(fd_is_as(s->a, 0, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, 171, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS / 7, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS - 1, 1, 0));
+	EXPECT_TRUE(fd_is_as(s->a, ENDLESS, 0, 0));
+	EXPECT_EQ(0, do_discard(s->a, 0, ENDLESS * pgsz()));
+	EXPECT_EQ(0, info(s->a).clones + info(s->a).seals + info(s->a).pages_populated);
+}
+
+/* Its source is the page that it splits, and that it then has to fault in again. */
+TEST_F(waiting, write_does_not_wait_for_who_looks)
+{
+	FIXTURE_DATA(killed) *s = &self->scene;
+	pid_t first;
+	int clone;
+
+	clone = cloned(s->a);
+	/* The leaf is the region's, and the page is not. */
+	pg_fill(s->mem, 5, 0);
+	first = in_the_way(s, go_seek, wait_seal);
+	EXPECT_EQ(8, pwrite(s->a, s->mem + 3 * pgsz() + 16, 8, 3 * pgsz() + 8));
+	EXPECT_EQ(pattern(1, 0, 2), *(uint64_t *)(s->mem + 3 * pgsz() + 8));
+	EXPECT_TRUE(out_of_the_way(first));
+	EXPECT_TRUE(fd_is_as(clone, 3, 1, 0));
+	close(clone);
+}
+
 TEST_HARNESS_MAIN
