@@ -96,7 +96,9 @@ struct cowmem_info {
  * @reserved: in, must be 0.
  *
  * Growing adds a hole.  Shrinking drops what lies past the new size: mapped
- * pages there turn to SIGBUS, and the rest of the last page is zeroed.
+ * pages there turn to SIGBUS, and the rest of the last page is zeroed.  What is
+ * stored there afterwards, through a mapping, comes to light when the region
+ * grows again.
  *
  * Errors:
  *  EBADF	the descriptor is not open for writing
