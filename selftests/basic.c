@@ -45,6 +45,27 @@ TEST(mmap_grows_to_fit_and_never_shrinks)
 	EXPECT_TRUE(holds(fd, 0, 0));
 }
 
+TEST(grows_within_the_limit_of_the_process)
+{
+	struct rlimit limit = { 4 * pgsz(), 4 * pgsz() };
+	int fd = region_of(2, 1), status;
+
+	status = in_child(
+		signal(SIGXFSZ, SIG_IGN);
+		must(!setrlimit(RLIMIT_FSIZE, &limit));
+		must(mmap(NULL, 5 * pgsz(), PROT_READ, MAP_SHARED, fd, 0) ==
+		     MAP_FAILED && errno == EFBIG);
+		must(do_resize(fd, 5 * pgsz()) && errno == EFBIG);
+		must(pwrite(fd, "x", 1, 4 * pgsz()) == -1 && errno == EFBIG);
+		must(info(fd).size == 2 * pgsz());
+		must(mmap(NULL, 4 * pgsz(), PROT_READ, MAP_SHARED, fd, 0) !=
+		     MAP_FAILED);
+	);
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(4 * pgsz(), info(fd).size);
+	EXPECT_TRUE(fd_is(fd, 0, 2, 1));
+}
+
 TEST(holes_read_zero_and_cost_nothing)
 {
 	int fd = region_of(1000, 0);
