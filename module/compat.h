@@ -25,12 +25,12 @@
 #error "cowmem was not tried on kernels after 7.3; define COWMEM_UNTRIED_KERNEL to build anyway"
 #endif
 
-/* Until 6.3 a driver changes vm_flags by hand. */
+/* Until 6.3 a driver changes vm_flags by hand, and ID-mapped mounts have another name. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-#define vm_flags_set cowmem_vm_flags_set
-static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+#define vm_flags_init cowmem_vm_flags_init
+static inline void vm_flags_init(struct vm_area_struct *vma, vm_flags_t flags)
 {
-	vma->vm_flags |= flags;
+	vma->vm_flags = flags;
 }
 
 #define vm_flags_clear cowmem_vm_flags_clear
@@ -38,6 +38,20 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 {
 	vma->vm_flags &= ~flags;
 }
+
+#define mnt_idmap user_namespace
+#endif
+
+/* Until 7.1 what removes the PTEs of a part of one VMA has other names. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define zap_vma_range(vma, addr, size)	zap_page_range(vma, addr, size)
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#define zap_vma_range(vma, addr, size)	zap_page_range_single(vma, addr, size, NULL)
+#endif
+
+/* Until 6.3 nothing but a flag of the VMA keeps unmapping from marking pages accessed. */
+#ifndef FMODE_NOREUSE
+#define FMODE_NOREUSE	((__force fmode_t)0)
 #endif
 
 /*
@@ -54,26 +68,74 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
 #endif
 
-/*
- * Until 6.15 a page can only be inserted with the protection of its VMA, which
- * leaves out write access where ->page_mkwrite wants to know: a stand-in for the
- * VMA has it.  Unlike the real one this never changes a PTE that is there.
- */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
-#define vmf_insert_page_mkwrite cowmem_insert_page_mkwrite
-static inline vm_fault_t vmf_insert_page_mkwrite(struct vm_fault *vmf,
-						 struct page *page, bool write)
-{
-	struct vm_area_struct vma = *vmf->vma;
-	int err;
+/* Until 6.6 generic_fillattr() fills in all there is, and inodes have fields for their times until 6.7. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#define cowmem_fillattr(idmap, mask, inode, stat) \
+	((void)(mask), generic_fillattr(idmap, inode, stat))
+#else
+#define cowmem_fillattr(idmap, mask, inode, stat) \
+	generic_fillattr(idmap, mask, inode, stat)
+#endif
 
-	if (write)
-		vma.vm_page_prot = vm_get_page_prot(vma.vm_flags);
-	err = vm_insert_page(&vma, vmf->address, page);
-	if (err == -ENOMEM)
-		return VM_FAULT_OOM;
-	return err && err != -EBUSY ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#define inode_set_ctime_current cowmem_inode_set_ctime_current
+static inline struct timespec64 inode_set_ctime_current(struct inode *inode)
+{
+	inode->i_ctime = current_time(inode);
+	return inode->i_ctime;
 }
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define simple_inode_init_ts cowmem_simple_inode_init_ts
+static inline struct timespec64 simple_inode_init_ts(struct inode *inode)
+{
+	inode->i_mtime = inode_set_ctime_current(inode);
+	inode->i_atime = inode->i_mtime;
+	return inode->i_mtime;
+}
+
+#define inode_get_mtime cowmem_inode_get_mtime
+static inline struct timespec64 inode_get_mtime(const struct inode *inode)
+{
+	return inode->i_mtime;
+}
+
+#define inode_set_mtime_to_ts cowmem_inode_set_mtime_to_ts
+static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
+						      struct timespec64 ts)
+{
+	inode->i_mtime = ts;
+	return ts;
+}
+#endif
+
+/* Until 6.9 the fields of a file lock are all in one struct, with other names. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#define cowmem_lock_field(lock, field)	((lock)->fl_##field)
+#else
+#include <linux/filelock.h>
+#define cowmem_lock_field(lock, field)	((lock)->c.flc_##field)
+#endif
+
+/*
+ * From 6.14 on alloc_file_pseudo() makes files that tell fsnotify nothing.  Ours tell
+ * it all that a file does that was opened, but ask nobody for permission.
+ */
+static inline void cowmem_file_notifies(struct file *file)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+	file_set_fsnotify_mode(file, FMODE_NONOTIFY_PERM);
+#endif
+}
+
+/* Until 6.13 vma_alloc_folio() wants to know about huge pages. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define cowmem_vma_alloc_page(gfp, vma, addr) \
+	(&vma_alloc_folio(gfp, 0, vma, addr, false)->page)
+#else
+#define cowmem_vma_alloc_page(gfp, vma, addr) \
+	(&vma_alloc_folio(gfp, 0, vma, addr)->page)
 #endif
 
 /*

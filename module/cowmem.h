@@ -4,11 +4,11 @@
  *
  * DOC: Objects
  *
- * A region (struct cowmem_region) has an inode of its own, because mappings are
- * found by inode; the region lives as long as its inode does.  An inode is held
- * by the files of the region, which are held by descriptors and by mappings.
- * The files of /dev/cowmem share the inode of the device node, so only their
- * f_mapping points to the region's inode; a clone's file is made on it.
+ * A region (struct cowmem_region) is an inode, of a file system of the module's own
+ * (region.c), and lives as long as that does.  A file of it is either a regular file,
+ * whose inode it is, or one that /dev/cowmem was opened for (file.c).  The latter
+ * share the inode of the device node, but their f_mapping is the region's, and
+ * f_mapping is what mappings are found by.
  *
  * A region holds a tree of nodes (tree.c), whose leaves hold pages (page.c).
  * Nodes and pages are shared between regions by reference count and belong to
@@ -16,7 +16,8 @@
  *
  * DOC: Locks
  *
- *	inode->i_rwsem		write(), RESIZE and SEAL, one at a time
+ *	inode->i_rwsem		write(), and whatever sets the size, the seals or the
+ *				owner, one at a time; of two inodes as the VFS does it
  *	  mm->mmap_lock		(or the lock of one VMA) in faults and mmap()
  *	    region->lock	read: faults and I/O; write: the tree's shape, but
  *				for leaves that are new and empty, and whatever
@@ -27,10 +28,12 @@
  *	        inode->i_lock	growing the size
  *	        tree->granted_lock
  *
- * Who needs region->lock of two regions takes that at the lower address first
- * (cowmem_lock_two).  CLONE_MANY takes them in the same order.  User memory is
- * touched with no lock below i_rwsem held, except that write() copies under
- * region->lock with page faults disabled.
+ * A region that others get pages from is locked only until a tree of theirs shares the
+ * pages (cowmem_share_now); what they do with them then, under their own locks, keeps
+ * nobody else waiting.  Who needs region->lock of two regions nonetheless (MERGE, DIFF)
+ * takes that at the lower address first (cowmem_lock_two).  CLONE_MANY takes them in the
+ * same order.  User memory is touched with no lock below i_rwsem held, except that
+ * write() copies under region->lock with page faults disabled.
  *
  * Holding region->lock for reading keeps every node that the region reaches in
  * place.  Holding a leaf lock as well keeps the pages in the leaf's slots in
@@ -77,8 +80,10 @@
 #define COWMEM_LEAF_LOCKS	16
 #define COWMEM_LEAF_LOCK_SHIFT	9
 
-#define COWMEM_ALL_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
+/* After these a seal more makes no difference. */
+#define COWMEM_SNAPSHOT_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
+#define COWMEM_ALL_SEALS	(COWMEM_SNAPSHOT_SEALS | COWMEM_SEAL_FUTURE_WRITE)
 
 /**
  * struct cowmem_leaf_lock - see "Locks" above
@@ -97,33 +102,27 @@ struct cowmem_leaf_lock {
 
 /**
  * struct cowmem_region - a region
- * @inode: identity of the region; its i_size is the size in bytes. Constant.
+ * @inode: its i_size is the size in bytes.
  * @lock: see "Locks" above.
  * @tree: the pages. Protected by @lock; slots by leaf locks.
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
  * @clones: how often the region was cloned.
- * @id: of what it holds once it is sealed against writing; never used for another
- *	region or another content. Protected by @lock.
- * @base: id of the snapshot that granted pages which are not dirty are equal to.
- *	Protected by @lock.
  * @rounds: how often granted pages were kept since they were last looked
  *	through for cold ones. Protected by @lock, for writing like @base.
  * @nr_cut: how many pages lost their grants ahead of a clone that is to come.
  *	Protected by @lock, for writing.
  * @odd_mappings: some mapping was made that is not shared or can never be
- *	written. Only ever set; under @lock for writing.
+ *	written, while the region could be. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
  * @leaf_locks: see "Locks" above.
  */
 struct cowmem_region {
-	struct inode *inode;
+	struct inode inode;
 	struct rw_semaphore lock;
 	struct cowmem_tree tree;
 	unsigned int seals;
 	atomic64_t clones;
-	u64 id;
-	u64 base;
 	unsigned int rounds;
 	unsigned long nr_cut;
 	bool odd_mappings;
@@ -143,6 +142,7 @@ union cowmem_args {
 	struct cowmem_copy copy;
 	struct cowmem_clone_many clone_many;
 	struct cowmem_merge merge;
+	struct cowmem_file file;
 };
 
 /**
@@ -152,6 +152,7 @@ union cowmem_args {
  * @args: in and out.
  * @new_fd: a descriptor that becomes the caller's if all went well, or -1.
  * @new_file: what it will refer to.
+ * @cloned: whether that is a clone.
  */
 struct cowmem_call {
 	struct file *file;
@@ -159,6 +160,7 @@ struct cowmem_call {
 	union cowmem_args args;
 	int new_fd;
 	struct file *new_file;
+	bool cloned;
 };
 
 /* page.c */
@@ -166,7 +168,7 @@ extern struct page *cowmem_zero_page;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
-struct page *cowmem_page_alloc(bool zero);
+struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf);
 void cowmem_pages_ahead(struct list_head *pages, unsigned int order);
 void cowmem_pages_drop(struct list_head *pages);
 long cowmem_page_holders(struct page *page);
@@ -212,22 +214,30 @@ static inline bool cowmem_page_mappable(struct page *page)
 }
 
 /* region.c */
-extern const struct file_operations cowmem_fops;
-
-struct file *cowmem_region_file(int flags);
-struct file *cowmem_region_fget(int fd, fmode_t mode);
-int cowmem_lock_two(struct cowmem_region *a, bool write_a,
-		    struct cowmem_region *b, bool write_b);
-void cowmem_unlock_two(struct cowmem_region *a, bool write_a,
-		       struct cowmem_region *b, bool write_b);
-int cowmem_lock_source(struct cowmem_region *region, struct cowmem_region *from,
-		       bool *write_from);
+int cowmem_regions_init(void);
+void cowmem_regions_exit(void);
+struct vfsmount *cowmem_fs_pin(void);
+void cowmem_fs_unpin(void);
+struct cowmem_region *cowmem_region_create(struct vfsmount *mnt, umode_t mode);
+int cowmem_lock(struct cowmem_region *region, bool write);
+void cowmem_unlock(struct cowmem_region *region, bool write);
+int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
+void cowmem_unlock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
 void cowmem_region_grow(struct cowmem_region *region, loff_t size);
+int cowmem_region_resize(struct cowmem_region *region, loff_t size);
+int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
+			  bool inside);
+void cowmem_region_changed(struct cowmem_region *region);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);
 int cowmem_discard(struct cowmem_call *call);
 
-static inline struct cowmem_region *cowmem_file_region(struct file *file)
+static inline struct cowmem_region *cowmem_region_of(struct inode *inode)
+{
+	return container_of(inode, struct cowmem_region, inode);
+}
+
+static inline struct cowmem_region *cowmem_file_region(const struct file *file)
 {
 	return file->private_data;
 }
@@ -242,7 +252,7 @@ static inline struct cowmem_region *cowmem_file_region(struct file *file)
  */
 static inline loff_t cowmem_region_size(const struct cowmem_region *region)
 {
-	return i_size_read(region->inode);
+	return i_size_read(&region->inode);
 }
 
 /* The first index past the end. */
@@ -266,28 +276,36 @@ cowmem_leaf_lock(struct cowmem_region *region, pgoff_t index)
 	return &region->leaf_locks[i];
 }
 
-/* fault.c */
-int cowmem_mmap(struct file *file, struct vm_area_struct *vma);
-struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct page *mapped,
-				struct cowmem_node **leafp);
-void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
-struct page *cowmem_grant_leaf(struct cowmem_region *region,
-			       struct cowmem_node *leaf, pgoff_t index,
-			       struct page *mapped);
-struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
+/* map.c */
+
+/* Unmap at most this much before looking for a fatal signal. */
+#define COWMEM_UNMAP_BATCH	16384
+
+int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
+			struct page **pages, unsigned long nr);
+int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
+			struct page **pages, unsigned long nr);
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
+void cowmem_unmap_here(struct vm_area_struct *vma, pgoff_t first, pgoff_t end);
+int cowmem_unmap_difference(struct cowmem_region *region,
+			    const struct cowmem_tree *tree, pgoff_t first,
+			    pgoff_t end, u64 *pages, u64 *nodes);
+
+/* grant.c */
 
 /**
  * struct cowmem_share - pages of a region that are being shared
- * @region: the region that has them.
- * @first: first index.
- * @end: index after the last one, or ULONG_MAX.
- * @tree: the tree that gets them.
- * @to: where @first goes there.
- * @nr_cut: how many of the pages were granted.
- * @nr_copied: how many of those were copied instead.
+ * @region: in, the region that has them.
+ * @first: in, first index.
+ * @end: in, index after the last one, or ULONG_MAX.
+ * @tree: in, the tree that gets them.
+ * @to: in, where @first goes there.
+ * @need: in, how large the region has to be, in bytes.
+ * @size: out, how large it was.
+ * @frozen: out, whether nothing changes in it any more.
+ * @nr_cut: out, how many of the pages were granted.
+ * @nr_copied: out, how many of those were copied instead.
  */
 struct cowmem_share {
 	struct cowmem_region *region;
@@ -295,18 +313,58 @@ struct cowmem_share {
 	pgoff_t end;
 	struct cowmem_tree *tree;
 	pgoff_t to;
+	u64 need;
+	u64 size;
+	bool frozen;
 	unsigned long nr_cut;
 	unsigned long nr_copied;
 };
 
-/* Unmap at most this much before looking for a fatal signal. */
-#define COWMEM_UNMAP_BATCH	16384
-
-/* snapshot.c */
+struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
+				bool past_end, struct vm_fault *vmf,
+				struct cowmem_node **leafp);
+void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
+struct page *cowmem_grant_leaf(struct cowmem_region *region,
+			       struct cowmem_node *leaf, pgoff_t index);
+unsigned int cowmem_grant_ahead(struct cowmem_region *region,
+				struct cowmem_node *leaf, pgoff_t index,
+				pgoff_t end, struct page **pages);
+struct page *cowmem_page_to_map(struct cowmem_region *region,
+				const struct cowmem_node *leaf, pgoff_t index);
+struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
+int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
+int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 int cowmem_share(struct cowmem_share *s);
+int cowmem_share_now(struct cowmem_share *s);
+
+/* fault.c */
+int cowmem_mmap(struct file *file, struct vm_area_struct *vma);
+
+/* file.c */
+extern const struct file_operations cowmem_fops;
+extern const struct file_operations cowmem_file_fops;
+extern const struct inode_operations cowmem_inode_ops;
+extern const struct dentry_operations cowmem_dentry_ops;
+
+struct file *cowmem_region_file(int flags);
+struct file *cowmem_region_fget(int fd, fmode_t mode);
+bool cowmem_mmap_grows(const struct file *file);
+void cowmem_accessed(struct file *file);
+int cowmem_remove_privs(struct file *file);
+int cowmem_file(struct cowmem_call *call);
+
+/* clone.c */
 int cowmem_clone(struct cowmem_call *call);
 int cowmem_clone_many(struct cowmem_call *call);
+
+/* copy.c */
+int cowmem_copy_range(struct cowmem_region *region, u64 dst,
+		      struct cowmem_region *from, u64 src, u64 length,
+		      u64 *pages, u64 *nodes);
 int cowmem_copy(struct cowmem_call *call);
+loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
+			       struct file *file_out, loff_t pos_out, loff_t len,
+			       unsigned int remap_flags);
 
 /* restore.c */
 int cowmem_restore(struct cowmem_call *call);
@@ -328,5 +386,6 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 /* stats.c */
 int cowmem_info(struct cowmem_call *call);
 void cowmem_show_fdinfo(struct seq_file *m, struct file *file);
+u64 cowmem_region_blocks(struct cowmem_region *region);
 
 #endif /* _COWMEM_H */

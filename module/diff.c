@@ -134,12 +134,12 @@ static void diff_locked(struct diff *d)
 
 static int diff_some(struct diff *d)
 {
-	int err = cowmem_lock_two(d->a, false, d->b, false);
+	int err = cowmem_lock_two(d->a, d->b, false);
 
 	if (err)
 		return err;
 	diff_locked(d);
-	cowmem_unlock_two(d->a, false, d->b, false);
+	cowmem_unlock_two(d->a, d->b, false);
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 

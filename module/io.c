@@ -59,6 +59,7 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		}
 		cond_resched();
 	}
+	cowmem_accessed(iocb->ki_filp);
 	return done;
 }
 
@@ -153,7 +154,7 @@ out:
 ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct cowmem_region *region = cowmem_file_region(iocb->ki_filp);
-	struct inode *inode = region->inode;
+	struct inode *inode = &region->inode;
 	ssize_t ret;
 
 	ret = down_write_killable(&inode->i_rwsem);
@@ -164,7 +165,7 @@ ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		goto unlock;
 
 	/* SEAL and RESIZE take the inode's lock, too. */
-	if (region->seals & COWMEM_SEAL_WRITE) {
+	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE)) {
 		ret = -EPERM;
 		goto unlock;
 	}
@@ -177,9 +178,14 @@ ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		}
 		iov_iter_truncate(from, size - iocb->ki_pos);
 	}
+	ret = cowmem_remove_privs(iocb->ki_filp);
+	if (ret)
+		goto unlock;
 	ret = write_pages(region, iocb->ki_pos, from);
-	if (ret > 0)
+	if (ret > 0) {
 		iocb->ki_pos += ret;
+		cowmem_region_changed(region);
+	}
 unlock:
 	inode_unlock(inode);
 	return ret;

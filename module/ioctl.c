@@ -35,6 +35,7 @@ static const struct cowmem_ioctl cowmem_ioctls[] = {
 	IOCTL_OP(COWMEM_IOC_CLONE_MANY, cowmem_clone_many, struct cowmem_clone_many, flags, false),
 	IOCTL_OP(COWMEM_IOC_MERGE, cowmem_merge, struct cowmem_merge, saved, true),
 	IOCTL_OP(COWMEM_IOC_COPY, cowmem_copy, struct cowmem_copy, length, false),
+	IOCTL_OP(COWMEM_IOC_FILE, cowmem_file, struct cowmem_file, name, true),
 };
 
 static const struct cowmem_ioctl *find_ioctl(unsigned int cmd)
@@ -94,7 +95,8 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			put_unused_fd(call.new_fd);
 		} else {
 			/* From here on the caller has it: nothing may fail. */
-			atomic64_inc(&call.region->clones);
+			if (call.cloned)
+				atomic64_inc(&call.region->clones);
 			fd_install(call.new_fd, call.new_file);
 		}
 	}

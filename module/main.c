@@ -27,16 +27,26 @@ static int __init cowmem_init(void)
 	err = cowmem_pages_init();
 	if (err)
 		return err;
+	err = cowmem_regions_init();
+	if (err)
+		goto exit_pages;
 	/* Last: from here on anybody may open it. */
 	err = misc_register(&cowmem_device);
 	if (err)
-		cowmem_pages_exit();
+		goto exit_regions;
+	return 0;
+
+exit_regions:
+	cowmem_regions_exit();
+exit_pages:
+	cowmem_pages_exit();
 	return err;
 }
 
 static void __exit cowmem_exit(void)
 {
 	misc_deregister(&cowmem_device);
+	cowmem_regions_exit();
 	cowmem_pages_exit();
 }
 

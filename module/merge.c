@@ -186,12 +186,12 @@ static int merge_locked(struct merge *m, const struct place *place,
 static int merge_pages(struct merge *m, const struct place *place,
 		       const struct place *other)
 {
-	int ret = cowmem_lock_two(place->region, true, other->region, true);
+	int ret = cowmem_lock_two(place->region, other->region, true);
 
 	if (ret)
 		return ret;
 	ret = merge_locked(m, place, other);
-	cowmem_unlock_two(place->region, true, other->region, true);
+	cowmem_unlock_two(place->region, other->region, true);
 	return ret;
 }
 

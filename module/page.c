@@ -32,6 +32,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/highmem.h>
+#include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -82,18 +83,22 @@ static void page_init(struct page *page)
 /**
  * cowmem_page_alloc - allocate a page with one holder
  * @zero: whether to clear it
+ * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
  *
  * Context: may sleep.
  * Return: the page; -ENOMEM or -ENOSPC.
  */
-struct page *cowmem_page_alloc(bool zero)
+struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf)
 {
+	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | (zero ? __GFP_ZERO : 0);
 	struct page *page;
 
 	if (!account(PAGE_SIZE))
 		return ERR_PTR(-ENOSPC);
-	page = alloc_page(GFP_HIGHUSER | __GFP_ACCOUNT |
-			  (zero ? __GFP_ZERO : 0));
+	if (vmf && vma_policy(vmf->vma))
+		page = cowmem_vma_alloc_page(gfp, vmf->vma, vmf->address);
+	else
+		page = alloc_page(gfp);
 	if (!page) {
 		atomic_long_sub(PAGE_SIZE, &nr_bytes);
 		return ERR_PTR(-ENOMEM);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Regions: lifetime, files, size, seals, and holes punched on demand
+ * Regions: lifetime, locks, size, seals, and holes punched on demand
  *
- * A region lives as long as its file does, which descriptors and mappings hold.
- * Its inode, by which mappings are found, comes from a file system of the
- * module's own that users cannot mount.
+ * A region lives as long as its inode does.  That is one of a file system of the
+ * module's own, which users cannot mount; it has no name there, as a memfd has none.
+ * Files hold the inode by their dentry, and those of /dev/cowmem, whose dentry is the
+ * device's, by a reference.  Descriptors and mappings hold files.
  */
-#include <linux/file.h>
+#include <linux/cred.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "cowmem.h"
@@ -20,61 +20,48 @@
 
 #define COWMEM_FS_MAGIC	0x636f776d	/* "cowm" */
 
-/* Mounted while there is a region; protected by the lock of simple_pin_fs(). */
+/* Mounted while a file of a region is open; protected by the lock of simple_pin_fs(). */
 static struct vfsmount *cowmem_mnt;
 static int cowmem_mnt_count;
-static atomic64_t last_id = ATOMIC64_INIT(0);
 
-static int cowmem_init_fs_context(struct fs_context *fc)
-{
-	return init_pseudo(fc, COWMEM_FS_MAGIC) ? 0 : -ENOMEM;
-}
+static struct kmem_cache *cowmem_region_cache;
 
-static struct file_system_type cowmem_fs_type = {
-	.owner			= THIS_MODULE,
-	.name			= "cowmem",
-	.init_fs_context	= cowmem_init_fs_context,
-	.kill_sb		= kill_anon_super,
-};
-
-static struct cowmem_region *region_create(void)
+static struct inode *alloc_region(struct super_block *sb)
 {
 	struct cowmem_region *region;
-	struct inode *inode;
-	unsigned int i;
-	int err;
 
-	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	region = alloc_inode_sb(sb, cowmem_region_cache, GFP_KERNEL);
 	if (!region)
-		return ERR_PTR(-ENOMEM);
-	/*
-	 * A mount per region, in effect: the file system pins the module until
-	 * the last inode is gone, which is after the last ->release.
-	 */
-	err = simple_pin_fs(&cowmem_fs_type, &cowmem_mnt, &cowmem_mnt_count);
-	if (err)
-		goto free_region;
-	inode = alloc_anon_inode(cowmem_mnt->mnt_sb);
-	if (IS_ERR(inode)) {
-		err = PTR_ERR(inode);
-		goto release_fs;
-	}
-	region->inode = inode;
-	region->id = atomic64_inc_return(&last_id);
-	init_rwsem(&region->lock);
+		return NULL;
+	region->seals = 0;
+	atomic64_set(&region->clones, 0);
+	region->rounds = 0;
+	region->nr_cut = 0;
+	region->odd_mappings = false;
+	region->holes_mapped = false;
 	cowmem_tree_init(&region->tree);
+	return &region->inode;
+}
+
+static void free_region(struct inode *inode)
+{
+	kmem_cache_free(cowmem_region_cache, cowmem_region_of(inode));
+}
+
+/* What allocated regions and freed ones have in common. */
+static void region_init_once(void *object)
+{
+	struct cowmem_region *region = object;
+	unsigned int i;
+
+	inode_init_once(&region->inode);
+	init_rwsem(&region->lock);
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		mutex_init(&region->leaf_locks[i].lock);
+		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
 	}
-	return region;
-
-release_fs:
-	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
-free_region:
-	kfree(region);
-	return ERR_PTR(err);
 }
 
 /* Under region->lock for writing, or when nobody else is left. */
@@ -86,91 +73,129 @@ static void drop_spare_pages(struct cowmem_region *region)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
 }
 
-/* A region has one file, and every mapping holds it: nobody else is left. */
-static void region_destroy(struct cowmem_region *region)
+/* No file is left, and so no mapping. */
+static void evict_region(struct inode *inode)
 {
+	struct cowmem_region *region = cowmem_region_of(inode);
+	unsigned int i;
+
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
 	cowmem_tree_destroy(&region->tree);
 	drop_spare_pages(region);
-	iput(region->inode);
-	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
-	kfree(region);
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
+		region->leaf_locks[i].bare_first = 0;
+		region->leaf_locks[i].bare_end = ULONG_MAX;
+	}
 }
 
-static int cowmem_open(struct inode *inode, struct file *file)
-{
-	struct cowmem_region *region = region_create();
+static const struct super_operations cowmem_super_ops = {
+	.alloc_inode	= alloc_region,
+	.free_inode	= free_region,
+	.evict_inode	= evict_region,
+	.statfs		= simple_statfs,
+};
 
-	if (IS_ERR(region))
-		return PTR_ERR(region);
-	file->f_mapping = region->inode->i_mapping;
-	file->private_data = region;
+static int cowmem_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *pseudo = init_pseudo(fc, COWMEM_FS_MAGIC);
+
+	if (!pseudo)
+		return -ENOMEM;
+	pseudo->ops = &cowmem_super_ops;
+	pseudo->dops = &cowmem_dentry_ops;
+	/* Programs may be run out of a region, as out of a memfd. */
+	fc->s_iflags &= ~SB_I_NOEXEC;
 	return 0;
 }
 
-static int cowmem_release(struct inode *inode, struct file *file)
-{
-	region_destroy(cowmem_file_region(file));
-	return 0;
-}
+static struct file_system_type cowmem_fs_type = {
+	.owner			= THIS_MODULE,
+	.name			= "cowmem",
+	.init_fs_context	= cowmem_init_fs_context,
+	.kill_sb		= kill_anon_super,
+};
 
 /**
- * cowmem_region_file - a new region with a file that no descriptor refers to
- * @flags: O_RDWR or O_RDONLY
+ * cowmem_fs_pin - keep the file system mounted, and the module loaded
+ *
+ * For each open file of a region, until it is released.  A file's own reference to the
+ * mount is still there then, so the mount goes after the file, and the module after
+ * the mount.
  *
  * Context: may sleep.
- * Return: the file; -ENOMEM or -ENFILE.
+ * Return: the mount, until cowmem_fs_unpin(); -ENOMEM.
  */
-struct file *cowmem_region_file(int flags)
+struct vfsmount *cowmem_fs_pin(void)
 {
-	struct cowmem_region *region = region_create();
-	struct file *file;
+	int err = simple_pin_fs(&cowmem_fs_type, &cowmem_mnt, &cowmem_mnt_count);
 
-	if (IS_ERR(region))
-		return ERR_CAST(region);
-	/* What fops_get() does for a device; fput() gives it back. */
-	__module_get(THIS_MODULE);
-	file = alloc_file_pseudo(region->inode, cowmem_mnt, "cowmem",
-				 flags | O_LARGEFILE, &cowmem_fops);
-	if (IS_ERR(file)) {
-		region_destroy(region);
-		module_put(THIS_MODULE);
-		return file;
-	}
-	/* The file has one reference to the inode, the region another one. */
-	ihold(region->inode);
-	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
-	file->private_data = region;
-	return file;
+	return err ? ERR_PTR(err) : cowmem_mnt;
 }
 
 /**
- * cowmem_region_fget - get the file of a region by its descriptor
- * @fd: the descriptor
- * @mode: FMODE_READ, FMODE_WRITE or both
+ * cowmem_fs_unpin - undo cowmem_fs_pin()
  *
- * Return: the file with a reference; -EBADF if @fd is closed, is not a region's or
- * not open in this mode.
+ * Context: may sleep.
  */
-struct file *cowmem_region_fget(int fd, fmode_t mode)
+void cowmem_fs_unpin(void)
 {
-	struct file *file = fget(fd);
-
-	if (!file)
-		return ERR_PTR(-EBADF);
-	if (file->f_op != &cowmem_fops || (file->f_mode & mode) != mode) {
-		fput(file);
-		return ERR_PTR(-EBADF);
-	}
-	return file;
+	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
 }
 
-static int lock_one(struct cowmem_region *region, bool write, int nesting)
+static const struct address_space_operations cowmem_aops = {
+	.dirty_folio	= noop_dirty_folio,
+};
+
+/**
+ * cowmem_region_create - a new, empty region
+ * @mnt: the mount
+ * @mode: permissions of its files, as far as they are regular
+ *
+ * It belongs to the caller.
+ *
+ * Context: may sleep.
+ * Return: the region, whose inode has one reference; -ENOMEM.
+ */
+struct cowmem_region *cowmem_region_create(struct vfsmount *mnt, umode_t mode)
 {
-	return write ? down_write_killable_nested(&region->lock, nesting)
-		     : down_read_killable_nested(&region->lock, nesting);
+	struct inode *inode = new_inode(mnt->mnt_sb);
+
+	if (!inode)
+		return ERR_PTR(-ENOMEM);
+	inode->i_ino = get_next_ino();
+	inode->i_mode = S_IFREG | mode;
+	inode->i_uid = current_fsuid();
+	inode->i_gid = current_fsgid();
+	inode->i_op = &cowmem_inode_ops;
+	inode->i_fop = &cowmem_file_fops;
+	inode->i_mapping->a_ops = &cowmem_aops;
+	simple_inode_init_ts(inode);
+	/* It has no name. */
+	clear_nlink(inode);
+	return cowmem_region_of(inode);
 }
 
-static void unlock_one(struct cowmem_region *region, bool write)
+/**
+ * cowmem_lock - lock a region
+ * @region: the region
+ * @write: whether for writing
+ *
+ * Context: may sleep.
+ * Return: 0 or -EINTR.
+ */
+int cowmem_lock(struct cowmem_region *region, bool write)
+{
+	return write ? down_write_killable(&region->lock)
+		     : down_read_killable(&region->lock);
+}
+
+/**
+ * cowmem_unlock - undo cowmem_lock()
+ * @region: the region
+ * @write: as it was locked
+ */
+void cowmem_unlock(struct cowmem_region *region, bool write)
 {
 	if (write)
 		up_write(&region->lock);
@@ -181,72 +206,41 @@ static void unlock_one(struct cowmem_region *region, bool write)
 /**
  * cowmem_lock_two - lock two regions
  * @a: a region
- * @write_a: whether to lock it for writing
- * @b: another one, or the same, which is locked as @a
- * @write_b: whether to lock it for writing
+ * @b: another one, or the same
+ * @write: whether for writing
  *
  * Context: may sleep.
  * Return: 0 or -EINTR.
  */
-int cowmem_lock_two(struct cowmem_region *a, bool write_a,
-		    struct cowmem_region *b, bool write_b)
+int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write)
 {
 	int err;
 
-	if (a == b)
-		return lock_one(a, write_a, 0);
-	if (a > b) {
+	if (a > b)
 		swap(a, b);
-		swap(write_a, write_b);
-	}
-	err = lock_one(a, write_a, 0);
-	if (err)
+	err = cowmem_lock(a, write);
+	if (err || a == b)
 		return err;
-	err = lock_one(b, write_b, SINGLE_DEPTH_NESTING);
+	if (write)
+		err = down_write_killable_nested(&b->lock, SINGLE_DEPTH_NESTING);
+	else
+		err = down_read_killable_nested(&b->lock, SINGLE_DEPTH_NESTING);
 	if (err)
-		unlock_one(a, write_a);
+		cowmem_unlock(a, write);
 	return err;
 }
 
 /**
  * cowmem_unlock_two - undo cowmem_lock_two()
  * @a: a region
- * @write_a: as it was locked
  * @b: another one, or the same
- * @write_b: as it was locked
+ * @write: as they were locked
  */
-void cowmem_unlock_two(struct cowmem_region *a, bool write_a,
-		       struct cowmem_region *b, bool write_b)
+void cowmem_unlock_two(struct cowmem_region *a, struct cowmem_region *b, bool write)
 {
-	unlock_one(a, write_a);
+	cowmem_unlock(a, write);
 	if (a != b)
-		unlock_one(b, write_b);
-}
-
-/**
- * cowmem_lock_source - lock a region for writing and one that it gets pages from
- * @region: the region
- * @from: the other one, or the same
- * @write_from: set to how @from was locked, for cowmem_unlock_two()
- *
- * A snapshot is locked for reading, since many regions may get pages from it.
- *
- * Context: may sleep.
- * Return: 0 or -EINTR.
- */
-int cowmem_lock_source(struct cowmem_region *region, struct cowmem_region *from,
-		       bool *write_from)
-{
-	int err;
-
-	*write_from = !(READ_ONCE(from->seals) & COWMEM_SEAL_WRITE);
-	err = cowmem_lock_two(region, true, from, *write_from);
-	if (err || *write_from || cowmem_region_frozen(from))
-		return err;
-	/* It has pages that were granted before it was sealed. */
-	cowmem_unlock_two(region, true, from, false);
-	*write_from = true;
-	return cowmem_lock_two(region, true, from, true);
+		cowmem_unlock(b, write);
 }
 
 /**
@@ -259,7 +253,7 @@ int cowmem_lock_source(struct cowmem_region *region, struct cowmem_region *from,
  */
 void cowmem_region_grow(struct cowmem_region *region, loff_t size)
 {
-	struct inode *inode = region->inode;
+	struct inode *inode = &region->inode;
 
 	/* write() and mmap() may grow at once, and neither may undo the other. */
 	spin_lock(&inode->i_lock);
@@ -283,7 +277,7 @@ static struct page *own_partial_page(struct cowmem_region *region, pgoff_t index
 	if (IS_ERR(leaf))
 		return ERR_CAST(leaf);
 	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
-	page = cowmem_grant_leaf(region, leaf, index, NULL);
+	page = cowmem_grant_leaf(region, leaf, index);
 	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	return page;
 }
@@ -341,23 +335,31 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 /* Lock a region, with no write() half done.  Returns 0 or -EINTR. */
 static int lock_with_writers(struct cowmem_region *region)
 {
-	int err = down_write_killable(&region->inode->i_rwsem);
+	int err = down_write_killable(&region->inode.i_rwsem);
 
 	if (err)
 		return err;
 	err = down_write_killable(&region->lock);
 	if (err)
-		inode_unlock(region->inode);
+		inode_unlock(&region->inode);
 	return err;
 }
 
 static void unlock_with_writers(struct cowmem_region *region)
 {
 	up_write(&region->lock);
-	inode_unlock(region->inode);
+	inode_unlock(&region->inode);
 }
 
-static int resize_locked(struct cowmem_region *region, loff_t size)
+/**
+ * cowmem_region_resize - set the size of a region
+ * @region: the region
+ * @size: in bytes
+ *
+ * Context: may sleep; under i_rwsem and region->lock for writing.
+ * Return: 0; -EPERM if it is sealed, -EFBIG, -ENOMEM or -ENOSPC.
+ */
+int cowmem_region_resize(struct cowmem_region *region, loff_t size)
 {
 	loff_t old = cowmem_region_size(region);
 	int err;
@@ -366,7 +368,7 @@ static int resize_locked(struct cowmem_region *region, loff_t size)
 		return -EPERM;
 	if (size < old && (region->seals & COWMEM_SEAL_SHRINK))
 		return -EPERM;
-	err = inode_newsize_ok(region->inode, size);
+	err = inode_newsize_ok(&region->inode, size);
 	if (err)
 		return err;
 	if (size < old) {
@@ -378,10 +380,10 @@ static int resize_locked(struct cowmem_region *region, loff_t size)
 		err = region_punch(region, size, 1ULL << 63, true);
 		if (err)
 			return err;
-		/* Not even a seal on writing promises the same content now. */
-		region->id = atomic64_inc_return(&last_id);
 	}
-	i_size_write(region->inode, size);
+	i_size_write(&region->inode, size);
+	if (size != old)
+		cowmem_region_changed(region);
 	return 0;
 }
 
@@ -410,7 +412,7 @@ int cowmem_resize(struct cowmem_call *call)
 	err = lock_with_writers(region);
 	if (err)
 		return err;
-	err = resize_locked(region, args->size);
+	err = cowmem_region_resize(region, args->size);
 	unlock_with_writers(region);
 	return err;
 }
@@ -425,7 +427,7 @@ static bool region_written(struct cowmem_region *region)
 	unsigned int i;
 
 	/* Counts VM_SHARED mappings, those with VM_MAYWRITE that is. */
-	if (mapping_writably_mapped(region->inode->i_mapping))
+	if (mapping_writably_mapped(region->inode.i_mapping))
 		return true;
 	/* What is left are private mappings, which do no harm. */
 	cowmem_unmap(region, 0, ULONG_MAX, false);
@@ -483,6 +485,36 @@ int cowmem_seal(struct cowmem_call *call)
 }
 
 /**
+ * cowmem_region_discard - turn a range into a hole
+ * @region: the region
+ * @from: first byte
+ * @to: byte after the last one
+ * @inside: whether the region has to reach there
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0; -EINVAL if the region does not reach as far as it has to, -EPERM if it
+ * is sealed against writing, -ENOMEM, -ENOSPC, -EINTR.
+ */
+int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
+			  bool inside)
+{
+	int err = down_write_killable(&region->lock);
+
+	if (err)
+		return err;
+	if (inside && to > cowmem_region_size(region))
+		err = -EINVAL;
+	else if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+		err = -EPERM;
+	else
+		err = region_punch(region, from, to, false);
+	if (!err)
+		cowmem_region_changed(region);
+	up_write(&region->lock);
+	return err;
+}
+
+/**
  * cowmem_discard - COWMEM_IOC_DISCARD
  * @call: the ioctl
  *
@@ -491,10 +523,8 @@ int cowmem_seal(struct cowmem_call *call)
  */
 int cowmem_discard(struct cowmem_call *call)
 {
-	struct cowmem_discard *args = &call->args.discard;
-	struct cowmem_region *region = call->region;
+	const struct cowmem_discard *args = &call->args.discard;
 	u64 end;
-	int err;
 
 	if (args->flags)
 		return -EOPNOTSUPP;
@@ -504,32 +534,47 @@ int cowmem_discard(struct cowmem_call *call)
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
-
-	err = down_write_killable(&region->lock);
-	if (err)
-		return err;
-	if (end > cowmem_region_size(region))
-		err = -EINVAL;
-	else if (region->seals & COWMEM_SEAL_WRITE)
-		err = -EPERM;
-	else
-		err = region_punch(region, args->offset, end, false);
-	up_write(&region->lock);
-	return err;
+	return cowmem_region_discard(call->region, args->offset, end, true);
 }
 
-const struct file_operations cowmem_fops = {
-	.owner		= THIS_MODULE,
-	.open		= cowmem_open,
-	.release	= cowmem_release,
-	.llseek		= cowmem_llseek,
-	.read_iter	= cowmem_read_iter,
-	.write_iter	= cowmem_write_iter,
-	.splice_read	= copy_splice_read,
-	.splice_write	= iter_file_splice_write,
-	.mmap		= cowmem_mmap,
-	.fsync		= noop_fsync,
-	.unlocked_ioctl	= cowmem_ioctl,
-	.compat_ioctl	= compat_ptr_ioctl,
-	.show_fdinfo	= cowmem_show_fdinfo,
-};
+/**
+ * cowmem_region_changed - note that what a region holds changed, for st_mtime
+ * @region: the region
+ *
+ * Context: any.
+ */
+void cowmem_region_changed(struct cowmem_region *region)
+{
+	struct inode *inode = &region->inode;
+	struct timespec64 now = current_time(inode), then = inode_get_mtime(inode);
+
+	/* Faults come by often, and from many CPUs. */
+	if (!timespec64_equal(&now, &then))
+		inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
+}
+
+/**
+ * cowmem_regions_init - set up what regions come from
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int cowmem_regions_init(void)
+{
+	cowmem_region_cache = kmem_cache_create("cowmem_region",
+						sizeof(struct cowmem_region), 0,
+						SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT |
+						SLAB_HWCACHE_ALIGN, region_init_once);
+	return cowmem_region_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * cowmem_regions_exit - undo cowmem_regions_init()
+ *
+ * Context: may sleep; the file system is not mounted any more.
+ */
+void cowmem_regions_exit(void)
+{
+	/* Inodes are freed by RCU. */
+	rcu_barrier();
+	kmem_cache_destroy(cowmem_region_cache);
+}

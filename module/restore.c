@@ -4,9 +4,15 @@
  *
  * The plain way swaps the tree for the other region's and unmaps what differs:
  * the next write to each page splits it again.  The other way keeps the pages
- * that were written, with their PTEs, and copies the content back into those that
- * are dirty again: PTE dirty bits tell which.  It never shares a page that was
- * not shared, so what a concurrent writer does to it concerns this region alone.
+ * that were written, with their PTEs, and copies the content back into them.  It
+ * never shares a page that was not shared, so what a concurrent writer does to it
+ * concerns this region alone.
+ *
+ * A page that is kept is copied back in every round, or given back.  Nothing proves that
+ * a page was not written: a device or the kernel may write through a reference that it
+ * took, and set no dirty bit.  Dirty bits only choose between the two.  What a copy
+ * costs is a tenth of what it takes to write a page that was given back, so a page may
+ * be kept for a few rounds in vain, but not for many.
  */
 #include <linux/bitmap.h>
 #include <linux/file.h>
@@ -17,41 +23,6 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* Unmap whatever differs from @tree, and count it. */
-static int unmap_difference(struct cowmem_region *region,
-			    const struct cowmem_tree *tree,
-			    struct cowmem_restore *args)
-{
-	pgoff_t base = 0, from = 0, to = 0;
-	unsigned long nodes = 0;
-	u64 slots;
-
-	/* Granted pages are among them: nobody else has those. */
-	while ((slots = cowmem_tree_diff(&region->tree, tree, &base, &nodes))) {
-		args->pages += hweight64(slots);
-		while (slots) {
-			unsigned int i = __ffs64(slots);
-			u64 run = slots & ~(slots + BIT_ULL(i));
-
-			if (base + i != to || to - from >= COWMEM_UNMAP_BATCH) {
-				if (from < to)
-					cowmem_unmap(region, from, to, false);
-				from = base + i;
-			}
-			to = base + fls64(run);
-			slots &= ~run;
-		}
-		base += COWMEM_NODE_SLOTS;
-	}
-	/* Then it did not look to the end. */
-	if (fatal_signal_pending(current))
-		return -EINTR;
-	if (from < to)
-		cowmem_unmap(region, from, to, false);
-	args->nodes = nodes;
-	return 0;
-}
-
 /* Which pages of @leaf were written through a PTE since the last time? */
 static u64 take_dirty_bits(struct cowmem_region *region,
 			   const struct cowmem_node *leaf)
@@ -60,7 +31,7 @@ static u64 take_dirty_bits(struct cowmem_region *region,
 	pgoff_t start = COWMEM_NODE_SLOTS, end = 0;
 	u64 slots = 0;
 
-	clean_record_shared_mapping_range(region->inode->i_mapping, leaf->base,
+	clean_record_shared_mapping_range(region->inode.i_mapping, leaf->base,
 					  COWMEM_NODE_SLOTS, leaf->base, dirty,
 					  &start, &end);
 	bitmap_to_arr64(&slots, dirty, COWMEM_NODE_SLOTS);
@@ -109,54 +80,36 @@ static void give_back(struct cowmem_region *region, struct cowmem_node *leaf,
 	}
 }
 
-/* How many clean pages of a leaf are copied rather than found to be clean. */
-#define COPY_ANYWAY	4
-
 /* Make the granted pages of @leaf equal to those of @from, where they are. */
-static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
-		      struct cowmem_node *leaf, bool all, bool look_for_cold,
+static void keep_leaf(struct cowmem_region *region, const struct cowmem_tree *from,
+		      struct cowmem_node *leaf, bool look_for_cold,
 		      struct cowmem_restore *args)
 {
-	u64 slots = leaf->granted, idle = slots & ~leaf->warm, dirty = 0, go = 0;
 	const struct cowmem_node *theirs;
+	u64 slots, cold = 0, go = 0;
 	pgoff_t base = leaf->base;
 
-	/*
-	 * Walking the PTEs of a leaf costs as much as copying a few pages.  Where
-	 * all but a few pages are written in every round, just copy them.
-	 */
-	if (look_for_cold || hweight64(idle) > COPY_ANYWAY) {
+	if (look_for_cold) {
 		/* Flags first: KVM may set them anew once it lost its PTEs. */
-		dirty = take_dirty_flags(leaf, slots);
-		dirty |= take_dirty_bits(region, leaf);
-	} else {
-		all = true;
+		u64 dirty = take_dirty_flags(leaf, leaf->granted);
+
+		cold = leaf->granted & ~(dirty | take_dirty_bits(region, leaf));
 	}
-	theirs = cowmem_tree_leaf(&from->tree, base, NULL);
-	for (; slots; slots &= slots - 1) {
+	theirs = cowmem_tree_leaf(from, base, NULL);
+	for (slots = leaf->granted; slots; slots &= slots - 1) {
 		unsigned int i = __ffs64(slots);
 		struct page *page = leaf->slots[i];
 
-		if (pinned(page)) {
-			/* What I/O writes there is not to be seen any more. */
+		/* What I/O writes there is not to be seen any more. */
+		if ((cold & BIT_ULL(i)) || pinned(page)) {
 			go |= BIT_ULL(i);
 			continue;
 		}
-		if (folio_test_dirty(page_folio(page)))
-			dirty |= BIT_ULL(i);
-		if (!all && !(dirty & BIT_ULL(i)))
-			continue;
 		if (theirs && theirs->slots[i])
 			copy_highpage(page, theirs->slots[i]);
 		else
 			clear_highpage(page);
 		args->pages++;
-	}
-	leaf->warm |= dirty;
-	if (look_for_cold) {
-		go |= leaf->granted & ~leaf->warm;
-		/* Until they are found again, all pages count as idle. */
-		leaf->warm = 0;
 	}
 	args->kept += hweight64(leaf->granted & ~go);
 	for (; go; go &= go - 1) {
@@ -166,31 +119,42 @@ static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
 	}
 }
 
-/* How many rounds a kept page may go without a write. */
-#define KEEP_ROUNDS	16
+/* A page that was written in none of so many rounds is given back. */
+#define KEEP_ROUNDS	4
+
+/* How many granted pages a region has, or more than may be kept. */
+static unsigned long count_granted(const struct cowmem_region *region,
+				   unsigned long *leaves)
+{
+	const struct cowmem_node *leaf;
+	unsigned long pages = 0;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		pages += hweight64(leaf->granted);
+		++*leaves;
+		if (pages > COWMEM_KEEP_MAX >> PAGE_SHIFT)
+			break;
+	}
+	return pages;
+}
 
 /*
  * Restore @region by copying content back into the pages that were written.
  * Returns false if that cannot be done, and nothing was.
  */
-static bool keep(struct cowmem_region *region, struct cowmem_region *from,
+static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 		 struct cowmem_restore *args)
 {
-	unsigned long nodes = 0, pages = 0, leaves = 0;
-	bool all = region->base != from->id;
+	unsigned long nodes = 0, leaves = 0;
 	struct cowmem_node *leaf, *next;
 	bool look_for_cold;
 
-	if (!COWMEM_HAVE_DIRTY_BITS || region->odd_mappings ||
-	    !cowmem_region_frozen(from) || list_empty(&region->tree.granted))
+	if (!COWMEM_HAVE_DIRTY_BITS || region->odd_mappings || !from->frozen ||
+	    list_empty(&region->tree.granted))
 		return false;
-	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		pages += hweight64(leaf->granted);
-		leaves++;
-	}
-	if (pages > COWMEM_KEEP_MAX >> PAGE_SHIFT)
+	if (count_granted(region, &leaves) > COWMEM_KEEP_MAX >> PAGE_SHIFT)
 		return false;
-	if (!cowmem_tree_only_granted(&region->tree, &from->tree, &nodes))
+	if (!cowmem_tree_only_granted(&region->tree, from->tree, &nodes))
 		return false;
 	args->nodes = nodes;
 
@@ -202,48 +166,86 @@ static bool keep(struct cowmem_region *region, struct cowmem_region *from,
 		return false;
 	list_for_each_entry_safe(leaf, next, &region->tree.granted,
 				 granted_link) {
-		keep_leaf(region, from, leaf, all, look_for_cold, args);
+		keep_leaf(region, from->tree, leaf, look_for_cold, args);
 		cond_resched();
 	}
-	region->base = from->id;
-	trace_cowmem_restore(region, from, args->pages, args->nodes);
+	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
 	return true;
 }
 
-static int restore_locked(struct cowmem_region *region,
-			  struct cowmem_region *from,
+/* Make @region equal to what was shared of the other one.  Under its lock, for writing. */
+static int restore_locked(struct cowmem_region *region, struct cowmem_share *from,
 			  struct cowmem_restore *args)
+{
+	int err;
+
+	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+		return -EPERM;
+	if (cowmem_region_size(region) != from->size) {
+		if (!(args->flags & COWMEM_RESTORE_SIZE))
+			return -EINVAL;
+		err = cowmem_region_resize(region, from->size);
+		if (err)
+			return err;
+	}
+	cowmem_region_changed(region);
+	if ((args->flags & COWMEM_RESTORE_KEEP) && keep(region, from, args))
+		return 0;
+	args->nodes = 0;
+	err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
+				      &args->pages, &args->nodes);
+	if (err)
+		return err;
+	cowmem_tree_swap(&region->tree, from->tree);
+	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
+	return 0;
+}
+
+static int restore_whole(struct cowmem_region *region, struct cowmem_region *from,
+			 struct cowmem_restore *args)
 {
 	struct cowmem_tree fresh;
 	struct cowmem_share s = { .region = from, .end = ULONG_MAX, .tree = &fresh };
 	int err;
 
-	if (cowmem_region_size(region) != cowmem_region_size(from))
-		return -EINVAL;
-	if (region->seals & COWMEM_SEAL_WRITE)
-		return -EPERM;
 	if (region == from)
-		return 0;
-	if ((args->flags & COWMEM_RESTORE_KEEP) && keep(region, from, args))
-		return 0;
-	args->nodes = 0;
-
+		return region->seals & COWMEM_SEAL_WRITE ? -EPERM : 0;
 	cowmem_tree_init(&fresh);
-	err = cowmem_share(&s);
+	err = cowmem_share_now(&s);
 	if (err)
 		return err;
-	/* A write() to @from that we waited for may have made it grow. */
-	if (cowmem_region_size(region) != cowmem_region_size(from))
-		err = -EINVAL;
-	if (!err)
-		err = unmap_difference(region, &fresh, args);
-	if (!err)
-		cowmem_tree_swap(&region->tree, &fresh);
+	err = down_write_killable(&region->lock);
+	if (!err) {
+		err = restore_locked(region, &s, args);
+		up_write(&region->lock);
+	}
 	/* What the region held, or on failure what it was to get. */
 	cowmem_tree_destroy(&fresh);
-	if (!err)
-		trace_cowmem_restore(region, from, args->pages, args->nodes);
 	return err;
+}
+
+static int restore_range(struct cowmem_region *region, struct cowmem_region *from,
+			 struct cowmem_restore *args)
+{
+	if (region == from)
+		return region->seals & COWMEM_SEAL_WRITE ? -EPERM : 0;
+	return cowmem_copy_range(region, args->offset, from, args->offset, args->length,
+				 &args->pages, &args->nodes);
+}
+
+static int restore_check(const struct cowmem_call *call)
+{
+	const struct cowmem_restore *args = &call->args.restore;
+	u64 end;
+
+	if (args->flags & ~(COWMEM_RESTORE_KEEP | COWMEM_RESTORE_SIZE))
+		return -EOPNOTSUPP;
+	if (!PAGE_ALIGNED(args->offset) || !PAGE_ALIGNED(args->length) ||
+	    check_add_overflow(args->offset, args->length, &end) ||
+	    (args->offset && !args->length) ||
+	    (args->length && (args->flags & COWMEM_RESTORE_SIZE)))
+		return -EINVAL;
+	return call->file->f_mode & FMODE_WRITE ? 0 : -EBADF;
 }
 
 /**
@@ -256,15 +258,13 @@ static int restore_locked(struct cowmem_region *region,
 int cowmem_restore(struct cowmem_call *call)
 {
 	struct cowmem_restore *args = &call->args.restore;
-	struct cowmem_region *from;
+	struct cowmem_region *region = call->region, *from;
 	struct file *file;
-	bool write_from;
 	int err;
 
-	if (args->flags & ~COWMEM_RESTORE_KEEP)
-		return -EOPNOTSUPP;
-	if (!(call->file->f_mode & FMODE_WRITE))
-		return -EBADF;
+	err = restore_check(call);
+	if (err)
+		return err;
 	args->pages = 0;
 	args->nodes = 0;
 	args->kept = 0;
@@ -274,15 +274,14 @@ int cowmem_restore(struct cowmem_call *call)
 	from = cowmem_file_region(file);
 
 	/* write() past the end is not to be cut in half. */
-	err = down_write_killable(&call->region->inode->i_rwsem);
+	err = down_write_killable(&region->inode.i_rwsem);
 	if (err)
 		goto put_file;
-	err = cowmem_lock_source(call->region, from, &write_from);
-	if (!err) {
-		err = restore_locked(call->region, from, args);
-		cowmem_unlock_two(call->region, true, from, write_from);
-	}
-	inode_unlock(call->region->inode);
+	if (args->length)
+		err = restore_range(region, from, args);
+	else
+		err = restore_whole(region, from, args);
+	inode_unlock(&region->inode);
 put_file:
 	fput(file);
 	return err;

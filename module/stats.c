@@ -113,7 +113,7 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 
 	if (err && err != -E2BIG)
 		return;
-	seq_printf(m, "cowmem-region:\t%llu\n", (u64)region->inode->i_ino);
+	seq_printf(m, "cowmem-region:\t%llu\n", (u64)region->inode.i_ino);
 	seq_printf(m, "cowmem-size:\t%llu\n", info.size);
 	seq_printf(m, "cowmem-seals:\t%#x\n", info.seals);
 	seq_printf(m, "cowmem-clones:\t%llu\n", info.clones);
@@ -123,4 +123,19 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "cowmem-pages-exclusive:\t%llu\n", info.pages_exclusive);
 	seq_printf(m, "cowmem-pages-shared:\t%llu\n", info.pages_shared);
 	seq_printf(m, "cowmem-index-bytes:\t%llu\n", info.index_bytes);
+}
+
+/**
+ * cowmem_region_blocks - what a region holds, as stat() tells it
+ * @region: the region
+ *
+ * Context: may sleep.
+ * Return: the number of blocks of 512 bytes.
+ */
+u64 cowmem_region_blocks(struct cowmem_region *region)
+{
+	struct cowmem_info info;
+
+	region_info(region, &info, FDINFO_LEAVES);
+	return info.pages_populated * (PAGE_SIZE / 512);
 }

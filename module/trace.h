@@ -25,8 +25,8 @@ TRACE_EVENT(cowmem_clone,
 		__field(unsigned long, copied)
 	),
 	TP_fast_assign(
-		__entry->region = region->inode->i_ino;
-		__entry->clone = clone->inode->i_ino;
+		__entry->region = region->inode.i_ino;
+		__entry->clone = clone->inode.i_ino;
 		__entry->cut = cut;
 		__entry->copied = copied;
 	),
@@ -43,7 +43,7 @@ DECLARE_EVENT_CLASS(cowmem_page,
 		__field(unsigned long, index)
 	),
 	TP_fast_assign(
-		__entry->region = region->inode->i_ino;
+		__entry->region = region->inode.i_ino;
 		__entry->index = index;
 	),
 	TP_printk("region=%llu index=%lu", __entry->region, __entry->index)
@@ -71,8 +71,8 @@ TRACE_EVENT(cowmem_restore,
 		__field(unsigned long, nodes)
 	),
 	TP_fast_assign(
-		__entry->region = region->inode->i_ino;
-		__entry->from = from->inode->i_ino;
+		__entry->region = region->inode.i_ino;
+		__entry->from = from->inode.i_ino;
 		__entry->pages = pages;
 		__entry->nodes = nodes;
 	),
@@ -92,8 +92,8 @@ TRACE_EVENT(cowmem_copy,
 		__field(unsigned long, nr)
 	),
 	TP_fast_assign(
-		__entry->region = region->inode->i_ino;
-		__entry->from = from->inode->i_ino;
+		__entry->region = region->inode.i_ino;
+		__entry->from = from->inode.i_ino;
 		__entry->index = index;
 		__entry->nr = nr;
 	),
@@ -129,7 +129,7 @@ TRACE_EVENT(cowmem_zap,
 		__field(unsigned long, nr)
 	),
 	TP_fast_assign(
-		__entry->region = region->inode->i_ino;
+		__entry->region = region->inode.i_ino;
 		__entry->index = index;
 		__entry->nr = nr;
 	),

@@ -51,6 +51,7 @@
 #define COWMEM_SEAL_SHRINK	(1U << 1)	/* the size cannot decrease */
 #define COWMEM_SEAL_GROW	(1U << 2)	/* the size cannot increase */
 #define COWMEM_SEAL_WRITE	(1U << 3)	/* the content cannot change */
+#define COWMEM_SEAL_FUTURE_WRITE (1U << 4)	/* but through mappings that exist, likewise */
 
 /* Features, what the module can do on this kernel. */
 #define COWMEM_FEATURE_KEEP	(1U << 0)	/* COWMEM_RESTORE_KEEP keeps pages */
@@ -202,6 +203,7 @@ struct cowmem_discard {
 
 /* Flags of struct cowmem_restore. */
 #define COWMEM_RESTORE_KEEP	(1U << 0)	/* keep written pages mapped */
+#define COWMEM_RESTORE_SIZE	(1U << 1)	/* take the size along */
 
 /* The most memory that COWMEM_RESTORE_KEEP keeps for one region, in bytes. */
 #define COWMEM_KEEP_MAX		(256ULL << 20)
@@ -253,6 +255,8 @@ struct cowmem_restore {
 	__u64 pages;
 	__u64 nodes;
 	__u64 kept;
+	__u64 offset;
+	__u64 length;
 };
 
 /* Kinds of extents. */
@@ -471,6 +475,51 @@ struct cowmem_merge {
 	__u64 saved;
 };
 
+/* Flags of struct cowmem_file. */
+#define COWMEM_FILE_RDONLY	(1U << 0)	/* the descriptor is open for reading only */
+#define COWMEM_FILE_VIEW	(1U << 1)	/* likewise, and nobody can reopen it for writing */
+
+/* The longest name, in bytes, without the NUL. */
+#define COWMEM_FILE_NAME_MAX	248
+
+/**
+ * struct cowmem_file - COWMEM_IOC_FILE: another descriptor of the region, a regular file
+ * @flags: in, 0 (open for reading and writing), COWMEM_FILE_RDONLY or COWMEM_FILE_VIEW.
+ * @fd: out, the descriptor, O_CLOEXEC.
+ * @name: in, address of a string that ends with a NUL, or 0: the region's number.
+ *
+ * What open("/dev/cowmem") returns is a descriptor of a character device, and
+ * whatever acts on the inode of a descriptor, fstat(), ftruncate(), fchmod() and
+ * the like, meets the device's.  This one is a regular file's, whose inode is the
+ * region.  "/cowmem:NAME (deleted)" stands for it in /proc/PID/fd and in
+ * /proc/PID/maps, where the name need not be the only one of its kind.  Clones
+ * and snapshots are such files from the start, with their number for a name.
+ *
+ * The file belongs to whoever made the region, with mode 0600, or 0400 if it is a
+ * snapshot.  Who may read or write it by mode and owner may open /proc/PID/fd/N
+ * again for that, whatever the descriptor was open for.  With two exceptions: a
+ * region that carries COWMEM_SEAL_WRITE or COWMEM_SEAL_FUTURE_WRITE is not opened
+ * for writing (EPERM), nor is a file made with COWMEM_FILE_VIEW (EACCES), be it by
+ * root: it shows the live memory and never writes it.
+ *
+ * Errors:
+ *  EBADF	the descriptor is not open for reading or, if @flags is 0, not for
+ *		reading and writing
+ *  EACCES	@flags is not COWMEM_FILE_VIEW, and the descriptor is of that kind
+ *  EPERM	@flags is 0 and the region carries COWMEM_SEAL_WRITE or
+ *		COWMEM_SEAL_FUTURE_WRITE
+ *  EINVAL	@flags has both bits set, the name is longer than COWMEM_FILE_NAME_MAX
+ *  EFAULT	@name cannot be read
+ *  EMFILE	the caller's descriptor table is full
+ *  ENFILE	the system's file table is full
+ *  ENOMEM	out of memory
+ */
+struct cowmem_file {
+	__u32 flags;
+	__s32 fd;
+	__u64 name;
+};
+
 #define COWMEM_IOC_INFO		_IOWR(COWMEM_IOC_TYPE, 0, struct cowmem_info)
 #define COWMEM_IOC_RESIZE	_IOWR(COWMEM_IOC_TYPE, 1, struct cowmem_resize)
 #define COWMEM_IOC_SEAL		_IOWR(COWMEM_IOC_TYPE, 2, struct cowmem_seal)
@@ -481,5 +530,6 @@ struct cowmem_merge {
 #define COWMEM_IOC_COPY		_IOWR(COWMEM_IOC_TYPE, 7, struct cowmem_copy)
 #define COWMEM_IOC_CLONE_MANY	_IOWR(COWMEM_IOC_TYPE, 8, struct cowmem_clone_many)
 #define COWMEM_IOC_MERGE	_IOWR(COWMEM_IOC_TYPE, 9, struct cowmem_merge)
+#define COWMEM_IOC_FILE		_IOWR(COWMEM_IOC_TYPE, 10, struct cowmem_file)
 
 #endif /* _UAPI_LINUX_COWMEM_H */

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copies: ranges that share the pages of other ranges
+ */
+#include <linux/file.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "cowmem.h"
+#include "trace.h"
+
+/**
+ * struct copy - a range that is being copied
+ * @region: where it goes.
+ * @from: where it comes from; may be the same.
+ * @to: first index in @region.
+ * @nr: how many pages.
+ * @share: what it is in @from.
+ * @fresh: what @share fills.
+ * @grow: a size in bytes that @region is to have at least, or 0 if it may not grow.
+ * @pages: how many pages changed.
+ * @nodes: how many nodes were compared to find them.
+ */
+struct copy {
+	struct cowmem_region *region;
+	struct cowmem_region *from;
+	pgoff_t to;
+	pgoff_t nr;
+	struct cowmem_share share;
+	struct cowmem_tree fresh;
+	u64 grow;
+	u64 pages;
+	u64 nodes;
+};
+
+/* What ends at byte @end of @from, in @nr whole pages, goes to index @to of @region. */
+static void copy_init(struct copy *c, struct cowmem_region *region, pgoff_t to,
+		      struct cowmem_region *from, pgoff_t first, pgoff_t nr, u64 end)
+{
+	*c = (struct copy) {
+		.region = region,
+		.from = from,
+		.to = to,
+		.nr = nr,
+		.share = {
+			.region = from,
+			.first = first,
+			.end = first + nr,
+			.tree = &c->fresh,
+			.to = to,
+			.need = end,
+		},
+	};
+	cowmem_tree_init(&c->fresh);
+}
+
+/* May @c->region get it?  Under region->lock for writing. */
+static int may_copy(const struct copy *c)
+{
+	const struct cowmem_region *region = c->region;
+	u64 size = cowmem_region_size(region);
+
+	if (!c->grow && c->to + c->nr > cowmem_region_end(region))
+		return -EINVAL;
+	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+		return -EPERM;
+	if (c->grow > size && (region->seals & COWMEM_SEAL_GROW))
+		return -EPERM;
+	return 0;
+}
+
+/*
+ * Put what was shared in place of what @c->region has there.  Under its lock, for
+ * writing.
+ */
+static int copy_install(struct copy *c)
+{
+	struct cowmem_tree *tree = &c->region->tree;
+	pgoff_t last = c->to + c->nr - 1;
+	int err;
+
+	/* First whatever can fail, and none of it can be seen. */
+	err = may_copy(c);
+	if (!err)
+		err = cowmem_tree_own_edge(tree, c->to);
+	if (!err)
+		err = cowmem_tree_own_edge(tree, last);
+	if (!err)
+		err = cowmem_tree_raise(&c->fresh, tree);
+	if (!err)
+		err = cowmem_tree_raise(tree, &c->fresh);
+	/* What stays what it is may stay mapped. */
+	if (!err)
+		err = cowmem_unmap_difference(c->region, &c->fresh, c->to, last + 1,
+					      &c->pages, &c->nodes);
+	if (err)
+		return err;
+
+	cowmem_tree_punch(tree, c->to, last);
+	cowmem_tree_graft(tree, &c->fresh);
+	cowmem_region_grow(c->region, c->grow);
+	cowmem_region_changed(c->region);
+	trace_cowmem_copy(c->region, c->from, c->to, c->nr);
+	return 0;
+}
+
+/* Within one region: nobody changes it between the two halves. */
+static int copy_within(struct copy *c)
+{
+	struct cowmem_share *s = &c->share;
+	int err;
+
+	err = down_write_killable(&c->region->lock);
+	if (err)
+		return err;
+	if (s->need > cowmem_region_size(c->region))
+		err = -EINVAL;
+	if (!err)
+		err = cowmem_cut(c->region, s->first, s->end);
+	if (!err)
+		err = cowmem_share(s);
+	if (!err)
+		err = copy_install(c);
+	up_write(&c->region->lock);
+	return err;
+}
+
+static int copy_between(struct copy *c)
+{
+	int err = cowmem_share_now(&c->share);
+
+	if (err)
+		return err;
+	err = down_write_killable(&c->region->lock);
+	if (err)
+		return err;
+	err = copy_install(c);
+	up_write(&c->region->lock);
+	return err;
+}
+
+static int copy_do(struct copy *c)
+{
+	int err = c->region == c->from ? copy_within(c) : copy_between(c);
+
+	if (err)
+		cowmem_tree_destroy(&c->fresh);
+	return err;
+}
+
+/**
+ * cowmem_copy_range - share a range of a region in another one, or elsewhere in it
+ * @region: where it goes
+ * @dst: offset there in bytes, a multiple of the page size
+ * @from: where it comes from
+ * @src: offset there, likewise
+ * @length: in bytes, likewise
+ * @pages: incremented by the number of pages that changed
+ * @nodes: incremented by the number of nodes that were compared to find them
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0; -EINVAL if a range reaches past the end of its region, -EPERM if
+ * @region is sealed against writing, -ENOMEM, -ENOSPC, -EINTR.
+ */
+int cowmem_copy_range(struct cowmem_region *region, u64 dst,
+		      struct cowmem_region *from, u64 src, u64 length,
+		      u64 *pages, u64 *nodes)
+{
+	struct copy c;
+	int err;
+
+	copy_init(&c, region, dst >> PAGE_SHIFT, from, src >> PAGE_SHIFT,
+		  length >> PAGE_SHIFT, src + length);
+	err = copy_do(&c);
+	*pages += c.pages;
+	*nodes += c.nodes;
+	return err;
+}
+
+/**
+ * cowmem_copy - COWMEM_IOC_COPY
+ * @call: the ioctl
+ *
+ * Context: may sleep.
+ * Return: 0 or a negative errno, see struct cowmem_copy.
+ */
+int cowmem_copy(struct cowmem_call *call)
+{
+	struct cowmem_copy *args = &call->args.copy;
+	u64 end, pages = 0, nodes = 0;
+	struct file *file;
+	int err;
+
+	if (args->flags)
+		return -EOPNOTSUPP;
+	if (!args->length || !PAGE_ALIGNED(args->src_offset) ||
+	    !PAGE_ALIGNED(args->dst_offset) || !PAGE_ALIGNED(args->length) ||
+	    check_add_overflow(args->src_offset, args->length, &end) ||
+	    check_add_overflow(args->dst_offset, args->length, &end))
+		return -EINVAL;
+	if (!(call->file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	file = cowmem_region_fget(args->fd, FMODE_READ);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	err = cowmem_copy_range(call->region, args->dst_offset,
+				cowmem_file_region(file), args->src_offset,
+				args->length, &pages, &nodes);
+	fput(file);
+	return err;
+}
+
+/*
+ * How much of a range is to be remapped, in bytes: all up to the end of the source if
+ * @len is 0, and of its last page the part that is inside, if nothing of the target
+ * comes after it.
+ */
+static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t dst,
+			   loff_t len, unsigned int flags)
+{
+	if (!PAGE_ALIGNED(src) || !PAGE_ALIGNED(dst))
+		return -EINVAL;
+	if (!len)
+		len = max(src_size - src, 0);
+	/* The VFS has looked at overflows. */
+	if (src + len > src_size) {
+		if (!(flags & REMAP_FILE_DEDUP) || src >= src_size)
+			return -EINVAL;
+		len = src_size - src;
+	}
+	if ((flags & REMAP_FILE_DEDUP) && dst + len > dst_size)
+		return -EINVAL;
+	if (PAGE_ALIGNED(len) || (src + len == src_size && dst + len >= dst_size))
+		return len;
+	/* The rest of the page is not to be changed. */
+	if (!(flags & (REMAP_FILE_CAN_SHORTEN | REMAP_FILE_DEDUP)))
+		return -EINVAL;
+	return round_down(len, PAGE_SIZE);
+}
+
+/* Do two trees hold the same in the range of @c?  A page each of both is held. */
+static int trees_equal(const struct copy *c, const struct cowmem_tree *a,
+		       const struct cowmem_tree *b)
+{
+	pgoff_t index = c->to, base;
+	unsigned long nodes = 0;
+	u64 slots;
+
+	while (index < c->to + c->nr) {
+		base = index;
+		slots = cowmem_tree_diff(a, b, &base, &nodes);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (!slots)
+			break;
+		for (; slots; slots &= slots - 1) {
+			struct page *x = cowmem_tree_page(a, base + __ffs64(slots));
+			struct page *y = cowmem_tree_page(b, base + __ffs64(slots));
+
+			if (base + __ffs64(slots) >= c->to + c->nr)
+				break;
+			if (!cowmem_pages_equal(x ?: cowmem_zero_page,
+						y ?: cowmem_zero_page))
+				return -EBADE;
+		}
+		index = base + COWMEM_NODE_SLOTS;
+	}
+	return 0;
+}
+
+/* Has the range of @c not changed since @then was shared with it?  Under the lock. */
+static bool unchanged(const struct copy *c, const struct cowmem_tree *then)
+{
+	pgoff_t base = c->to, end = c->to + c->nr;
+	unsigned long nodes = 0;
+	u64 slots = cowmem_tree_diff(&c->region->tree, then, &base, &nodes);
+
+	return !slots || base + __ffs64(slots) >= end;
+}
+
+/*
+ * Share a range if the two are equal.  They are compared as they were at one instant
+ * each, with no lock held.
+ */
+static int dedupe(struct copy *c)
+{
+	struct cowmem_tree then;
+	struct cowmem_share mine = {
+		.region = c->region,
+		.first = c->to,
+		.end = c->to + c->nr,
+		.tree = &then,
+		.to = c->to,
+	};
+	int err;
+
+	cowmem_tree_init(&then);
+	err = cowmem_share_now(&c->share);
+	if (err)
+		return err;
+	err = cowmem_share_now(&mine);
+	if (!err)
+		err = trees_equal(c, &c->fresh, &then);
+	if (!err)
+		err = down_write_killable(&c->region->lock);
+	if (!err) {
+		err = unchanged(c, &then) ? copy_install(c) : -EBUSY;
+		up_write(&c->region->lock);
+	}
+	cowmem_tree_destroy(&then);
+	if (err)
+		cowmem_tree_destroy(&c->fresh);
+	return err;
+}
+
+/* What can be said of the length is said.  Under both i_rwsem. */
+static int remap(struct cowmem_region *from, loff_t src, struct file *file,
+		 loff_t dst, loff_t len, unsigned int flags)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+	struct copy c;
+	int err;
+
+	if (from == region && src < dst + len && dst < src + len)
+		return -EINVAL;
+	copy_init(&c, region, dst >> PAGE_SHIFT, from, src >> PAGE_SHIFT,
+		  DIV_ROUND_UP_ULL(len, PAGE_SIZE), src + len);
+	if (flags & REMAP_FILE_DEDUP)
+		return dedupe(&c);
+
+	c.grow = dst + len;
+	err = inode_newsize_ok(&region->inode, max_t(loff_t, c.grow,
+						     cowmem_region_size(region)));
+	if (!err)
+		err = file_remove_privs(file);
+	return err ?: copy_do(&c);
+}
+
+/**
+ * cowmem_remap_file_range - FICLONE, FICLONERANGE, FIDEDUPERANGE
+ * @file_in: the file to share pages of
+ * @pos_in: offset there in bytes
+ * @file_out: the file that gets them
+ * @pos_out: offset there in bytes
+ * @len: how much, 0 for all up to the end
+ * @remap_flags: REMAP_FILE_*
+ *
+ * Readers and writers of @file_out, mappings too, see all of it or nothing.
+ *
+ * Context: may sleep.
+ * Return: how much in bytes; -EINVAL for what is misaligned, overlaps or reaches past
+ * the end, -EBADE if there is a difference, -EBUSY if @file_out is being written or
+ * is in use, -EPERM, -EFBIG, -ENOMEM, -ENOSPC or -EINTR.
+ */
+loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
+			       struct file *file_out, loff_t pos_out, loff_t len,
+			       unsigned int remap_flags)
+{
+	struct cowmem_region *from = cowmem_file_region(file_in);
+	struct cowmem_region *region = cowmem_file_region(file_out);
+	int err = 0;
+
+	if (remap_flags & ~(REMAP_FILE_DEDUP | REMAP_FILE_ADVISORY))
+		return -EINVAL;
+	lock_two_nondirectories(&from->inode, &region->inode);
+	len = remap_length(cowmem_region_size(from), pos_in,
+			   cowmem_region_size(region), pos_out, len, remap_flags);
+	if (len > 0)
+		err = remap(from, pos_in, file_out, pos_out, len, remap_flags);
+	unlock_two_nondirectories(&from->inode, &region->inode);
+	return err ?: len;
+}

@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The files of a region
+ *
+ * Regular files have the region for their inode, and are what any program expects of a
+ * file: clones are such files, and COWMEM_IOC_FILE makes more of them.  A file of
+ * /dev/cowmem is one of the device node: whatever the VFS does to its inode without
+ * asking us is done to the node.  Locks are the exception, as the VFS asks.
+ */
+#include <linux/fcntl.h>
+#include <linux/file.h>
+/* Needs the types of what is above. */
+#include <linux/falloc.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/splice.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "cowmem.h"
+
+/* ---- what files are ---- */
+
+/* A regular file, or one of the device? */
+static bool is_regular(const struct file *file)
+{
+	return file->f_op == &cowmem_file_fops;
+}
+
+/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
+static bool is_view(const struct dentry *dentry)
+{
+	return dentry->d_fsdata;
+}
+
+/*
+ * What /proc shows for a regular file, in the form that it has for other files without
+ * a name.  It has to be at the end of @buffer.
+ */
+static char *cowmem_dname(struct dentry *dentry, char *buffer, int buflen)
+{
+	int len;
+
+	if (dentry->d_name.len)
+		len = snprintf(buffer, buflen, "/cowmem:%s (deleted)",
+			       dentry->d_name.name);
+	else
+		len = snprintf(buffer, buflen, "/cowmem:%llu (deleted)",
+			       (u64)d_inode(dentry)->i_ino);
+	if (len >= buflen)
+		return ERR_PTR(-ENAMETOOLONG);
+	return memmove(buffer + buflen - len - 1, buffer, len + 1);
+}
+
+const struct dentry_operations cowmem_dentry_ops = {
+	.d_dname	= cowmem_dname,
+};
+
+static void init_file(struct file *file, struct cowmem_region *region)
+{
+	file->private_data = region;
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
+	/* Threads that share the file share its position, too. */
+	file->f_mode |= FMODE_ATOMIC_POS;
+	/* No list has the pages, so unmapping need not look for them there. */
+	file->f_mode |= FMODE_NOREUSE;
+}
+
+/*
+ * A regular file of @region that no descriptor refers to.  It takes over a reference to
+ * the inode and one from cowmem_fs_pin().
+ */
+static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
+			     const char *name, int flags)
+{
+	struct file *file;
+
+	file = alloc_file_pseudo(&region->inode, mnt, name, flags | O_LARGEFILE,
+				 &cowmem_file_fops);
+	if (IS_ERR(file)) {
+		iput(&region->inode);
+		cowmem_fs_unpin();
+		return file;
+	}
+	/* What opening a file does; fput() gives it back. */
+	__module_get(THIS_MODULE);
+	cowmem_file_notifies(file);
+	init_file(file, region);
+	return file;
+}
+
+/**
+ * cowmem_region_file - a new region with a regular file that no descriptor refers to
+ * @flags: O_RDWR or O_RDONLY
+ *
+ * Context: may sleep.
+ * Return: the file; -ENOMEM or -ENFILE.
+ */
+struct file *cowmem_region_file(int flags)
+{
+	struct vfsmount *mnt = cowmem_fs_pin();
+	struct cowmem_region *region;
+
+	if (IS_ERR(mnt))
+		return ERR_CAST(mnt);
+	region = cowmem_region_create(mnt, flags == O_RDWR ? 0600 : 0400);
+	if (IS_ERR(region)) {
+		cowmem_fs_unpin();
+		return ERR_CAST(region);
+	}
+	return new_file(region, mnt, "", flags);
+}
+
+/**
+ * cowmem_region_fget - get the file of a region by its descriptor
+ * @fd: the descriptor
+ * @mode: FMODE_READ, FMODE_WRITE or both
+ *
+ * Return: the file with a reference; -EBADF if @fd is closed, is not a region's or
+ * not open in this mode.
+ */
+struct file *cowmem_region_fget(int fd, fmode_t mode)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if ((!is_regular(file) && file->f_op != &cowmem_fops) ||
+	    (file->f_mode & mode) != mode) {
+		fput(file);
+		return ERR_PTR(-EBADF);
+	}
+	return file;
+}
+
+/**
+ * cowmem_mmap_grows - does a region grow when it is mapped by this file?
+ * @file: the file
+ *
+ * Who opened the device has no other way than an ioctl to set the size; a file is
+ * not made larger by mmap().
+ *
+ * Context: any.
+ * Return: whether it does.
+ */
+bool cowmem_mmap_grows(const struct file *file)
+{
+	return !is_regular(file) && (file->f_mode & FMODE_WRITE);
+}
+
+/**
+ * cowmem_accessed - note that a file was read or mapped, for st_atime
+ * @file: the file
+ *
+ * Context: may sleep.
+ */
+void cowmem_accessed(struct file *file)
+{
+	/* The device node's times are not ours. */
+	if (is_regular(file))
+		file_accessed(file);
+}
+
+/**
+ * cowmem_remove_privs - a file is about to be written, and what it lets programs do
+ *	when they are run is not to be trusted any more
+ * @file: the file
+ *
+ * Context: may sleep; under i_rwsem of the region.
+ * Return: 0 or a negative errno.
+ */
+int cowmem_remove_privs(struct file *file)
+{
+	/* The device node is no program. */
+	return is_regular(file) ? file_remove_privs(file) : 0;
+}
+
+/* ---- regular files ---- */
+
+/* COWMEM_IOC_FILE asks for this. */
+static int check_file(const struct cowmem_call *call)
+{
+	const u32 seals = COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE;
+	u32 flags = call->args.file.flags;
+	fmode_t need = FMODE_READ | (flags ? 0 : FMODE_WRITE);
+
+	if (flags & ~(COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW))
+		return -EOPNOTSUPP;
+	if (flags == (COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW))
+		return -EINVAL;
+	if ((call->file->f_mode & need) != need)
+		return -EBADF;
+	if (is_regular(call->file) && is_view(call->file->f_path.dentry) &&
+	    flags != COWMEM_FILE_VIEW)
+		return -EACCES;
+	if (!flags && (READ_ONCE(call->region->seals) & seals))
+		return -EPERM;
+	return 0;
+}
+
+static char *get_name(u64 user)
+{
+	if (!user)
+		return kstrdup("", GFP_KERNEL_ACCOUNT);
+	return strndup_user(u64_to_user_ptr(user), COWMEM_FILE_NAME_MAX + 1);
+}
+
+/* The file that COWMEM_IOC_FILE makes. */
+static struct file *another_file(struct cowmem_region *region, const char *name,
+				 u32 flags)
+{
+	struct vfsmount *mnt = cowmem_fs_pin();
+	struct file *file;
+
+	if (IS_ERR(mnt))
+		return ERR_CAST(mnt);
+	ihold(&region->inode);
+	file = new_file(region, mnt, name, flags ? O_RDONLY : O_RDWR);
+	if (!IS_ERR(file) && flags == COWMEM_FILE_VIEW)
+		file->f_path.dentry->d_fsdata = region;
+	return file;
+}
+
+/**
+ * cowmem_file - COWMEM_IOC_FILE
+ * @call: the ioctl
+ *
+ * Context: may sleep and fault.
+ * Return: 0 or a negative errno, see struct cowmem_file.
+ */
+int cowmem_file(struct cowmem_call *call)
+{
+	struct cowmem_file *args = &call->args.file;
+	struct file *file;
+	char *name;
+	int fd;
+
+	fd = check_file(call);
+	if (fd)
+		return fd;
+	name = get_name(args->name);
+	if (IS_ERR_OR_NULL(name))
+		return name ? PTR_ERR(name) : -ENOMEM;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		goto free_name;
+	file = another_file(call->region, name, args->flags);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		fd = PTR_ERR(file);
+		goto free_name;
+	}
+	args->fd = fd;
+	call->new_fd = fd;
+	call->new_file = file;
+free_name:
+	kfree(name);
+	return min(fd, 0);
+}
+
+/* A regular file is opened again, through /proc.  The VFS looked at mode and owner. */
+static int file_open(struct inode *inode, struct file *file)
+{
+	const u32 seals = COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE;
+	struct cowmem_region *region = cowmem_region_of(inode);
+	struct vfsmount *mnt;
+
+	if (file->f_mode & FMODE_WRITE) {
+		if (is_view(file->f_path.dentry))
+			return -EACCES;
+		if (READ_ONCE(region->seals) & seals)
+			return -EPERM;
+	}
+	mnt = cowmem_fs_pin();
+	if (IS_ERR(mnt))
+		return PTR_ERR(mnt);
+	init_file(file, region);
+	return 0;
+}
+
+static int file_release(struct inode *inode, struct file *file)
+{
+	cowmem_fs_unpin();
+	return 0;
+}
+
+static int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+			  struct iattr *attr)
+{
+	struct inode *inode = d_inode(dentry);
+	struct cowmem_region *region = cowmem_region_of(inode);
+	int err;
+
+	err = setattr_prepare(idmap, dentry, attr);
+	if (err)
+		return err;
+	if (attr->ia_valid & ATTR_SIZE) {
+		if (is_view(dentry))
+			return -EACCES;
+		err = down_write_killable(&region->lock);
+		if (err)
+			return err;
+		err = cowmem_region_resize(region, attr->ia_size);
+		up_write(&region->lock);
+		if (err)
+			return err;
+	}
+	setattr_copy(idmap, inode, attr);
+	return 0;
+}
+
+static int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
+			  struct kstat *stat, u32 mask, unsigned int flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+
+	cowmem_fillattr(idmap, mask, inode, stat);
+	if (mask & STATX_BLOCKS)
+		stat->blocks = cowmem_region_blocks(cowmem_region_of(inode));
+	return 0;
+}
+
+const struct inode_operations cowmem_inode_ops = {
+	.setattr	= cowmem_setattr,
+	.getattr	= cowmem_getattr,
+};
+
+/* The next hole from @index on and before @end, or @end; or -EINTR. */
+static int next_hole(struct cowmem_region *region, pgoff_t *index, pgoff_t end)
+{
+	int err = down_read_killable(&region->lock);
+
+	if (err)
+		return err;
+	*index = min(cowmem_tree_next(&region->tree, *index, false), end);
+	up_read(&region->lock);
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
+/*
+ * Have pages in a range, in place of holes, and with @unshare ones that nobody else has.
+ * What was done stays done if it fails half way.
+ */
+static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
+		    bool unshare)
+{
+	pgoff_t index;
+	int err;
+
+	for (index = first; index < end; index++) {
+		struct page *page;
+
+		if (!unshare) {
+			err = next_hole(region, &index, end);
+			if (err)
+				return err;
+			if (index == end)
+				break;
+		}
+		page = cowmem_begin_write(region, index, true, NULL, NULL);
+		if (IS_ERR(page))
+			return PTR_ERR(page);
+		cowmem_end_write(region, index);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* fallocate() that may make the region larger.  Under i_rwsem. */
+static int allocate_range(struct cowmem_region *region, int mode, loff_t offset,
+			  loff_t end)
+{
+	loff_t size = max(cowmem_region_size(region), end);
+	int err;
+
+	err = inode_newsize_ok(&region->inode, size);
+	if (err)
+		return err;
+	/* SEAL takes the inode's lock, too. */
+	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+		return -EPERM;
+	if (end > cowmem_region_size(region) && (region->seals & COWMEM_SEAL_GROW))
+		return -EPERM;
+	if (mode & FALLOC_FL_ZERO_RANGE) {
+		err = cowmem_region_discard(region, offset, end, false);
+		if (err)
+			return err;
+	}
+	err = allocate(region, offset >> PAGE_SHIFT, DIV_ROUND_UP_ULL(end, PAGE_SIZE),
+		       mode & FALLOC_FL_UNSHARE_RANGE);
+	if (err || (mode & FALLOC_FL_KEEP_SIZE))
+		return err;
+	err = down_write_killable(&region->lock);
+	if (err)
+		return err;
+	cowmem_region_grow(region, end);
+	up_write(&region->lock);
+	return 0;
+}
+
+static long cowmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
+{
+	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
+			  FALLOC_FL_ZERO_RANGE | FALLOC_FL_UNSHARE_RANGE;
+	struct cowmem_region *region = cowmem_file_region(file);
+	int err;
+
+	if (mode & ~known)
+		return -EOPNOTSUPP;
+	err = down_write_killable(&region->inode.i_rwsem);
+	if (err)
+		return err;
+	err = file_remove_privs(file);
+	if (err)
+		goto unlock;
+	/* The VFS has looked at overflows, and at what goes together. */
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		err = cowmem_region_discard(region, offset, offset + len, false);
+	else
+		err = allocate_range(region, mode, offset, offset + len);
+	if (!err)
+		cowmem_region_changed(region);
+unlock:
+	inode_unlock(&region->inode);
+	return err;
+}
+
+const struct file_operations cowmem_file_fops = {
+	.owner		= THIS_MODULE,
+	.open		= file_open,
+	.release	= file_release,
+	.llseek		= cowmem_llseek,
+	.read_iter	= cowmem_read_iter,
+	.write_iter	= cowmem_write_iter,
+	.splice_read	= copy_splice_read,
+	.splice_write	= iter_file_splice_write,
+	.mmap		= cowmem_mmap,
+	.fsync		= noop_fsync,
+	.fallocate	= cowmem_fallocate,
+	.remap_file_range = cowmem_remap_file_range,
+	.unlocked_ioctl	= cowmem_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.show_fdinfo	= cowmem_show_fdinfo,
+};
+
+/* ---- files of the device ---- */
+
+static int device_open(struct inode *inode, struct file *file)
+{
+	struct vfsmount *mnt = cowmem_fs_pin();
+	struct cowmem_region *region;
+
+	if (IS_ERR(mnt))
+		return PTR_ERR(mnt);
+	region = cowmem_region_create(mnt, 0600);
+	if (IS_ERR(region)) {
+		cowmem_fs_unpin();
+		return PTR_ERR(region);
+	}
+	init_file(file, region);
+	file->f_mapping = region->inode.i_mapping;
+	return 0;
+}
+
+/* Drop locks of @owner, of the kind that @flags says. */
+static void drop_locks(struct file *file, fl_owner_t owner, unsigned int flags)
+{
+	struct file_lock lock;
+
+	locks_init_lock(&lock);
+	cowmem_lock_field(&lock, flags) = flags | FL_CLOSE;
+	cowmem_lock_field(&lock, type) = F_UNLCK;
+	cowmem_lock_field(&lock, owner) = owner;
+	cowmem_lock_field(&lock, pid) = current->tgid;
+	cowmem_lock_field(&lock, file) = file;
+	lock.fl_end = OFFSET_MAX;
+	locks_lock_inode_wait(&cowmem_file_region(file)->inode, &lock);
+}
+
+/* One of the descriptors is closed: who does it loses all POSIX locks. */
+static int device_flush(struct file *file, fl_owner_t owner)
+{
+	drop_locks(file, owner, FL_POSIX);
+	return 0;
+}
+
+static int device_release(struct inode *inode, struct file *file)
+{
+	/* Those of open file descriptions; the VFS looks for them at the device node. */
+	drop_locks(file, file, FL_POSIX);
+	drop_locks(file, file, FL_FLOCK);
+	iput(&cowmem_file_region(file)->inode);
+	cowmem_fs_unpin();
+	return 0;
+}
+
+/* Locks are those of the region, whichever of its files they are taken by. */
+static int device_flock(struct file *file, int cmd, struct file_lock *lock)
+{
+	return locks_lock_inode_wait(&cowmem_file_region(file)->inode, lock);
+}
+
+static int device_lock(struct file *file, int cmd, struct file_lock *lock)
+{
+	struct file *regular;
+
+	if (cmd != F_GETLK)
+		return device_flock(file, cmd, lock);
+	/* The only one who can ask does so for the inode of a file. */
+	regular = another_file(cowmem_file_region(file), "", COWMEM_FILE_RDONLY);
+	if (IS_ERR(regular))
+		return PTR_ERR(regular);
+	posix_test_lock(regular, lock);
+	fput(regular);
+	return 0;
+}
+
+const struct file_operations cowmem_fops = {
+	.owner		= THIS_MODULE,
+	.open		= device_open,
+	.release	= device_release,
+	.flush		= device_flush,
+	.llseek		= cowmem_llseek,
+	.read_iter	= cowmem_read_iter,
+	.write_iter	= cowmem_write_iter,
+	.splice_read	= copy_splice_read,
+	.splice_write	= iter_file_splice_write,
+	.mmap		= cowmem_mmap,
+	.fsync		= noop_fsync,
+	.lock		= device_lock,
+	.flock		= device_flock,
+	.unlocked_ioctl	= cowmem_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.show_fdinfo	= cowmem_show_fdinfo,
+};

@@ -1,0 +1,864 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Who may write what: the one place that gives write access and takes it away
+ *
+ * See "How write access is granted and taken away" in cowmem.h.
+ *
+ * DOC: The reuse rule
+ *
+ * Once a page has been shared, having no other holder left is not enough for
+ * its last holder to write it in place: the others may have handed it to
+ * vmsplice() or to a device before they let go of it (CVE-2020-29374).  All PTEs
+ * that could still exist are the region's own, so those are removed, after
+ * which the reference count says whether anybody else has the page.  If so, the
+ * region gets a copy.
+ */
+#include <linux/highmem.h>
+#include <linux/log2.h>
+#include <linux/mempolicy.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "cowmem.h"
+#include "trace.h"
+
+/*
+ * The logarithm of how many pages are allocated at once at most.  All but one of them
+ * are idle if the next write goes elsewhere, for each leaf lock of the region.
+ */
+#define SPARE_ORDER	3U
+
+static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
+		  pgoff_t index, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	folio->mapping = region->inode.i_mapping;
+	folio->index = index;
+	/* What the page holds is nobody's original, see restore.c. */
+	folio_set_dirty(folio);
+	cowmem_leaf_grant(&region->tree, leaf, index);
+}
+
+/*
+ * How many pages were granted one after the other just before @index, in its leaf.
+ * That many more are worth some work ahead: the pages are being written in order.
+ */
+static unsigned int run_before(const struct cowmem_node *leaf, pgoff_t index)
+{
+	/* The slot before that of @index in the highest bit. */
+	u64 before = leaf->granted << (COWMEM_NODE_MASK - cowmem_slot(index)) << 1;
+
+	return COWMEM_NODE_SLOTS - fls64(~before);
+}
+
+/* The end of the work ahead that begins at @index. */
+static pgoff_t ahead_end(const struct cowmem_node *leaf, pgoff_t index)
+{
+	return min(index + 1 + run_before(leaf, index),
+		   (index | COWMEM_NODE_MASK) + 1);
+}
+
+/* The page that @vmf found mapped read-only, or did a moment ago. */
+static struct page *mapped_page(const struct vm_fault *vmf)
+{
+	return vmf ? vmf->page : NULL;
+}
+
+/*
+ * Unmap @page of @index, which is about to change or NULL for a hole, and what the
+ * next writes would find mapped read-only.
+ */
+static void unmap_ahead(struct cowmem_region *region,
+			const struct cowmem_node *leaf, pgoff_t index,
+			struct page *page, const struct vm_fault *vmf)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	pgoff_t end = ahead_end(leaf, index), to = index + 1;
+
+	while (to < end && !(leaf->granted & BIT_ULL(cowmem_slot(to))))
+		to++;
+	/*
+	 * Mostly the one who writes is the only one who maps the page, and to look
+	 * into all others who map the region costs more the more there are.
+	 */
+	if (page && page == mapped_page(vmf)) {
+		cowmem_unmap_here(vmf->vma, index, to);
+		/* Nobody else maps it, nor is about to flush what did. */
+		if (!cowmem_page_busy(page, 1))
+			return;
+	}
+	cowmem_unmap(region, index, to, false);
+	if (index < lock->bare_first || to > lock->bare_end) {
+		lock->bare_first = index;
+		lock->bare_end = to;
+	}
+}
+
+/*
+ * May a hole be mapped at @index?  A reference count does not tell, as all holes of
+ * all regions are one page.
+ */
+static bool hole_mapped(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	return index < lock->bare_first || index >= lock->bare_end;
+}
+
+static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	if (!hole_mapped(region, index))
+		lock->bare_end = lock->bare_first;
+	WRITE_ONCE(region->holes_mapped, true);
+}
+
+/* Grant the page as it is, if the reuse rule allows it. */
+static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
+		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
+{
+	if (cowmem_page_holders(page) > 1)
+		return false;
+	if (cowmem_page_mapcount(page))
+		unmap_ahead(region, leaf, index, page, vmf);
+	if (cowmem_page_busy(page, page == mapped_page(vmf)))
+		return false;
+	grant(region, leaf, index, page);
+	trace_cowmem_reuse(region, index);
+	return true;
+}
+
+/*
+ * A page of zeroes for @index.  While holes are written in order, pages are allocated
+ * in blocks, at most as many as there were in the run so far.  Without a @leaf there
+ * was no run.
+ */
+static struct page *page_for_hole(struct cowmem_region *region,
+				  const struct cowmem_node *leaf, pgoff_t index,
+				  const struct vm_fault *vmf)
+{
+	struct list_head *spare = &cowmem_leaf_lock(region, index)->spare;
+	struct page *page;
+
+	/* A memory policy may send each page somewhere else. */
+	if (vmf && vma_policy(vmf->vma))
+		return cowmem_page_alloc(true, vmf);
+	if (list_empty(spare) && leaf) {
+		unsigned int order = ilog2(ahead_end(leaf, index) - index);
+
+		if (order)
+			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
+	}
+	if (list_empty(spare))
+		return cowmem_page_alloc(true, vmf);
+	page = list_first_entry(spare, struct page, lru);
+	list_del(&page->lru);
+	return page;
+}
+
+/* Nobody needed @page, which came from page_for_hole(). */
+static void set_aside(struct cowmem_region *region, pgoff_t index,
+		      struct page *page)
+{
+	if (page)
+		list_add(&page->lru, &cowmem_leaf_lock(region, index)->spare);
+}
+
+/*
+ * Put another page into the slot of @index: @fresh for a hole, if there is one, or a
+ * copy.  Returns the page, or what is in the slot stays there.
+ */
+static struct page *replace(struct cowmem_region *region, struct cowmem_node *leaf,
+			    pgoff_t index, const struct vm_fault *vmf,
+			    struct page **fresh)
+{
+	struct page *old = leaf->slots[cowmem_slot(index)];
+	struct page *page;
+
+	if (old)
+		page = cowmem_page_alloc(false, vmf);
+	else if (*fresh)
+		page = *fresh;
+	else
+		page = page_for_hole(region, leaf, index, vmf);
+	if (IS_ERR(page))
+		return page;
+	if (old)
+		copy_highpage(page, old);
+	else
+		*fresh = NULL;
+	grant(region, leaf, index, page);
+	cowmem_leaf_set(leaf, index, page);
+	/*
+	 * From here on a read fault would map the new page, if it got the leaf
+	 * lock; what maps the old one has to go before anyone can write.  Its
+	 * mapcount does not tell: MADV_DONTNEED, which takes none of our locks,
+	 * lowers that before it flushes the TLB.  It keeps a reference until then,
+	 * and to unmap once more flushes what another zap has not flushed yet.
+	 */
+	if (old ? cowmem_page_busy(old, old == mapped_page(vmf)) :
+		  hole_mapped(region, index))
+		unmap_ahead(region, leaf, index, old, vmf);
+	if (old) {
+		trace_cowmem_split(region, index);
+		cowmem_page_drop(old, false);
+	}
+	return page;
+}
+
+/*
+ * As cowmem_grant_leaf().  For a hole @fresh is used, if there is one, and set to NULL
+ * then: it cannot fail.
+ */
+static struct page *grant_leaf(struct cowmem_region *region,
+			       struct cowmem_node *leaf, pgoff_t index,
+			       const struct vm_fault *vmf, struct page **fresh)
+{
+	struct page *old = leaf->slots[cowmem_slot(index)];
+
+	lockdep_assert_held(&region->lock);
+	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
+
+	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
+		/* Other mappings may show it as it is. */
+		if (mapped_page(vmf))
+			cowmem_unmap_here(vmf->vma, index, index + 1);
+		return old;
+	}
+	if (old && reuse(region, leaf, index, old, vmf))
+		return old;
+	return replace(region, leaf, index, vmf, fresh);
+}
+
+/**
+ * cowmem_grant_leaf - let a region write a page that it has
+ * @region: the region
+ * @leaf: a leaf that only this region reaches
+ * @index: index of the page, covered by @leaf
+ *
+ * Context: may sleep; under region->lock and the leaf lock.
+ * Return: the page, which stays what it is until the locks are released; -ENOMEM
+ * or -ENOSPC.
+ */
+struct page *cowmem_grant_leaf(struct cowmem_region *region,
+			       struct cowmem_node *leaf, pgoff_t index)
+{
+	struct page *none = NULL;
+
+	return grant_leaf(region, leaf, index, NULL, &none);
+}
+
+/**
+ * cowmem_grant_ahead - let a region write pages that it is likely to write next
+ * @region: the region
+ * @leaf: a leaf that only this region reaches
+ * @index: index of the page that was just granted
+ * @end: do not go further
+ * @pages: where they go, the one of @index + 1 first
+ *
+ * As far as that takes no copy, and nothing maps them.  One that is granted already
+ * would count as written, see restore.c.
+ *
+ * Context: may sleep; under region->lock and the leaf lock.
+ * Return: how many.
+ */
+unsigned int cowmem_grant_ahead(struct cowmem_region *region,
+				struct cowmem_node *leaf, pgoff_t index,
+				pgoff_t end, struct page **pages)
+{
+	unsigned int nr = 0;
+
+	end = min(end, ahead_end(leaf, index));
+	while (++index < end) {
+		struct page *page = leaf->slots[cowmem_slot(index)];
+
+		if (!page || (leaf->granted & BIT_ULL(cowmem_slot(index))) ||
+		    cowmem_page_mapcount(page) || !cowmem_page_mappable(page) ||
+		    !reuse(region, leaf, index, page, NULL))
+			break;
+		pages[nr++] = page;
+	}
+	return nr;
+}
+
+/*
+ * May who has a writable mapping write to @index?  No such mapping can be made of a
+ * region that is sealed, nor can it be sealed as long as there is one, but from 6.7 to
+ * 6.11 mmap() counts a mapping as writable only after it asked us: SEAL may come
+ * between.
+ */
+static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
+{
+	return index < cowmem_region_end(region) &&
+	       !(region->seals & COWMEM_SEAL_WRITE);
+}
+
+/**
+ * struct writing - a write to a page that is about to begin
+ * @region: the region.
+ * @index: of the page.
+ * @past_end: see cowmem_begin_write().
+ * @vmf: likewise.
+ * @leaf: where the page is, or is to be.
+ * @fresh: a page for it, if that is a hole, set aside before there is a leaf: a leaf
+ *	without a page would stay behind if no memory was left.
+ */
+struct writing {
+	struct cowmem_region *region;
+	pgoff_t index;
+	bool past_end;
+	struct vm_fault *vmf;
+	struct cowmem_node *leaf;
+	struct page *fresh;
+};
+
+static struct mutex *writing_lock(const struct writing *w)
+{
+	return &cowmem_leaf_lock(w->region, w->index)->lock;
+}
+
+static bool writing_inside(const struct writing *w)
+{
+	return w->past_end || may_be_written(w->region, w->index);
+}
+
+/* Returns 0, or why there is no page to set aside.  Under the leaf lock, or alone. */
+static int get_fresh(struct writing *w)
+{
+	struct page *page;
+
+	if (w->fresh)
+		return 0;
+	page = page_for_hole(w->region, NULL, w->index, w->vmf);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	w->fresh = page;
+	return 0;
+}
+
+/*
+ * There is no leaf: put one there, if a private node can have it.  Faults elsewhere
+ * need not wait for that.  Returns 0, and the leaf lock is held if there is a leaf now.
+ */
+static int add_leaf(struct writing *w)
+{
+	struct cowmem_node *leaf;
+	int err;
+
+	mutex_lock(writing_lock(w));
+	err = get_fresh(w);
+	if (err)
+		goto unlock;
+	leaf = cowmem_tree_add_leaf(&w->region->tree, w->index);
+	if (!IS_ERR_OR_NULL(leaf)) {
+		w->leaf = leaf;
+		return 0;
+	}
+	err = PTR_ERR_OR_ZERO(leaf);
+unlock:
+	mutex_unlock(writing_lock(w));
+	return err;
+}
+
+/*
+ * The tree has to change.  region->lock is held for reading before and, but for
+ * -EINTR, after.
+ */
+static int own_leaf(struct writing *w)
+{
+	struct cowmem_region *region = w->region;
+	struct cowmem_node *leaf;
+	int err;
+
+	up_read(&region->lock);
+	err = down_write_killable(&region->lock);
+	if (err)
+		return err;
+	if (!writing_inside(w)) {
+		err = -ERANGE;
+		goto downgrade;
+	}
+	if (!cowmem_tree_leaf(&region->tree, w->index, NULL)) {
+		err = get_fresh(w);
+		if (err)
+			goto downgrade;
+	}
+	leaf = cowmem_tree_own(&region->tree, w->index);
+	if (IS_ERR(leaf))
+		err = PTR_ERR(leaf);
+	else
+		w->leaf = leaf;
+downgrade:
+	downgrade_write(&region->lock);
+	return err;
+}
+
+/* Find or make the leaf, with region->lock held, and get the leaf lock. */
+static int find_leaf(struct writing *w)
+{
+	bool shared;
+	int err;
+
+	if (!writing_inside(w))
+		return -ERANGE;
+	w->leaf = cowmem_tree_leaf(&w->region->tree, w->index, &shared);
+	if (!w->leaf) {
+		err = add_leaf(w);
+		if (err || w->leaf)
+			return err;
+	}
+	if (!w->leaf || shared) {
+		err = own_leaf(w);
+		if (err)
+			return err;
+	}
+	mutex_lock(writing_lock(w));
+	return 0;
+}
+
+/**
+ * cowmem_begin_write - let a region write a page
+ * @region: the region
+ * @index: index of the page
+ * @past_end: whether it may lie past the end; who says so has looked at the seals
+ * @vmf: the fault that wants it, or NULL; where vmf->page was, which the fault found
+ *	there and has a reference to, nothing is mapped afterwards
+ * @leafp: where the leaf goes, or NULL
+ *
+ * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
+ * Return: the page, and region->lock is held for reading, and the leaf lock, until
+ * cowmem_end_write(): a read fault in between would map the page read-only, and that
+ * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM or
+ * -ENOSPC, -ERANGE if the page lies past the end and must not or the region is sealed,
+ * -EINTR if a fatal signal arrived.
+ */
+struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
+				bool past_end, struct vm_fault *vmf,
+				struct cowmem_node **leafp)
+{
+	struct writing w = {
+		.region = region,
+		.index = index,
+		.past_end = past_end,
+		.vmf = vmf,
+	};
+	struct page *page;
+	int err;
+
+	err = down_read_killable(&region->lock);
+	if (err)
+		return ERR_PTR(err);
+	err = find_leaf(&w);
+	if (err)
+		goto drop_fresh;
+	page = grant_leaf(region, w.leaf, index, vmf, &w.fresh);
+	/* Somebody else may have been faster. */
+	set_aside(region, index, w.fresh);
+	if (!IS_ERR(page)) {
+		if (leafp)
+			*leafp = w.leaf;
+		return page;
+	}
+	cowmem_end_write(region, index);
+	return page;
+
+drop_fresh:
+	/* Else nobody holds a lock any more. */
+	if (err != -EINTR)
+		up_read(&region->lock);
+	if (w.fresh)
+		cowmem_page_drop(w.fresh, false);
+	return ERR_PTR(err);
+}
+
+/**
+ * cowmem_end_write - the page has been written or mapped
+ * @region: the region
+ * @index: index of the page
+ */
+void cowmem_end_write(struct cowmem_region *region, pgoff_t index)
+{
+	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
+	up_read(&region->lock);
+}
+
+/* Under region->lock and the leaf lock of @index. */
+static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct page *page = leaf ? leaf->slots[cowmem_slot(index)] : NULL;
+
+	return page ?: cowmem_zero_page;
+}
+
+/**
+ * cowmem_page_to_map - the page of an index, which is about to be mapped read-only
+ * @region: the region
+ * @leaf: the leaf of @index, or NULL
+ * @index: the index
+ *
+ * Context: under region->lock and the leaf lock.
+ * Return: the page, cowmem_zero_page for a hole.
+ */
+struct page *cowmem_page_to_map(struct cowmem_region *region,
+				const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct page *page = leaf_page(leaf, index);
+
+	if (page == cowmem_zero_page)
+		note_hole_mapped(region, index);
+	return page;
+}
+
+/**
+ * cowmem_peek - get the page of an index for reading
+ * @region: the region
+ * @index: the index
+ *
+ * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
+ * Return: the page with a reference for the caller, cowmem_zero_page for a hole;
+ * -ERANGE past the end; -EMFILE if the page has an absurd number of references;
+ * -EINTR if a fatal signal arrived.
+ */
+struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
+{
+	struct page *page;
+
+	if (down_read_killable(&region->lock))
+		return ERR_PTR(-EINTR);
+	if (index >= cowmem_region_end(region)) {
+		up_read(&region->lock);
+		return ERR_PTR(-ERANGE);
+	}
+	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
+	page = leaf_page(cowmem_tree_leaf(&region->tree, index, NULL), index);
+	if (cowmem_page_mappable(page))
+		get_page(page);
+	else
+		page = ERR_PTR(-EMFILE);
+	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
+	up_read(&region->lock);
+	return page;
+}
+
+/* Rather than walk the page tables twice, unmap so many pages that need not be. */
+#define CUT_GAP		4
+
+/* Take back the grants of so many leaves before others get at the region. */
+#define CUT_LEAVES	8
+/* Who writes meanwhile is granted more: how often to go after that. */
+#define CUT_ROUNDS	3
+
+/*
+ * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
+ * what lies around it is unmapped?  To pass over what is not mapped is cheap.
+ */
+static bool leave_out(const struct cowmem_region *region,
+		      const struct cowmem_node *leaf, pgoff_t to, pgoff_t start)
+{
+	unsigned int mapped = 0;
+
+	/* Out of order, if others were at the list since it was sorted. */
+	if (start < to)
+		return true;
+	if (to < leaf->base)
+		return start > to + CUT_GAP;
+	for (; to < start; to++) {
+		struct page *page = leaf->slots[cowmem_slot(to)];
+
+		mapped += page ? !!cowmem_page_mapcount(page) : region->holes_mapped;
+	}
+	return mapped > CUT_GAP;
+}
+
+/*
+ * Stop all writers in [@first, @end), in the first @leaves that have granted pages.
+ * Afterwards none of those pages is mapped, and writers wait for region->lock.
+ * Returns -EINTR if a fatal signal arrived, with no harm done: the pages are still
+ * granted.
+ */
+static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
+		      unsigned long leaves)
+{
+	pgoff_t from = 0, to = 0;
+	struct cowmem_node *leaf;
+
+	lockdep_assert_held_write(&region->lock);
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		u64 slots = cowmem_leaf_granted(leaf, first, end);
+
+		if (!leaves--)
+			break;
+		while (slots) {
+			unsigned int i = __ffs64(slots);
+			u64 run = slots & ~(slots + BIT_ULL(i));
+			pgoff_t start = leaf->base + i;
+
+			if (leave_out(region, leaf, to, start) ||
+			    start >= from + COWMEM_UNMAP_BATCH) {
+				if (from < to)
+					cowmem_unmap(region, from, to, false);
+				from = start;
+			}
+			to = leaf->base + fls64(run);
+			slots &= ~run;
+		}
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	if (from < to)
+		cowmem_unmap(region, from, to, false);
+	return 0;
+}
+
+/**
+ * cowmem_cut - stop all writers
+ * @region: the region
+ * @first: first index
+ * @end: index after the last one, or ULONG_MAX
+ *
+ * Context: may sleep; under region->lock for writing, or for reading if the region
+ * is frozen.
+ * Return: 0 or -EINTR, with no harm done: the pages are still granted.
+ */
+int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
+{
+	if (list_empty(&region->tree.granted))
+		return 0;
+	/* In order, to unmap neighbouring leaves in one go. */
+	cowmem_tree_sort_granted(&region->tree);
+	return cut_leaves(region, first, end, ULONG_MAX);
+}
+
+/*
+ * Give the tree copies of pages that are in use by somebody who may be writing to
+ * them, so that I/O in flight keeps landing in the page of the region that it was
+ * started on.  Such pages stay granted.
+ */
+static int copy_busy(struct cowmem_share *s)
+{
+	struct cowmem_node *leaf;
+
+	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
+		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
+
+		for (; slots; slots &= slots - 1) {
+			unsigned int i = __ffs64(slots);
+			pgoff_t index = leaf->base + i - s->first + s->to;
+			struct page *page = leaf->slots[i], *copy;
+			struct cowmem_node *mine;
+
+			s->nr_cut++;
+			if (!cowmem_page_busy(page, 0))
+				continue;
+			mine = cowmem_tree_own(s->tree, index);
+			if (IS_ERR(mine))
+				return PTR_ERR(mine);
+			copy = cowmem_page_alloc(false, NULL);
+			if (IS_ERR(copy))
+				return PTR_ERR(copy);
+			copy_highpage(copy, page);
+			cowmem_leaf_set(mine, index, copy);
+			cowmem_page_drop(page, false);
+			s->nr_copied++;
+		}
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Take back the grants, but for pages that were copied, if there are any. */
+static void revoke(struct cowmem_share *s)
+{
+	struct cowmem_node *leaf, *next;
+
+	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
+				 granted_link) {
+		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
+
+		for (left = slots; left; left &= left - 1) {
+			unsigned int i = __ffs64(left);
+			pgoff_t index = leaf->base + i - s->first + s->to;
+			struct page *page = leaf->slots[i];
+
+			if (!s->nr_copied ||
+			    cowmem_tree_page(s->tree, index) == page)
+				page_folio(page)->mapping = NULL;
+			else
+				slots &= ~BIT_ULL(i);
+		}
+		cowmem_leaf_ungrant(leaf, slots);
+		cond_resched();
+	}
+}
+
+/**
+ * cowmem_share - let a tree share pages of a region, as they are at one instant
+ * @s: which pages; the tree is empty, and cowmem_cut() was called
+ *
+ * Context: may sleep; under region->lock for writing, or for reading if the region
+ * is frozen.
+ * Return: 0; -ENOMEM, -ENOSPC or -EINTR, and the tree is empty.
+ */
+int cowmem_share(struct cowmem_share *s)
+{
+	int err = 0;
+
+	if (!s->first && !s->to && s->end == ULONG_MAX)
+		cowmem_tree_clone(s->tree, &s->region->tree);
+	else
+		err = cowmem_tree_share(s->tree, s->to, &s->region->tree,
+					s->first, s->end - s->first);
+	if (!err)
+		err = copy_busy(s);
+	if (err) {
+		/* Now, before anyone finds granted pages in shared nodes. */
+		cowmem_tree_destroy(s->tree);
+		return err;
+	}
+	revoke(s);
+	return 0;
+}
+
+/*
+ * Take back the grants of the first @leaves, which were cut, but for pages that are
+ * in use.
+ */
+static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
+{
+	struct cowmem_tree *tree = &region->tree;
+	struct cowmem_node *leaf, *next;
+
+	list_for_each_entry_safe(leaf, next, &tree->granted, granted_link) {
+		u64 slots = leaf->granted, left;
+
+		if (!leaves--)
+			break;
+		for (left = slots; left; left &= left - 1) {
+			unsigned int i = __ffs64(left);
+			struct page *page = leaf->slots[i];
+
+			if (cowmem_page_busy(page, 0))
+				slots &= ~BIT_ULL(i);
+			else
+				page_folio(page)->mapping = NULL;
+		}
+		cowmem_leaf_ungrant(leaf, slots);
+		if (leaf->granted)
+			list_move_tail(&leaf->granted_link, &tree->granted);
+		region->nr_cut += hweight64(slots);
+	}
+}
+
+/*
+ * Take most grants back, with others let in between, so as to keep them waiting for
+ * less once all of them are.  region->lock is held for writing, but not on failure.
+ */
+static int cut_ahead(struct cowmem_region *region)
+{
+	struct cowmem_node *leaf;
+	unsigned int round;
+	int err;
+
+	for (round = 0; round < CUT_ROUNDS; round++) {
+		unsigned long left = 0;
+
+		list_for_each_entry(leaf, &region->tree.granted, granted_link)
+			left++;
+		if (left <= CUT_LEAVES)
+			break;
+		cowmem_tree_sort_granted(&region->tree);
+		for (; left > CUT_LEAVES; left -= CUT_LEAVES) {
+			err = cut_leaves(region, 0, ULONG_MAX, CUT_LEAVES);
+			if (err) {
+				up_write(&region->lock);
+				return err;
+			}
+			revoke_idle(region, CUT_LEAVES);
+			if (!rwsem_is_contended(&region->lock))
+				continue;
+			up_write(&region->lock);
+			err = down_write_killable(&region->lock);
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/**
+ * cowmem_lock_to_share - lock a region that others are to get pages of
+ * @region: the region
+ * @whole: all of them
+ * @write: set to how it was locked, for cowmem_unlock()
+ *
+ * Many may get pages of a snapshot at once, so that is locked for reading.
+ *
+ * While a region is cloned all writers wait, and what takes time then is to unmap what
+ * was granted.  So for a @whole one this is done before, little by little, and who
+ * waits for the lock meanwhile gets a chance.  Such a writer is granted one more page,
+ * which is fewer than were taken back.
+ *
+ * Context: may sleep.
+ * Return: 0 or -EINTR.
+ */
+int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write)
+{
+	int err;
+
+	*write = !(READ_ONCE(region->seals) & COWMEM_SEAL_WRITE);
+	if (!*write) {
+		err = down_read_killable(&region->lock);
+		if (err || cowmem_region_frozen(region))
+			return err;
+		/* It has pages that were granted before it was sealed. */
+		up_read(&region->lock);
+		*write = true;
+	}
+	err = down_write_killable(&region->lock);
+	return err || !whole ? err : cut_ahead(region);
+}
+
+/**
+ * cowmem_share_now - let a tree share pages of a region
+ * @s: which pages; the tree is empty
+ *
+ * The region is locked no longer than that takes, whatever the caller does with
+ * the pages then.
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0; -EINVAL if the region ends before @s->need; -ENOMEM, -ENOSPC or -EINTR.
+ */
+int cowmem_share_now(struct cowmem_share *s)
+{
+	struct cowmem_region *region = s->region;
+	bool write;
+	int err;
+
+	err = cowmem_lock_to_share(region, !s->first && s->end == ULONG_MAX, &write);
+	if (err)
+		return err;
+	s->size = cowmem_region_size(region);
+	/* A write() under way may be adding pages past the end. */
+	if (s->first)
+		s->end = min(s->end, cowmem_region_end(region));
+	if (s->need > s->size)
+		err = -EINVAL;
+	if (!err)
+		err = cowmem_cut(region, s->first, s->end);
+	if (!err)
+		err = cowmem_share(s);
+	if (!err && write) {
+		s->nr_cut += region->nr_cut;
+		region->nr_cut = 0;
+	}
+	s->frozen = cowmem_region_frozen(region);
+	cowmem_unlock(region, write);
+	return err;
+}

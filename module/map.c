@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Putting PTEs into page tables and taking them out: nothing else does
+ *
+ * A mapping of a region is an ordinary one, as a file's.  What the kernel exports for
+ * inserting pages wants VM_MIXEDMAP, which would make it special: two of them never
+ * merge, fork() copies their page tables, mlock(), KSM and MADV_DODUMP leave them
+ * out.  But it looks at no other VMA than the one that it is given, so that is a
+ * stand-in, which differs from the real one in this flag and in the protection.
+ *
+ * What the core would do for a PTE (finish_fault() and set_pte_range() in mm/memory.c)
+ * and where it is done here:
+ *
+ *	rmap, RSS, reference	vm_insert_pages()
+ *	young, dirty		dirty if it is writable, and never otherwise: mprotect() and
+ *				NUMA hinting make a dirty PTE writable without asking
+ *	soft dirty		if it is writable, for who tracks writes by that
+ *	mlock			rmap leaves it out for VM_MIXEDMAP, and nothing is missed:
+ *				no list has the pages
+ *	userfaultfd, guards	PTEs that are not empty are left as they are
+ */
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "cowmem.h"
+
+/* Where a mapping has @index. */
+static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
+{
+	return vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
+}
+
+static void stand_in_for(struct vm_area_struct *stand_in,
+			 const struct vm_area_struct *vma)
+{
+	memcpy(stand_in, vma, sizeof(*stand_in));
+	vm_flags_init(stand_in, vma->vm_flags | VM_MIXEDMAP);
+}
+
+/* Insert @nr pages, but for those where a PTE is already. */
+static int insert(struct vm_area_struct *stand_in, pgoff_t index,
+		  struct page **pages, unsigned long nr)
+{
+	unsigned long addr = index_addr(stand_in, index), left, i;
+	int err;
+
+	if (nr == 1) {
+		err = vm_insert_page(stand_in, addr, *pages);
+		return err == -EBUSY ? 0 : err;
+	}
+	for (i = 0; i < nr; i += nr - i - left) {
+		left = nr - i;
+		err = vm_insert_pages(stand_in, addr + i * PAGE_SIZE, pages + i,
+				      &left);
+		/* -EFAULT: a page table was freed under us, or could not be had. */
+		if (!err || err == -EFAULT)
+			break;
+		if (err != -EBUSY)
+			return err;
+		left--;
+	}
+	return 0;
+}
+
+/**
+ * cowmem_map_readonly - map pages read-only
+ * @vma: the mapping
+ * @index: of the first one
+ * @pages: the pages
+ * @nr: how many; they are in one leaf
+ *
+ * Where something is mapped already, that stays.
+ *
+ * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
+ * Return: 0 or -ENOMEM.
+ */
+int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
+			struct page **pages, unsigned long nr)
+{
+	struct vm_area_struct stand_in;
+
+	/* ->page_mkwrite keeps write access out of the protection. */
+	stand_in_for(&stand_in, vma);
+	return insert(&stand_in, index, pages, nr);
+}
+
+/**
+ * cowmem_map_writable - map pages for writing
+ * @vma: the mapping, which is shared and writable
+ * @index: of the first one
+ * @pages: the pages, granted to the region
+ * @nr: how many; they are in one leaf
+ *
+ * Where something is mapped already, that stays.
+ *
+ * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
+ * Return: 0 or -ENOMEM.
+ */
+int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
+			struct page **pages, unsigned long nr)
+{
+	struct vm_area_struct stand_in;
+	pte_t pte;
+
+	stand_in_for(&stand_in, vma);
+	pte = mk_pte(*pages, vm_get_page_prot(vma->vm_flags));
+	stand_in.vm_page_prot = pte_pgprot(pte_mkdirty(pte_mkyoung(pte)));
+	return insert(&stand_in, index, pages, nr);
+}
+
+/**
+ * cowmem_unmap - remove the PTEs of a range from all mappings of a region
+ * @region: the region
+ * @first: first index
+ * @end: index after the last one, or ULONG_MAX
+ * @even_cows: private copies of the pages, too
+ *
+ * Context: may sleep; under region->lock for writing or the leaf lock, so that
+ * the PTEs do not come back at once.
+ */
+void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
+		  bool even_cows)
+{
+	unmap_mapping_pages(region->inode.i_mapping, first, end - first,
+			    even_cows);
+}
+
+/**
+ * cowmem_unmap_difference - remove the PTEs of what differs from another tree
+ * @region: the region
+ * @tree: the other one
+ * @first: first index
+ * @end: index after the last one, or ULONG_MAX
+ * @pages: incremented by the number of pages that differ
+ * @nodes: incremented by the number of nodes that were compared
+ *
+ * Granted pages are among them: nobody else has those.
+ *
+ * Context: may sleep; under region->lock for writing.
+ * Return: 0 or -EINTR.
+ */
+int cowmem_unmap_difference(struct cowmem_region *region,
+			    const struct cowmem_tree *tree, pgoff_t first,
+			    pgoff_t end, u64 *pages, u64 *nodes)
+{
+	pgoff_t base = first, from = 0, to = 0;
+	unsigned long visited = 0;
+	u64 slots;
+
+	while ((slots = cowmem_tree_diff(&region->tree, tree, &base, &visited))) {
+		if (base >= end)
+			break;
+		if (end - base < COWMEM_NODE_SLOTS)
+			slots &= ~(~0ULL << (end - base));
+		*pages += hweight64(slots);
+		while (slots) {
+			unsigned int i = __ffs64(slots);
+			u64 run = slots & ~(slots + BIT_ULL(i));
+
+			if (base + i != to || to - from >= COWMEM_UNMAP_BATCH) {
+				if (from < to)
+					cowmem_unmap(region, from, to, false);
+				from = base + i;
+			}
+			to = base + fls64(run);
+			slots &= ~run;
+		}
+		base += COWMEM_NODE_SLOTS;
+	}
+	/* Then it did not look to the end. */
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (from < to)
+		cowmem_unmap(region, from, to, false);
+	*nodes += visited;
+	return 0;
+}
+
+/**
+ * cowmem_unmap_here - remove the PTEs of a range from one mapping
+ * @vma: the mapping
+ * @first: first index, which it covers
+ * @end: index after the last one, may lie past the mapping
+ *
+ * Context: as cowmem_unmap(); @vma does not change.
+ */
+void cowmem_unmap_here(struct vm_area_struct *vma, pgoff_t first, pgoff_t end)
+{
+	end = min(end, vma->vm_pgoff + vma_pages(vma));
+	zap_vma_range(vma, index_addr(vma, first), (end - first) << PAGE_SHIFT);
+}
