@@ -17,7 +17,8 @@
  * @nr: how many pages.
  * @share: what it is in @from.
  * @fresh: what @share fills.
- * @grow: a size in bytes that @region is to have at least, or 0 if it may not grow.
+ * @end: byte after the last one in @region.
+ * @grow: whether @region may grow to reach there.
  * @pages: how many pages changed.
  * @nodes: how many nodes were compared to find them.
  */
@@ -28,15 +29,19 @@ struct copy {
 	pgoff_t nr;
 	struct cowmem_share share;
 	struct cowmem_tree fresh;
-	u64 grow;
+	u64 end;
+	bool grow;
 	u64 pages;
 	u64 nodes;
 };
 
-/* What ends at byte @end of @from, in @nr whole pages, goes to index @to of @region. */
-static void copy_init(struct copy *c, struct cowmem_region *region, pgoff_t to,
-		      struct cowmem_region *from, pgoff_t first, pgoff_t nr, u64 end)
+/* @length bytes at @src of @from go to @dst of @region; pages are shared whole. */
+static void copy_init(struct copy *c, struct cowmem_region *region, u64 dst,
+		      struct cowmem_region *from, u64 src, u64 length)
 {
+	pgoff_t first = src >> PAGE_SHIFT, to = dst >> PAGE_SHIFT;
+	pgoff_t nr = DIV_ROUND_UP_ULL(length, PAGE_SIZE);
+
 	*c = (struct copy) {
 		.region = region,
 		.from = from,
@@ -48,8 +53,9 @@ static void copy_init(struct copy *c, struct cowmem_region *region, pgoff_t to,
 			.end = first + nr,
 			.tree = &c->fresh,
 			.to = to,
-			.need = end,
+			.need = src + length,
 		},
+		.end = dst + length,
 	};
 	cowmem_tree_init(&c->fresh);
 }
@@ -58,13 +64,13 @@ static void copy_init(struct copy *c, struct cowmem_region *region, pgoff_t to,
 static int may_copy(const struct copy *c)
 {
 	const struct cowmem_region *region = c->region;
-	u64 size = cowmem_region_size(region);
+	bool grows = c->end > cowmem_region_size(region);
 
-	if (!c->grow && c->to + c->nr > cowmem_region_end(region))
+	if (grows && !c->grow)
 		return -EINVAL;
 	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
 		return -EPERM;
-	if (c->grow > size && (region->seals & COWMEM_SEAL_GROW))
+	if (grows && (region->seals & COWMEM_SEAL_GROW))
 		return -EPERM;
 	return 0;
 }
@@ -98,7 +104,7 @@ static int copy_install(struct copy *c)
 
 	cowmem_tree_punch(tree, c->to, last);
 	cowmem_tree_graft(tree, &c->fresh);
-	cowmem_region_grow(c->region, c->grow);
+	cowmem_region_grow(c->region, c->end);
 	cowmem_region_changed(c->region);
 	trace_cowmem_copy(c->region, c->from, c->to, c->nr);
 	return 0;
@@ -169,8 +175,7 @@ int cowmem_copy_range(struct cowmem_region *region, u64 dst,
 	struct copy c;
 	int err;
 
-	copy_init(&c, region, dst >> PAGE_SHIFT, from, src >> PAGE_SHIFT,
-		  length >> PAGE_SHIFT, src + length);
+	copy_init(&c, region, dst, from, src, length);
 	err = copy_do(&c);
 	*pages += c.pages;
 	*nodes += c.nodes;
@@ -323,14 +328,13 @@ static int remap(struct cowmem_region *from, loff_t src, struct file *file,
 
 	if (from == region && src < dst + len && dst < src + len)
 		return -EINVAL;
-	copy_init(&c, region, dst >> PAGE_SHIFT, from, src >> PAGE_SHIFT,
-		  DIV_ROUND_UP_ULL(len, PAGE_SIZE), src + len);
+	copy_init(&c, region, dst, from, src, len);
 	if (flags & REMAP_FILE_DEDUP)
 		return dedupe(&c);
 
-	c.grow = dst + len;
-	err = inode_newsize_ok(&region->inode, max_t(loff_t, c.grow,
-						     cowmem_region_size(region)));
+	c.grow = true;
+	err = inode_newsize_ok(&region->inode,
+			       max(dst + len, cowmem_region_size(region)));
 	if (!err)
 		err = file_remove_privs(file);
 	return err ?: copy_do(&c);

@@ -100,14 +100,13 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 /*
  * Is a page that is only to be read to be mapped writable, as the core does for any
  * shared file?  Where memory is locked no later store shall take a fault.  For who
- * populates a mapping that holds if nobody else has the page, but is no reason to copy
- * it.  Under the leaf lock.
+ * populates a mapping that holds as far as it takes no page from anybody, be it who
+ * reads it through a pin.  Under the leaf lock.
  */
-static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf,
-			  bool shared)
+static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf)
 {
 	vm_flags_t flags = vmf->vma->vm_flags;
-	struct page *page;
+	unsigned int slot = cowmem_slot(vmf->pgoff);
 
 	if ((flags & (VM_SHARED | VM_WRITE)) != (VM_SHARED | VM_WRITE))
 		return false;
@@ -115,23 +114,22 @@ static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *
 		return true;
 	if (vmf->flags & NOT_POPULATING)
 		return false;
-	page = leaf ? leaf->slots[cowmem_slot(vmf->pgoff)] : NULL;
-	return !page || (!shared && cowmem_page_holders(page) == 1);
+	return !leaf || !leaf->slots[slot] || (leaf->granted & BIT_ULL(slot));
 }
 
 static vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
-	bool shared = false, write = false;
 	int err = -ERANGE;
+	bool write = false;
 
 	if (down_read_killable(&region->lock))
 		return fault_error(-EINTR);
 	if (vmf->pgoff < cowmem_region_end(region)) {
-		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, &shared);
+		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
-		write = read_to_write(vmf, leaf, shared);
+		write = read_to_write(vmf, leaf);
 		err = write ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}

@@ -98,6 +98,10 @@ TEST(empty_regions)
 	EXPECT_EQ(0, info(snap).size);
 	EXPECT_EQ(2, info(fd).clones);
 	EXPECT_TRUE(holds(clone, 0, 0));
+	/* A clone is a file, which nobody grows by mapping it. */
+	EXPECT_EQ(SIGBUS, touch(map_rw(clone, 2), true));
+	EXPECT_EQ(0, info(clone).size);
+	ASSERT_EQ(0, do_resize(clone, 2 * pgsz()));
 	fill(map_rw(clone, 2), 2, 1, 0);
 	EXPECT_EQ(0, info(fd).size);
 	EXPECT_EQ(2 * pgsz(), info(clone).size);
@@ -423,6 +427,7 @@ TEST(clone_of_a_read_only_region)
 	EXPECT_TRUE(fd_is(clone, 0, 4, 2));
 	ASSERT_LE(0, empty);
 	of_empty = cloned(empty);
+	ASSERT_EQ(0, do_resize(of_empty, pgsz()));
 	fill(map_rw(of_empty, 1), 1, 3, 0);
 	EXPECT_TRUE(fd_is(of_empty, 0, 1, 3));
 }

@@ -46,12 +46,14 @@ TEST(struct_layout)
 	AT(discard, length, 8);
 	AT(discard, flags, 16);
 	AT(discard, reserved, 20);
-	EXPECT_EQ(32, sizeof(struct cowmem_restore));
+	EXPECT_EQ(48, sizeof(struct cowmem_restore));
 	AT(restore, fd, 0);
 	AT(restore, flags, 4);
 	AT(restore, pages, 8);
 	AT(restore, nodes, 16);
 	AT(restore, kept, 24);
+	AT(restore, offset, 32);
+	AT(restore, length, 40);
 	EXPECT_EQ(24, sizeof(struct cowmem_extent));
 	AT(extent, offset, 0);
 	AT(extent, length, 8);
@@ -98,6 +100,10 @@ TEST(struct_layout)
 	AT(merge, merged, 56);
 	AT(merge, zeroed, 64);
 	AT(merge, saved, 72);
+	EXPECT_EQ(16, sizeof(struct cowmem_file));
+	AT(file, flags, 0);
+	AT(file, fd, 4);
+	AT(file, name, 8);
 #undef AT
 }
 
@@ -108,17 +114,23 @@ TEST(numbers)
 	EXPECT_EQ(0xc008c302U, COWMEM_IOC_SEAL);
 	EXPECT_EQ(0xc018c303U, COWMEM_IOC_CLONE);
 	EXPECT_EQ(0xc018c304U, COWMEM_IOC_DISCARD);
-	EXPECT_EQ(0xc020c305U, COWMEM_IOC_RESTORE);
+	EXPECT_EQ(0xc030c305U, COWMEM_IOC_RESTORE);
 	EXPECT_EQ(0xc028c306U, COWMEM_IOC_DIFF);
 	EXPECT_EQ(0xc020c307U, COWMEM_IOC_COPY);
 	EXPECT_EQ(0xc018c308U, COWMEM_IOC_CLONE_MANY);
 	EXPECT_EQ(0xc050c309U, COWMEM_IOC_MERGE);
+	EXPECT_EQ(0xc010c30aU, COWMEM_IOC_FILE);
 	EXPECT_EQ(1, COWMEM_SEAL_SEAL);
 	EXPECT_EQ(2, COWMEM_SEAL_SHRINK);
 	EXPECT_EQ(4, COWMEM_SEAL_GROW);
 	EXPECT_EQ(8, COWMEM_SEAL_WRITE);
+	EXPECT_EQ(16, COWMEM_SEAL_FUTURE_WRITE);
 	EXPECT_EQ(1, COWMEM_CLONE_SNAPSHOT);
 	EXPECT_EQ(1, COWMEM_RESTORE_KEEP);
+	EXPECT_EQ(2, COWMEM_RESTORE_SIZE);
+	EXPECT_EQ(1, COWMEM_FILE_RDONLY);
+	EXPECT_EQ(2, COWMEM_FILE_VIEW);
+	EXPECT_EQ(248, COWMEM_FILE_NAME_MAX);
 	EXPECT_EQ(1, COWMEM_DIFF_CONTENT);
 	EXPECT_EQ(1, COWMEM_FEATURE_KEEP);
 	EXPECT_EQ(0, COWMEM_EXTENT_HOLE);
@@ -221,7 +233,7 @@ FIXTURE_VARIANT_ADD(ioctl, discard) {
 FIXTURE_VARIANT_ADD(ioctl, restore) {
 	.nr = 5, .size = sizeof(struct cowmem_restore), .writes = true,
 	.flags_at = offsetof(struct cowmem_restore, flags), .reserved_at = -1,
-	.known = COWMEM_RESTORE_KEEP,
+	.known = COWMEM_RESTORE_KEEP | COWMEM_RESTORE_SIZE, .least = 32,
 	.valid = VALID(restore, .fd = -1),
 };
 FIXTURE_VARIANT_ADD(ioctl, diff) {
@@ -247,6 +259,12 @@ FIXTURE_VARIANT_ADD(ioctl, merge) {
 	.nr = 9, .size = sizeof(struct cowmem_merge),
 	.flags_at = offsetof(struct cowmem_merge, flags), .reserved_at = -1,
 	.valid = VALID(merge, .count = 2, .entries = 1024),
+};
+FIXTURE_VARIANT_ADD(ioctl, file) {
+	.nr = 10, .size = sizeof(struct cowmem_file), .reserved_at = -1,
+	.known = COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW, .reads = true,
+	.flags_at = offsetof(struct cowmem_file, flags),
+	.valid = VALID(file, .fd = -1),
 };
 
 /* A region, half of it shared with a clone, and a call that would succeed. */
@@ -420,7 +438,7 @@ TEST_F(ioctl, unknown_command)
 					  variant->nr, size), buf);
 	EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_NONE, COWMEM_IOC_TYPE,
 					  variant->nr, size), buf);
-	for (nr = 10; nr < 256; nr++)
+	for (nr = 11; nr < 256; nr++)
 		EXPECT_ERR(ENOTTY, self->fd, _IOC(_IOC_READ | _IOC_WRITE,
 						  COWMEM_IOC_TYPE, nr, size),
 			   buf);
@@ -436,7 +454,7 @@ TEST_F(ioctl, unknown_flags_and_reserved_bits)
 	for (bit = 1; bit; bit <<= 1) {
 		uint32_t flags = known | bit;
 
-		if (bit == known)
+		if (bit & known)
 			continue;
 		memcpy(buf, self->valid, variant->size);
 		memcpy(buf + variant->flags_at, &flags, sizeof(flags));
