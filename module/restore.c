@@ -27,7 +27,18 @@ static int unmap_difference(struct cowmem_region *region,
 	u64 slots;
 
 	/* Granted pages are among them: nobody else has those. */
-	while ((slots = cowmem_tree_diff(&region->tree, tree, &base, &nodes))) {
+	for (;;) {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+
+		slots = cowmem_tree_diff(&region->tree, tree, &base, &budget);
+		nodes += COWMEM_TREE_BUDGET - budget;
+		if (base == ULONG_MAX)
+			break;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+		if (!slots)
+			continue;
 		args->pages += hweight64(slots);
 		while (slots) {
 			unsigned int i = __ffs64(slots);
@@ -43,9 +54,6 @@ static int unmap_difference(struct cowmem_region *region,
 		}
 		base += COWMEM_NODE_SLOTS;
 	}
-	/* Then it did not look to the end. */
-	if (fatal_signal_pending(current))
-		return -EINTR;
 	if (from < to)
 		cowmem_unmap(region, from, to, false);
 	args->nodes = nodes;
@@ -169,6 +177,9 @@ static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
 /* How many rounds a kept page may go without a write. */
 #define KEEP_ROUNDS	16
 
+/* How many nodes may differ: a few for each page that may be kept. */
+#define KEEP_NODES	(4 * (COWMEM_KEEP_MAX >> PAGE_SHIFT))
+
 /*
  * Restore @region by copying content back into the pages that were written.
  * Returns false if that cannot be done, and nothing was.
@@ -176,7 +187,7 @@ static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
 static bool keep(struct cowmem_region *region, struct cowmem_region *from,
 		 struct cowmem_restore *args)
 {
-	unsigned long nodes = 0, pages = 0, leaves = 0;
+	unsigned long budget = KEEP_NODES, nodes, pages = 0, leaves = 0;
 	bool all = region->base != from->id;
 	struct cowmem_node *leaf, *next;
 	bool look_for_cold;
@@ -190,8 +201,9 @@ static bool keep(struct cowmem_region *region, struct cowmem_region *from,
 	}
 	if (pages > COWMEM_KEEP_MAX >> PAGE_SHIFT)
 		return false;
-	if (!cowmem_tree_only_granted(&region->tree, &from->tree, &nodes))
+	if (!cowmem_tree_only_granted(&region->tree, &from->tree, &budget))
 		return false;
+	nodes = KEEP_NODES - budget;
 	args->nodes = nodes;
 
 	look_for_cold = ++region->rounds >= KEEP_ROUNDS;

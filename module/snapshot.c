@@ -395,8 +395,7 @@ static int copy_locked(struct cowmem_region *region, struct cowmem_region *from,
 	}
 
 	cowmem_unmap(region, first, first + nr, false);
-	cowmem_tree_punch(&region->tree, first, first + nr - 1);
-	cowmem_tree_graft(&region->tree, &fresh);
+	cowmem_tree_graft(&region->tree, first, first + nr - 1, &fresh);
 	trace_cowmem_copy(region, from, first, nr);
 	return 0;
 }
