@@ -102,8 +102,7 @@ static int copy_install(struct copy *c)
 	if (err)
 		return err;
 
-	cowmem_tree_punch(tree, c->to, last);
-	cowmem_tree_graft(tree, &c->fresh);
+	cowmem_tree_graft(tree, c->to, last, &c->fresh);
 	cowmem_region_grow(c->region, c->end);
 	cowmem_region_changed(c->region);
 	trace_cowmem_copy(c->region, c->from, c->to, c->nr);
@@ -243,44 +242,46 @@ static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t 
 	return round_down(len, PAGE_SIZE);
 }
 
-/* Do two trees hold the same in the range of @c?  A page each of both is held. */
+/* Do two trees, which hold nothing outside of the range of @c, hold the same in it? */
 static int trees_equal(const struct copy *c, const struct cowmem_tree *a,
 		       const struct cowmem_tree *b)
 {
-	pgoff_t index = c->to, base;
-	unsigned long nodes = 0;
+	pgoff_t base = c->to;
 	u64 slots;
 
-	while (index < c->to + c->nr) {
-		base = index;
-		slots = cowmem_tree_diff(a, b, &base, &nodes);
+	for (;;) {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+
+		slots = cowmem_tree_diff(a, b, &base, &budget);
+		if (base == ULONG_MAX)
+			return 0;
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		cond_resched();
 		if (!slots)
-			break;
+			continue;
 		for (; slots; slots &= slots - 1) {
-			struct page *x = cowmem_tree_page(a, base + __ffs64(slots));
-			struct page *y = cowmem_tree_page(b, base + __ffs64(slots));
+			pgoff_t index = base + __ffs64(slots);
+			struct page *x = cowmem_tree_page(a, index);
+			struct page *y = cowmem_tree_page(b, index);
 
-			if (base + __ffs64(slots) >= c->to + c->nr)
-				break;
 			if (!cowmem_pages_equal(x ?: cowmem_zero_page,
 						y ?: cowmem_zero_page))
 				return -EBADE;
 		}
-		index = base + COWMEM_NODE_SLOTS;
+		base += COWMEM_NODE_SLOTS;
 	}
-	return 0;
 }
 
 /* Has the range of @c not changed since @then was shared with it?  Under the lock. */
 static bool unchanged(const struct copy *c, const struct cowmem_tree *then)
 {
 	pgoff_t base = c->to, end = c->to + c->nr;
-	unsigned long nodes = 0;
-	u64 slots = cowmem_tree_diff(&c->region->tree, then, &base, &nodes);
+	unsigned long budget = COWMEM_TREE_BUDGET;
+	u64 slots = cowmem_tree_diff(&c->region->tree, then, &base, &budget);
 
-	return !slots || base + __ffs64(slots) >= end;
+	/* What was not found for want of looking that far counts as a change. */
+	return base >= end || (slots && base + __ffs64(slots) >= end);
 }
 
 /*

@@ -12,7 +12,7 @@
 /* How many extents are collected before they are handed to the caller. */
 #define DIFF_BATCH	64
 
-/* How many leaves are looked at before the locks are let go. */
+/* How many leaves that differ are looked at before the locks are let go. */
 #define DIFF_LEAVES		256
 #define DIFF_LEAVES_CONTENT	4
 
@@ -90,16 +90,18 @@ static bool add_page(struct diff *d, pgoff_t index, u32 kind)
 
 /*
  * Go on with the first leaf from @from on that differs, and let @from be what comes
- * after it.  Returns false if there is no room, or the comparison is complete.
+ * after it.  Returns false if there is no room, the budget is used up or the
+ * comparison is complete.
  */
-static bool diff_leaf(struct diff *d, pgoff_t *from, pgoff_t size)
+static bool diff_leaf(struct diff *d, pgoff_t *from, pgoff_t size,
+		      unsigned long *budget)
 {
 	pgoff_t base = *from;
-	u64 slots = cowmem_tree_diff(&d->a->tree, &d->b->tree, &base, &d->nodes);
+	u64 slots = cowmem_tree_diff(&d->a->tree, &d->b->tree, &base, budget);
 	struct cowmem_node *leaf;
 
-	if (base >= size) {
-		d->index = ULONG_MAX;
+	if (base >= size || !slots) {
+		d->index = base >= size ? ULONG_MAX : base;
 		return false;
 	}
 	leaf = cowmem_tree_leaf(&d->a->tree, base, NULL);
@@ -126,10 +128,12 @@ static void diff_locked(struct diff *d)
 {
 	unsigned int leaves = d->content ? DIFF_LEAVES_CONTENT : DIFF_LEAVES;
 	pgoff_t size = max(cowmem_region_end(d->a), cowmem_region_end(d->b));
+	unsigned long budget = COWMEM_TREE_BUDGET;
 	pgoff_t from = d->index;
 
-	while (leaves && diff_leaf(d, &from, size))
+	while (leaves && diff_leaf(d, &from, size, &budget))
 		leaves--;
+	d->nodes += COWMEM_TREE_BUDGET - budget;
 }
 
 static int diff_some(struct diff *d)
@@ -140,6 +144,7 @@ static int diff_some(struct diff *d)
 		return err;
 	diff_locked(d);
 	cowmem_unlock_two(d->a, d->b, false);
+	cond_resched();
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 

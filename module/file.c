@@ -327,16 +327,24 @@ const struct inode_operations cowmem_inode_ops = {
 	.getattr	= cowmem_getattr,
 };
 
-/* The next hole from @index on and before @end, or @end; or -EINTR. */
-static int next_hole(struct cowmem_region *region, pgoff_t *index, pgoff_t end)
+/* Find the next hole from @index on.  Returns 0 or -EINTR. */
+static int next_hole(struct cowmem_region *region, pgoff_t *index)
 {
-	int err = down_read_killable(&region->lock);
+	bool found;
 
-	if (err)
-		return err;
-	*index = min(cowmem_tree_next(&region->tree, *index, false), end);
-	up_read(&region->lock);
-	return fatal_signal_pending(current) ? -EINTR : 0;
+	do {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+		int err = down_read_killable(&region->lock);
+
+		if (err)
+			return err;
+		found = cowmem_tree_next(&region->tree, index, false, &budget);
+		up_read(&region->lock);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (!found);
+	return 0;
 }
 
 /*
@@ -353,11 +361,9 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		struct page *page;
 
 		if (!unshare) {
-			err = next_hole(region, &index, end);
-			if (err)
+			err = next_hole(region, &index);
+			if (err || index >= end)
 				return err;
-			if (index == end)
-				break;
 		}
 		page = cowmem_begin_write(region, index, true, NULL, NULL);
 		if (IS_ERR(page))

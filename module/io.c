@@ -193,25 +193,27 @@ unlock:
 
 static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
 {
-	loff_t size, found;
-	pgoff_t index;
+	pgoff_t index = offset >> PAGE_SHIFT;
+	loff_t size;
+	bool found;
 
-	if (down_read_killable(&region->lock))
-		return -EINTR;
-	size = cowmem_region_size(region);
-	if (offset < 0 || offset >= size) {
-		found = -ENXIO;
-		goto unlock;
-	}
-	index = cowmem_tree_next(&region->tree, offset >> PAGE_SHIFT, data);
+	do {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+
+		if (fatal_signal_pending(current) || down_read_killable(&region->lock))
+			return -EINTR;
+		size = cowmem_region_size(region);
+		found = cowmem_tree_next(&region->tree, &index, data, &budget);
+		up_read(&region->lock);
+		cond_resched();
+	} while (!found && index < DIV_ROUND_UP_ULL(size, PAGE_SIZE));
+
+	if (offset < 0 || offset >= size)
+		return -ENXIO;
+	/* The end counts as a hole. */
 	if (index >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
-		/* The end counts as a hole. */
-		found = data ? -ENXIO : size;
-	else
-		found = max_t(loff_t, offset, (loff_t)index << PAGE_SHIFT);
-unlock:
-	up_read(&region->lock);
-	return found;
+		return data ? -ENXIO : size;
+	return max_t(loff_t, offset, (loff_t)index << PAGE_SHIFT);
 }
 
 /**

@@ -145,12 +145,20 @@ int cowmem_unmap_difference(struct cowmem_region *region,
 			    pgoff_t end, u64 *pages, u64 *nodes)
 {
 	pgoff_t base = first, from = 0, to = 0;
-	unsigned long visited = 0;
 	u64 slots;
 
-	while ((slots = cowmem_tree_diff(&region->tree, tree, &base, &visited))) {
+	for (;;) {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+
+		slots = cowmem_tree_diff(&region->tree, tree, &base, &budget);
+		*nodes += COWMEM_TREE_BUDGET - budget;
 		if (base >= end)
 			break;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+		if (!slots)
+			continue;
 		if (end - base < COWMEM_NODE_SLOTS)
 			slots &= ~(~0ULL << (end - base));
 		*pages += hweight64(slots);
@@ -168,12 +176,8 @@ int cowmem_unmap_difference(struct cowmem_region *region,
 		}
 		base += COWMEM_NODE_SLOTS;
 	}
-	/* Then it did not look to the end. */
-	if (fatal_signal_pending(current))
-		return -EINTR;
 	if (from < to)
 		cowmem_unmap(region, from, to, false);
-	*nodes += visited;
 	return 0;
 }
 

@@ -55,17 +55,24 @@ struct merge {
 	struct cowmem_merge *args;
 };
 
-/* Get the first page from @place on and before @end, with a reference, or NULL. */
+/*
+ * Get the first page from @place on and before @end, with a reference, or NULL.
+ * Returns -EAGAIN if it may be found from the new @place on.
+ */
 static struct page *next_page(struct place *place, pgoff_t end)
 {
 	struct cowmem_region *region = place->region;
-	struct page *page = NULL;
-	pgoff_t index;
+	unsigned long budget = COWMEM_TREE_BUDGET;
+	struct page *page;
+	bool found;
 
 	if (down_read_killable(&region->lock))
 		return ERR_PTR(-EINTR);
-	index = cowmem_tree_next(&region->tree, place->index, true);
-	if (index < min(end, cowmem_region_end(region))) {
+	found = cowmem_tree_next(&region->tree, &place->index, true, &budget);
+	if (place->index >= min(end, cowmem_region_end(region))) {
+		page = NULL;
+	} else if (found) {
+		pgoff_t index = place->index;
 		struct cowmem_node *leaf;
 
 		leaf = cowmem_tree_leaf(&region->tree, index, NULL);
@@ -73,7 +80,8 @@ static struct page *next_page(struct place *place, pgoff_t end)
 		page = leaf->slots[cowmem_slot(index)];
 		get_page(page);
 		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
-		place->index = index;
+	} else {
+		page = ERR_PTR(-EAGAIN);
 	}
 	up_read(&region->lock);
 	return page;
@@ -293,10 +301,11 @@ static int merge_one(struct merge *m, u32 nr, const struct place *place,
 static int merge_all(struct merge *m)
 {
 	struct cowmem_merge *args = m->args;
-	u64 budget = args->budget ?: U64_MAX;
+	u64 budget = args->budget ?: U64_MAX, searches = 0;
 	int err = 0;
 
-	while (args->next < args->count && args->scanned < budget && !err) {
+	/* Thousands of nodes without a page cost no less than a page. */
+	while (args->next < args->count && args->scanned + searches < budget && !err) {
 		const struct area *area = &m->areas[args->next];
 		struct place place = {
 			.region = cowmem_file_region(area->file),
@@ -305,7 +314,10 @@ static int merge_all(struct merge *m)
 		};
 		struct page *page = next_page(&place, area->end);
 
-		if (IS_ERR(page)) {
+		if (page == ERR_PTR(-EAGAIN)) {
+			args->offset = (u64)place.index << PAGE_SHIFT;
+			searches++;
+		} else if (IS_ERR(page)) {
 			err = PTR_ERR(page);
 		} else if (!page) {
 			args->next++;

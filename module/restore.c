@@ -138,6 +138,9 @@ static unsigned long count_granted(const struct cowmem_region *region,
 	return pages;
 }
 
+/* How many nodes may differ: a few for each page that may be kept. */
+#define KEEP_NODES	(4 * (COWMEM_KEEP_MAX >> PAGE_SHIFT))
+
 /*
  * Restore @region by copying content back into the pages that were written.
  * Returns false if that cannot be done, and nothing was.
@@ -145,7 +148,7 @@ static unsigned long count_granted(const struct cowmem_region *region,
 static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 		 struct cowmem_restore *args)
 {
-	unsigned long nodes = 0, leaves = 0;
+	unsigned long budget = KEEP_NODES, nodes, leaves = 0;
 	struct cowmem_node *leaf, *next;
 	bool look_for_cold;
 
@@ -154,8 +157,9 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 		return false;
 	if (count_granted(region, &leaves) > COWMEM_KEEP_MAX >> PAGE_SHIFT)
 		return false;
-	if (!cowmem_tree_only_granted(&region->tree, from->tree, &nodes))
+	if (!cowmem_tree_only_granted(&region->tree, from->tree, &budget))
 		return false;
+	nodes = KEEP_NODES - budget;
 	args->nodes = nodes;
 
 	look_for_cold = ++region->rounds >= KEEP_ROUNDS;

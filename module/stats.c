@@ -46,16 +46,20 @@ static unsigned int new_nodes(const struct cowmem_tree *tree, pgoff_t index,
 }
 
 /*
- * Leaf by leaf, without region->lock between two.  Returns -E2BIG if there are more
- * than @leaves.
+ * Leaf by leaf, without region->lock between two.  Returns -E2BIG if that takes more
+ * than @nodes nodes to be looked at.
  */
 static int region_info(struct cowmem_region *region, struct cowmem_info *info,
-		       unsigned long leaves)
+		       unsigned long nodes)
 {
 	pgoff_t index = 0, prev = 0;
 
 	memset(info, 0, sizeof(*info));
-	for (;;) {
+	while (index != ULONG_MAX) {
+		unsigned long some = min(nodes, COWMEM_TREE_BUDGET), budget = some;
+
+		if (!nodes)
+			return -E2BIG;
 		if (fatal_signal_pending(current) ||
 		    down_read_killable(&region->lock))
 			return -EINTR;
@@ -63,22 +67,19 @@ static int region_info(struct cowmem_region *region, struct cowmem_info *info,
 		info->size = cowmem_region_size(region);
 		info->clones = atomic64_read(&region->clones);
 		info->features = COWMEM_HAVE_DIRTY_BITS ? COWMEM_FEATURE_KEEP : 0;
-		index = cowmem_tree_next(&region->tree, index, true);
-		if (index != ULONG_MAX) {
+		if (cowmem_tree_next(&region->tree, &index, true, &budget)) {
 			count_leaf(region, index, info);
 			info->index_bytes += sizeof(struct cowmem_node) *
 				new_nodes(&region->tree, index, prev,
 					  !info->index_bytes);
+			prev = index;
+			index = (index | COWMEM_NODE_MASK) + 1;
 		}
 		up_read(&region->lock);
-		if (index == ULONG_MAX)
-			return fatal_signal_pending(current) ? -EINTR : 0;
-		if (!leaves--)
-			return -E2BIG;
-		prev = index;
-		index = (index | COWMEM_NODE_MASK) + 1;
+		nodes -= some - budget;
 		cond_resched();
 	}
+	return 0;
 }
 
 /**
@@ -95,8 +96,14 @@ int cowmem_info(struct cowmem_call *call)
 	return region_info(call->region, &call->args.info, ULONG_MAX);
 }
 
-/* Up to 16 GiB are counted for fdinfo: who looks at that may be an innocent. */
-#define FDINFO_LEAVES	65536
+/*
+ * For fdinfo not more is looked at, which does for 16 GiB without holes: who wants to
+ * see it may be an innocent.
+ */
+#define FDINFO_NODES	(1UL << 18)
+
+/* For stat() one word of a leaf is enough: that does for a TiB. */
+#define BLOCKS_NODES	(1UL << 23)
 
 /**
  * cowmem_show_fdinfo - /proc/PID/fdinfo/FD shows what INFO shows
@@ -109,7 +116,7 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct cowmem_region *region = cowmem_file_region(file);
 	struct cowmem_info info;
-	int err = region_info(region, &info, FDINFO_LEAVES);
+	int err = region_info(region, &info, FDINFO_NODES);
 
 	if (err && err != -E2BIG)
 		return;
@@ -129,13 +136,28 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
  * cowmem_region_blocks - what a region holds, as stat() tells it
  * @region: the region
  *
+ * Of a tree so large that nobody waits for it to be counted, a part.
+ *
  * Context: may sleep.
  * Return: the number of blocks of 512 bytes.
  */
 u64 cowmem_region_blocks(struct cowmem_region *region)
 {
-	struct cowmem_info info;
+	unsigned long left = BLOCKS_NODES;
+	pgoff_t index = 0;
+	u64 pages = 0;
 
-	region_info(region, &info, FDINFO_LEAVES);
-	return info.pages_populated * (PAGE_SIZE / 512);
+	while (index != ULONG_MAX && left) {
+		unsigned long some = min(left, COWMEM_TREE_BUDGET), budget = some;
+
+		if (down_read_killable(&region->lock))
+			break;
+		pages += cowmem_tree_count(&region->tree, &index, ULONG_MAX, &budget);
+		up_read(&region->lock);
+		left -= some - budget;
+		if (fatal_signal_pending(current))
+			break;
+		cond_resched();
+	}
+	return pages * (PAGE_SIZE / 512);
 }

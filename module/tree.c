@@ -33,6 +33,11 @@
  *    cowmem_tree_add_leaf().
  *  - All memory that an operation may need is allocated before the first
  *    change, so a failed operation leaves the tree as it was.
+ *  - No node is empty, but for a leaf that its caller is about to put a page into.
+ *    So what a tree holds bounds what it takes to find something in it.
+ *  - A few nodes that hang at many places can still make for more leaves than
+ *    anyone lives to see.  So functions that walk through a tree and change nothing
+ *    have a budget of nodes to look at, see struct walk.
  */
 #include <linux/bitops.h>
 #include <linux/err.h>
@@ -339,11 +344,16 @@ static unsigned int share_level(pgoff_t dst, pgoff_t src, pgoff_t nr,
  */
 static pgoff_t hole_step(const struct cowmem_tree *tree, pgoff_t index)
 {
-	pgoff_t next = cowmem_tree_next(tree, index, true);
 	unsigned int level = tree->root->level + 1;
+	unsigned long budget = COWMEM_TREE_BUDGET;
+	pgoff_t next = index;
 
-	if (next == ULONG_MAX)
-		return ULONG_MAX;
+	while (!cowmem_tree_next(tree, &next, true, &budget)) {
+		if (next == ULONG_MAX || fatal_signal_pending(current))
+			return ULONG_MAX;
+		cond_resched();
+		budget = COWMEM_TREE_BUDGET;
+	}
 	while (level && (next & ~level_last(level - 1)) <= index)
 		level--;
 	return (level ? next & ~level_last(level - 1) : next) - index;
@@ -547,6 +557,32 @@ static bool node_punch(struct cowmem_node *node, pgoff_t base, pgoff_t first,
 	return !node->nr;
 }
 
+/* As cowmem_tree_punch(), but leaves the tree as high as it is. */
+static void tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last)
+{
+	struct cowmem_node *root = tree->root;
+
+	if (!root || first > level_last(root->level))
+		return;
+	if ((!first && last >= level_last(root->level)) ||
+	    node_punch(root, 0, first, last)) {
+		node_put(root);
+		tree->root = NULL;
+	}
+}
+
+/* Take away levels above the root of what is left, as far as nothing else is there. */
+static void tree_lower(struct cowmem_tree *tree)
+{
+	struct cowmem_node *root;
+
+	while ((root = tree->root) && root->level && root->nr == 1 && root->slots[0]) {
+		tree->root = root->slots[0];
+		refcount_inc(&tree->root->refs);
+		node_put(root);
+	}
+}
+
 /**
  * cowmem_tree_punch - turn a range into a hole
  * @tree: the tree
@@ -561,52 +597,68 @@ static bool node_punch(struct cowmem_node *node, pgoff_t base, pgoff_t first,
  */
 void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last)
 {
-	struct cowmem_node *root = tree->root;
-
-	if (!root || first > level_last(root->level))
-		return;
-	if ((!first && last >= level_last(root->level)) ||
-	    node_punch(root, 0, first, last)) {
-		node_put(root);
-		tree->root = NULL;
-	}
+	tree_punch(tree, first, last);
+	tree_lower(tree);
 }
 
-/*
- * To be asked once for each leaf: a few nodes that hang at many places can make
- * for more leaves than anyone lives to see.
+/**
+ * struct walk - a way through one tree, or through two at a time
+ * @index: where to start; then how far it has got: what lies before was looked at.
+ * @budget: how many nodes more may be looked at, pairs count once.
+ * @found: what was found.
+ *
+ * Who walks calls this for each node, from the root on, and stops where it returns
+ * true: something was found, or the budget is used up.  To go on later costs the
+ * path to @index once more.
  */
-static bool interrupted(void)
+struct walk {
+	pgoff_t index;
+	unsigned long budget;
+	u64 found;
+};
+
+/* About to look at what lies at @from and after it: returns whether to stop. */
+static bool walk_stop(struct walk *walk, pgoff_t from)
 {
-	cond_resched();
-	return fatal_signal_pending(current);
+	if (walk->index < from)
+		walk->index = from;
+	if (!walk->budget)
+		return true;
+	walk->budget--;
+	return false;
+}
+
+/* Where to start in a node on @level, whose first index is @base. */
+static unsigned int walk_slot(const struct walk *walk, pgoff_t base,
+			      unsigned int level)
+{
+	return walk->index > base ? (walk->index - base) >> level_shift(level) : 0;
 }
 
 /*
- * Find the first index from @index on, below @node whose first index is @base,
- * that has a page (@data) or has none.  Returns false if there is none.
+ * Find the first index from walk->index on, below @node whose first index is @base,
+ * that has a page (@data) or has none.  Returns whether to stop.
  */
-static bool node_next(const struct cowmem_node *node, pgoff_t base,
-		      pgoff_t *index, bool data)
+static bool node_next(const struct cowmem_node *node, pgoff_t base, bool data,
+		      struct walk *walk)
 {
 	pgoff_t span = 1UL << level_shift(node->level);
-	unsigned int i = *index > base ? (*index - base) >> level_shift(node->level) : 0;
+	unsigned int i = walk_slot(walk, base, node->level);
 
-	if (!node->level && !data && node->nr == COWMEM_NODE_SLOTS)
+	if (walk_stop(walk, base))
+		return true;
+	if (!node->level && !data && data_race(node->nr) == COWMEM_NODE_SLOTS)
 		return false;
 	for (; i < COWMEM_NODE_SLOTS; i++) {
 		pgoff_t from = base + i * span;
 		const void *entry = READ_ONCE(node->slots[i]);
 
-		*index = max(*index, from);
 		if (node->level && entry) {
-			if (node_next(entry, from, index, data))
+			if (node_next(entry, from, data, walk))
 				return true;
-			if (node->level == 1 && interrupted()) {
-				*index = ULONG_MAX;
-				return true;
-			}
 		} else if (!!entry == data) {
+			walk->index = max(walk->index, from);
+			walk->found = true;
 			return true;
 		}
 	}
@@ -616,24 +668,93 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base,
 /**
  * cowmem_tree_next - find data or a hole
  * @tree: the tree
- * @index: where to start
+ * @index: in, where to start; out, the first such index; or where to go on; or
+ *	ULONG_MAX if there is no more data
  * @data: whether to look for a page or for a hole
+ * @budget: in, how many nodes to look at, at most; out, how many are left
  *
- * Context: may sleep.
- * Return: the first such index, not before @index; ULONG_MAX if there is no more
- * data or a fatal signal arrived.
+ * The call gets ahead unless the path to @index alone uses up the budget.
+ *
+ * Context: any; takes time in proportion to the budget used.
+ * Return: whether there is such an index; if not, and @index is not ULONG_MAX, the
+ * budget is used up.
  */
-pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
-			 bool data)
+bool cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t *index, bool data,
+		      unsigned long *budget)
 {
+	struct walk walk = { .index = *index, .budget = *budget };
 	const struct cowmem_node *root = tree->root;
+	pgoff_t last = root ? level_last(root->level) : 0;
 
-	if (root && index <= level_last(root->level)) {
-		if (node_next(root, 0, &index, data))
-			return index;
-		index = level_last(root->level) + 1;
+	if (root && walk.index <= last && node_next(root, 0, data, &walk)) {
+		*index = walk.index;
+		*budget = walk.budget;
+		return walk.found;
 	}
-	return data ? ULONG_MAX : index;
+	/* The tree is over. */
+	*budget = walk.budget;
+	if (data)
+		*index = ULONG_MAX;
+	else if (root && *index <= last)
+		*index = last + 1;
+	return !data;
+}
+
+/*
+ * Add up the pages from walk->index to @last, below @node whose first index is @base.
+ * Returns whether to stop.
+ */
+static bool node_count(const struct cowmem_node *node, pgoff_t base, pgoff_t last,
+		       struct walk *walk)
+{
+	pgoff_t span = 1UL << level_shift(node->level);
+	unsigned int i = walk_slot(walk, base, node->level);
+
+	if (walk_stop(walk, base))
+		return true;
+	if (!node->level && !i && last - base >= COWMEM_NODE_MASK) {
+		/* Others may be adding pages: they count now or the next time. */
+		walk->found += data_race(node->nr);
+		return false;
+	}
+	for (; i < COWMEM_NODE_SLOTS && base + i * span <= last; i++) {
+		const void *entry = READ_ONCE(node->slots[i]);
+
+		if (!entry)
+			continue;
+		if (!node->level)
+			walk->found++;
+		else if (node_count(entry, base + i * span, last, walk))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * cowmem_tree_count - count the pages in a range
+ * @tree: the tree
+ * @index: in, the first index; out, where to go on, or ULONG_MAX if all were counted
+ * @last: the last index
+ * @budget: in, how many nodes to look at, at most; out, how many are left
+ *
+ * Looks at one word of a leaf that lies in the range as a whole.  The call gets ahead
+ * unless the path to @index alone uses up the budget.
+ *
+ * Context: any; others may add pages meanwhile, which count or do not.
+ * Return: how many pages there are from the start to where to go on, or to @last.
+ */
+u64 cowmem_tree_count(const struct cowmem_tree *tree, pgoff_t *index, pgoff_t last,
+		      unsigned long *budget)
+{
+	struct walk walk = { .index = *index, .budget = *budget };
+	const struct cowmem_node *root = tree->root;
+	bool stopped = false;
+
+	if (root && *index <= last && *index <= level_last(root->level))
+		stopped = node_count(root, 0, last, &walk);
+	*index = stopped ? walk.index : ULONG_MAX;
+	*budget = walk.budget;
+	return walk.found;
 }
 
 /*
@@ -680,80 +801,81 @@ static unsigned int first_differ(void *const *xs, unsigned int nr_x,
 	return i;
 }
 
-/* As cowmem_tree_diff(), in what @x and @y hold on @level from @base on. */
-static u64 node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
-		     unsigned int level, pgoff_t base, pgoff_t *index,
-		     unsigned long *visited)
+/*
+ * Find the first leaf from walk->index on that differs, in what @x and @y hold on
+ * @level from @base on.  Returns whether to stop.
+ */
+static bool node_diff(const struct cowmem_node *x, const struct cowmem_node *y,
+		      unsigned int level, pgoff_t base, struct walk *walk)
 {
-	unsigned int i = *index > base ? (*index - base) >> level_shift(level) : 0;
+	unsigned int i = walk_slot(walk, base, level);
 	unsigned int nr_x, nr_y;
 	void *const *xs = level_slots(&x, level, &nr_x);
 	void *const *ys = level_slots(&y, level, &nr_y);
-	u64 slots = 0;
 
-	++*visited;
-	while ((i = first_differ(xs, nr_x, ys, nr_y, i)) < COWMEM_NODE_SLOTS) {
-		if (!level) {
-			*index = base;
-			slots |= BIT_ULL(i);
-		} else {
-			/* Somebody may just be adding a leaf. */
-			slots = node_diff(i < nr_x ? READ_ONCE(xs[i]) : NULL,
-					  i < nr_y ? READ_ONCE(ys[i]) : NULL, level - 1,
-					  base + ((pgoff_t)i << level_shift(level)),
-					  index, visited);
-			if (interrupted()) {
-				*index = ULONG_MAX;
-				slots = 0;
-			}
-			if (slots || *index == ULONG_MAX)
-				break;
-		}
-		i++;
+	if (walk_stop(walk, base))
+		return true;
+	for (; (i = first_differ(xs, nr_x, ys, nr_y, i)) < COWMEM_NODE_SLOTS; i++) {
+		if (!level)
+			walk->found |= BIT_ULL(i);
+		/* Somebody may just be adding a leaf. */
+		else if (node_diff(i < nr_x ? READ_ONCE(xs[i]) : NULL,
+				   i < nr_y ? READ_ONCE(ys[i]) : NULL, level - 1,
+				   base + ((pgoff_t)i << level_shift(level)), walk))
+			return true;
 	}
-	return slots;
+	if (!walk->found)
+		return false;
+	walk->index = base;
+	return true;
 }
 
 /**
  * cowmem_tree_diff - find where two trees differ
  * @a: a tree
  * @b: another tree
- * @index: in, where to start; out, the first index of the leaf that was found, or
- *	ULONG_MAX if they do not differ any more or a fatal signal arrived
- * @visited: incremented by the number of nodes looked at, pairs count once
+ * @index: in, where to start; out, the first index of the leaf that was found; or
+ *	where to go on; or ULONG_MAX if they do not differ any more
+ * @budget: in, how many nodes to look at, at most, pairs count once; out, how many
+ *	are left
  *
  * What the trees share is equal and not looked into, so this takes time in
- * proportion to what they do not share.
+ * proportion to what they do not share.  The call gets ahead unless the path to
+ * @index alone uses up the budget.
  *
- * Context: may sleep.
+ * Context: any; takes time in proportion to the budget used.
  * Return: the slots from the start on that differ in the first leaf that has any,
- * one bit each; 0 if there is none.
+ * one bit each; 0 if none was found: if @index is not ULONG_MAX, the budget is used
+ * up.
  */
 u64 cowmem_tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
-		     pgoff_t *index, unsigned long *visited)
+		     pgoff_t *index, unsigned long *budget)
 {
+	struct walk walk = { .index = *index, .budget = *budget };
 	const struct cowmem_node *x = a->root, *y = b->root;
 	unsigned int level = max(x ? x->level : 0, y ? y->level : 0);
-	u64 slots = 0;
+	bool stopped = false;
 
 	if (x != y && *index <= level_last(level))
-		slots = node_diff(x, y, level, 0, index, visited);
-	if (!slots)
-		*index = ULONG_MAX;
-	return slots;
+		stopped = node_diff(x, y, level, 0, &walk);
+	*index = stopped ? walk.index : ULONG_MAX;
+	*budget = walk.budget;
+	return walk.found;
 }
 
 /* As cowmem_tree_only_granted(), for nodes on the same level. */
 static bool node_only_granted(const struct cowmem_node *x,
 			      const struct cowmem_node *y, unsigned int level,
-			      unsigned long *visited)
+			      unsigned long *budget)
 {
 	unsigned int i, nr_x, nr_y;
 	void *const *xs = level_slots(&x, level, &nr_x);
 	void *const *ys = level_slots(&y, level, &nr_y);
 	u64 differ = 0;
 
-	++*visited;
+	if (!*budget)
+		return false;
+	--*budget;
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
 		const void *a = i < nr_x ? xs[i] : NULL;
 		const void *b = i < nr_y ? ys[i] : NULL;
@@ -762,9 +884,7 @@ static bool node_only_granted(const struct cowmem_node *x,
 			continue;
 		if (!level)
 			differ |= BIT_ULL(i);
-		else if (!a || !node_only_granted(a, b, level - 1, visited))
-			return false;
-		else if (interrupted())
+		else if (!a || !node_only_granted(a, b, level - 1, budget))
 			return false;
 	}
 	return level || differ == x->granted;
@@ -774,24 +894,25 @@ static bool node_only_granted(const struct cowmem_node *x,
  * cowmem_tree_only_granted - do two trees differ in granted pages only?
  * @a: a tree, which may have granted pages
  * @b: another one, which has none
- * @visited: incremented by the number of nodes looked at, pairs count once
+ * @budget: in, how many nodes to look at, at most, pairs count once; out, how many
+ *	are left
  *
  * Takes time in proportion to what the trees do not share.
  *
- * Context: may sleep.
+ * Context: any; nobody else may use @a.
  * Return: whether the indices where they differ are those of @a's granted pages;
- * false if a fatal signal arrived.
+ * false if the budget was used up before that was known.
  */
 bool cowmem_tree_only_granted(const struct cowmem_tree *a,
 			      const struct cowmem_tree *b,
-			      unsigned long *visited)
+			      unsigned long *budget)
 {
 	const struct cowmem_node *x = a->root, *y = b->root;
 
 	if (x == y)
 		return true;
 	return x && node_only_granted(x, y, max_t(unsigned int, x->level, y ? y->level : 0),
-				      visited);
+				      budget);
 }
 
 /* Move what @from holds to @node, which is on the same level and place. */
@@ -837,21 +958,27 @@ int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as)
 }
 
 /**
- * cowmem_tree_graft - move all that one tree holds to another one
- * @tree: where it goes; has no page in the range that @from covers, and
- *	cowmem_tree_own_edge() was called for its two ends
- * @from: what goes there, of the same height as @tree; empty afterwards.  What
- *	its range does not cover as a whole is private.
+ * cowmem_tree_graft - replace a range of one tree by all that another one holds
+ * @tree: where it goes; cowmem_tree_own_edge() was called for the ends of the range
+ * @first: first index of the range
+ * @last: last index of the range
+ * @from: what goes there, and holds nothing elsewhere; as high as @tree, unless one of
+ *	them is empty; empty afterwards.  What the range does not cover as a whole is
+ *	private in it.
  *
  * Context: may sleep; nobody else may use either tree.  Cannot fail.
  */
-void cowmem_tree_graft(struct cowmem_tree *tree, struct cowmem_tree *from)
+void cowmem_tree_graft(struct cowmem_tree *tree, pgoff_t first, pgoff_t last,
+		       struct cowmem_tree *from)
 {
+	tree_punch(tree, first, last);
 	if (!tree->root)
 		swap(tree->root, from->root);
 	else if (from->root)
 		node_graft(tree->root, from->root);
 	cowmem_tree_destroy(from);
+	/* Only now: a tree that is lower than the other one cannot take it. */
+	tree_lower(tree);
 }
 
 /**
@@ -921,7 +1048,6 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;
-	leaf->warm &= ~slots;
 }
 
 /**

@@ -33,7 +33,6 @@ struct page;
  * @nr: slots that are not NULL.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
- * @warm: leaf only, granted slots that restore.c lately found to be written.
  * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
  *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
@@ -51,7 +50,6 @@ struct cowmem_node {
 	u8 level;
 	u8 nr;
 	u64 granted;
-	u64 warm;
 	pgoff_t base;
 	struct list_head granted_link;
 	void *slots[COWMEM_NODE_SLOTS];
@@ -97,17 +95,25 @@ struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree,
 int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index);
 void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 
-pgoff_t cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t index,
-			 bool data);
+/*
+ * A budget for the functions below that is a matter of a millisecond.  To be had under
+ * a lock; where it is used up, let go of the lock, look for a fatal signal, and go on.
+ */
+#define COWMEM_TREE_BUDGET	4096UL
 
+bool cowmem_tree_next(const struct cowmem_tree *tree, pgoff_t *index, bool data,
+		      unsigned long *budget);
+u64 cowmem_tree_count(const struct cowmem_tree *tree, pgoff_t *index, pgoff_t last,
+		      unsigned long *budget);
 u64 cowmem_tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
-		     pgoff_t *index, unsigned long *visited);
+		     pgoff_t *index, unsigned long *budget);
 int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as);
 void cowmem_tree_swap(struct cowmem_tree *a, struct cowmem_tree *b);
 bool cowmem_tree_only_granted(const struct cowmem_tree *a,
 			      const struct cowmem_tree *b,
-			      unsigned long *visited);
-void cowmem_tree_graft(struct cowmem_tree *tree, struct cowmem_tree *from);
+			      unsigned long *budget);
+void cowmem_tree_graft(struct cowmem_tree *tree, pgoff_t first, pgoff_t last,
+		       struct cowmem_tree *from);
 
 void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 		     struct page *page);

@@ -476,8 +476,8 @@ static int wait_copy_to(scene *s)
 	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
 }
 
-/* What each waits for: nobody who changes the region, nobody who looks, no RESIZE. */
-enum { CHANGES = 1, LOOKS = 2, RESIZES = 4 };
+/* What each waits for: nobody who changes the region, no RESIZE. */
+enum { CHANGES = 1, RESIZES = 2 };
 
 static const struct {
 	const char *name;
@@ -491,30 +491,43 @@ static const struct {
 	{ "DIFF", call_diff, CHANGES },
 	{ "a read fault", wait_read_fault, CHANGES },
 	{ "a private fault", wait_private_fault, CHANGES },
-	{ "a write fault", wait_write_fault, CHANGES | LOOKS },
-	{ "write", wait_write, CHANGES | LOOKS | RESIZES },
-	{ "mmap", wait_mmap, CHANGES | LOOKS },
-	{ "RESIZE", wait_resize, CHANGES | LOOKS | RESIZES },
-	{ "SEAL", wait_seal, CHANGES | LOOKS | RESIZES },
-	{ "CLONE", call_clone, CHANGES | LOOKS },
-	{ "CLONE of a range", call_clone_range, CHANGES | LOOKS },
-	{ "CLONE_MANY", call_clone_many, CHANGES | LOOKS },
-	{ "RESTORE", call_restore, CHANGES | LOOKS | RESIZES },
-	{ "COPY to it", wait_copy_to, CHANGES | LOOKS },
-	{ "COPY from it", wait_copy_from, CHANGES | LOOKS },
-	{ "DISCARD", wait_discard, CHANGES | LOOKS },
+	{ "a write fault", wait_write_fault, CHANGES },
+	{ "write", wait_write, CHANGES | RESIZES },
+	{ "mmap", wait_mmap, CHANGES },
+	{ "RESIZE", wait_resize, CHANGES | RESIZES },
+	{ "SEAL", wait_seal, CHANGES | RESIZES },
+	{ "CLONE", call_clone, CHANGES },
+	{ "CLONE of a range", call_clone_range, CHANGES },
+	{ "CLONE_MANY", call_clone_many, CHANGES },
+	{ "RESTORE", call_restore, CHANGES | RESIZES },
+	{ "COPY to it", wait_copy_to, CHANGES },
+	{ "COPY from it", wait_copy_from, CHANGES },
+	{ "DISCARD", wait_discard, CHANGES },
 	{ "MERGE", call_merge, CHANGES },
 };
 
-/* Start @call, which takes minutes, and wait until @probe has to wait for it. */
-static pid_t in_the_way(scene *s, int (*call)(scene *s), int (*probe)(scene *s))
+/* Start @call, which takes minutes. */
+static pid_t under_way(scene *s, int (*call)(scene *s))
 {
-	pid_t pid = spawn();
+	pid_t pid;
 
+	put(s->turn, 0);
+	pid = spawn();
 	if (!pid) {
+		put(s->turn, 1);
 		call(s);
 		_exit(1);
 	}
+	await(s->turn, 1);
+	usleep(100000);
+	return pid;
+}
+
+/* And wait until @probe has to wait for it. */
+static pid_t in_the_way(scene *s, int (*call)(scene *s), int (*probe)(scene *s))
+{
+	pid_t pid = under_way(s, call);
+
 	do
 		kill_after(s, probe, 0.1);
 	while (get(s->turn) != 1);
@@ -564,13 +577,10 @@ TEST_F(waiting, ends_by_a_signal)
 	size_t i;
 
 	for (stage = CHANGES; stage <= RESIZES; stage *= 2) {
-		if (stage == CHANGES)
-			first = in_the_way(s, go_copy_within, wait_read);
-		else
-			first = in_the_way(s, go_seek, wait_seal);
+		first = in_the_way(s, go_copy_within, wait_read);
 		if (stage == RESIZES)
-			/* Who would look has to wait as well, once it waits. */
-			second = in_the_way(s, wait_resize, wait_read);
+			/* It waits, too, with the lock of the inode. */
+			second = under_way(s, wait_resize);
 		for (i = 0; i < ARRAY_SIZE(waiting); i++) {
 			if (!(waiting[i].waits_for & stage))
 				continue;
@@ -606,7 +616,7 @@ TEST_F(waiting, write_does_not_wait_for_who_looks)
 	clone = cloned(s->a);
 	/* The leaf is the region's, and the page is not. */
 	pg_fill(s->mem, 5, 0);
-	first = in_the_way(s, go_seek, wait_seal);
+	first = under_way(s, go_seek);
 	EXPECT_EQ(8, pwrite(s->a, s->mem + 3 * pgsz() + 16, 8, 3 * pgsz() + 8));
 	EXPECT_EQ(pattern(1, 0, 2), *(uint64_t *)(s->mem + 3 * pgsz() + 8));
 	EXPECT_TRUE(out_of_the_way(first));

@@ -40,8 +40,8 @@ static pgoff_t brute_diff(const struct cowmem_tree *a,
 		return index;
 	}
 	for (;;) {
-		index = min(cowmem_tree_next(a, index, true),
-			    cowmem_tree_next(b, index, true));
+		index = min(tree_next(a, index, true),
+			    tree_next(b, index, true));
 		if (index == ULONG_MAX || differs(a, b, index))
 			return index;
 		index++;
@@ -78,7 +78,7 @@ static struct runs all_runs(const struct cowmem_tree *a,
 	pgoff_t base = 0, end = 0;
 	u64 slots;
 
-	while ((slots = cowmem_tree_diff(a, b, &base, &runs.nodes))) {
+	while ((slots = tree_diff_leaf(a, b, &base, &runs.nodes))) {
 		for (; slots; slots &= slots - 1) {
 			pgoff_t index = base + __ffs64(slots);
 
@@ -101,19 +101,19 @@ static void test_diff_trivial(void)
 	pgoff_t index = 5;
 
 	/* Nothing has to be looked at where the roots are the same. */
-	CHECK_EQ(cowmem_tree_diff(empty, other, &index, &visited), 0);
+	CHECK_EQ(tree_diff_leaf(empty, other, &index, &visited), 0);
 	CHECK_EQ(index, ULONG_MAX);
 	index = 5;
-	CHECK_EQ(cowmem_tree_diff(tree, tree, &index, &visited), 0);
+	CHECK_EQ(tree_diff_leaf(tree, tree, &index, &visited), 0);
 	CHECK_EQ(index, ULONG_MAX);
 	index = 5;
-	CHECK_EQ(cowmem_tree_diff(tree, clone, &index, &visited), 0);
+	CHECK_EQ(tree_diff_leaf(tree, clone, &index, &visited), 0);
 	CHECK_EQ(index, ULONG_MAX);
 	CHECK_EQ(visited, 0);
 	CHECK_EQ(tree_diff(tree, clone, LAST, false), LAST);
 	/* In the middle of a leaf, what lies before does not count. */
 	index = 5;
-	CHECK_EQ(cowmem_tree_diff(tree, empty, &index, &visited), ~0ULL << 5);
+	CHECK_EQ(tree_diff_leaf(tree, empty, &index, &visited), ~0ULL << 5);
 	CHECK_EQ(index, 0);
 	check_diff(tree, empty, SMALL + 300);
 	check_diff_at(tree, empty, LAST);
@@ -271,14 +271,14 @@ static int tree_copy(struct cowmem_tree *dst, pgoff_t to,
 		err = cowmem_tree_raise(dst, fresh);
 	if (!err)
 		err = cowmem_tree_raise(fresh, dst);
-	check_forest(true);
+	check_forest(false);
 	if (err) {
 		tree_end(fresh);
 		return err;
 	}
 	allocs = nr_allocs;
-	cowmem_tree_punch(dst, to, to + nr - 1);
-	cowmem_tree_graft(dst, fresh);
+	cowmem_tree_graft(dst, to, to + nr - 1, fresh);
+	check_height(dst);
 	CHECK_EQ(nr_allocs, allocs);
 	CHECK(!fresh->root);
 	tree_end(fresh);
@@ -542,12 +542,13 @@ static void test_raise(void)
 	CHECK_EQ(low->root->level, high->root->level);
 	CHECK(clone->root == root);
 	/* A tree higher than it has to be is as good as any other. */
-	CHECK_EQ(cowmem_tree_next(low, 60, true), ULONG_MAX);
+	CHECK_EQ(tree_next(low, 60, true), ULONG_MAX);
 	check_diff(low, high, 200);
 	check_diff(low, clone, 200);
 	CHECK_EQ(all_runs(low, clone).pages, 0);
 	tree_write(low, 4096);
 	tree_punch(low, 4096, 4096);
+	CHECK_EQ(low->root->level, root->level);
 	check_forest(false);
 	tree_punch(low, 0, LAST);
 	CHECK(!low->root);
@@ -561,13 +562,24 @@ static void test_graft(void)
 	struct page *x, *y, *z;
 
 	/* Two empty ones, either way round. */
-	cowmem_tree_graft(a, b);
+	cowmem_tree_graft(a, 0, LAST, b);
 	CHECK(!a->root && !b->root);
 	x = tree_write(b, 70);
-	cowmem_tree_graft(a, b);
+	cowmem_tree_graft(a, 64, 127, b);
 	CHECK(!b->root && tree_page(a, 70) == x);
-	cowmem_tree_graft(a, b);
+	cowmem_tree_graft(a, 71, 127, b);
 	CHECK(!b->root && tree_page(a, 70) == x);
+	check_forest(false);
+
+	/* What is as high as it has to be, and what the other one was raised to. */
+	tree_write(a, LAST);
+	y = tree_write(b, 71);
+	CHECK_EQ(cowmem_tree_raise(b, a), 0);
+	cowmem_tree_graft(a, 71, LAST, b);
+	check_height(a);
+	CHECK_EQ(a->root->level, 1);
+	CHECK(tree_page(a, 70) == x && tree_page(a, 71) == y);
+	tree_punch(a, 71, 71);
 	check_forest(false);
 
 	/* Two halves of a leaf; what is granted stays so. */
@@ -575,7 +587,7 @@ static void test_graft(void)
 	tree_grant(a, leaf, 70);
 	y = tree_write(b, 71);
 	z = tree_write(b, 4000);
-	cowmem_tree_graft(a, b);
+	cowmem_tree_graft(a, 71, 4000, b);
 	check_forest(false);
 	CHECK(!b->root);
 	CHECK(tree_page(a, 70) == x && tree_page(a, 71) == y &&

@@ -215,6 +215,69 @@ struct page *tree_page(const struct cowmem_tree *tree, pgoff_t index)
 	return leaf ? leaf->slots[cowmem_slot(index)] : NULL;
 }
 
+/* Without a limit, and with the budget divided at random: that makes no difference. */
+pgoff_t tree_next(const struct cowmem_tree *tree, pgoff_t index, bool data)
+{
+	unsigned long budget = ULONG_MAX, some;
+	pgoff_t next = index, step = index;
+	bool found = cowmem_tree_next(tree, &next, data, &budget);
+
+	CHECK(found ? next >= index : next == ULONG_MAX);
+	do {
+		pgoff_t was = step;
+
+		some = MAX_LEVELS + rnd(20);
+		if (cowmem_tree_next(tree, &step, data, &some))
+			break;
+		CHECK(step > was);
+		CHECK(step == ULONG_MAX || !some);
+	} while (step != ULONG_MAX);
+	CHECK_EQ(step, next);
+	return next;
+}
+
+u64 tree_diff_leaf(const struct cowmem_tree *a, const struct cowmem_tree *b,
+		   pgoff_t *index, unsigned long *visited)
+{
+	unsigned long budget = ULONG_MAX, some;
+	pgoff_t step = *index;
+	u64 slots = cowmem_tree_diff(a, b, index, &budget), left;
+
+	*visited += ULONG_MAX - budget;
+	do {
+		pgoff_t was = step;
+
+		some = MAX_LEVELS + rnd(20);
+		left = cowmem_tree_diff(a, b, &step, &some);
+		if (left)
+			break;
+		CHECK(step > was);
+		CHECK(step == ULONG_MAX || !some);
+	} while (step != ULONG_MAX);
+	CHECK_EQ(left, slots);
+	CHECK_EQ(step, *index);
+	return slots;
+}
+
+u64 tree_count_range(const struct cowmem_tree *tree, pgoff_t first, pgoff_t last)
+{
+	unsigned long budget = ULONG_MAX, some;
+	pgoff_t index = first, step = first;
+	u64 nr = cowmem_tree_count(tree, &index, last, &budget), sum = 0;
+
+	CHECK_EQ(index, ULONG_MAX);
+	do {
+		pgoff_t was = step;
+
+		some = MAX_LEVELS + rnd(20);
+		sum += cowmem_tree_count(tree, &step, last, &some);
+		CHECK(step > was);
+		CHECK(step == ULONG_MAX || (step <= last && !some));
+	} while (step != ULONG_MAX);
+	CHECK_EQ(sum, nr);
+	return nr;
+}
+
 pgoff_t tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
 		  pgoff_t index, bool differ)
 {
@@ -222,7 +285,7 @@ pgoff_t tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
 
 	for (;;) {
 		pgoff_t base = index;
-		u64 slots = cowmem_tree_diff(a, b, &base, &visited);
+		u64 slots = tree_diff_leaf(a, b, &base, &visited);
 
 		CHECK(slots ? !(base % SLOTS) : base == ULONG_MAX);
 		CHECK(base > index || !(slots & ~(~0ULL << (index - base))));
@@ -274,6 +337,14 @@ void tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last)
 	CHECK_EQ(cowmem_tree_own_edge(tree, first), 0);
 	CHECK_EQ(cowmem_tree_own_edge(tree, last), 0);
 	cowmem_tree_punch(tree, first, last);
+	check_height(tree);
+}
+
+void check_height(const struct cowmem_tree *tree)
+{
+	const struct cowmem_node *root = tree->root;
+
+	CHECK(!root || !root->level || root->nr > 1 || !root->slots[0]);
 }
 
 void tree_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,

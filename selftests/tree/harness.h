@@ -20,6 +20,8 @@
 #include "tree.h"
 
 #define SLOTS	((pgoff_t)COWMEM_NODE_SLOTS)
+/* No path is longer. */
+#define MAX_LEVELS	((BITS_PER_LONG + COWMEM_NODE_SHIFT - 1) / COWMEM_NODE_SHIFT)
 /* The last page of the largest region. */
 #define LAST	((1UL << (BITS_PER_LONG == 64 ? 51 : 31)) - 2)
 
@@ -95,6 +97,11 @@ struct cowmem_tree *tree_clone_new(const struct cowmem_tree *tree);
 void tree_end(struct cowmem_tree *tree);
 
 struct page *tree_page(const struct cowmem_tree *tree, pgoff_t index);
+/* Budgets aside: the next index, the next leaf that differs, how many pages there are. */
+pgoff_t tree_next(const struct cowmem_tree *tree, pgoff_t index, bool data);
+u64 tree_diff_leaf(const struct cowmem_tree *a, const struct cowmem_tree *b,
+		   pgoff_t *index, unsigned long *visited);
+u64 tree_count_range(const struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 /* The first index from @index on where two trees differ (@differ) or do not. */
 pgoff_t tree_diff(const struct cowmem_tree *a, const struct cowmem_tree *b,
 		  pgoff_t index, bool differ);
@@ -107,6 +114,8 @@ void tree_ungrant(struct cowmem_node *leaf, u64 slots);
 
 /* Check every rule of the data structure for all trees, nodes and pages. */
 void check_forest(bool empty_leaves);
+/* Check that no lower tree would do. */
+void check_height(const struct cowmem_tree *tree);
 /* Check that a tree has exactly the @nr pages, NULL for a hole, from @first. */
 void check_pages(const struct cowmem_tree *tree, struct page *const *pages,
 		 pgoff_t first, unsigned long nr);

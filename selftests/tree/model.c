@@ -190,12 +190,6 @@ static void op_write(struct model *m)
 		write_page(m, cell_index(cell), grant);
 }
 
-/* A leaf without a page, as when there was no memory for the page. */
-static void op_own(struct model *m)
-{
-	failed(PTR_ERR_OR_ZERO(cowmem_tree_own(m->tree, rnd_index())));
-}
-
 static bool punch(struct model *m, pgoff_t first, pgoff_t last)
 {
 	unsigned int cell;
@@ -204,6 +198,7 @@ static bool punch(struct model *m, pgoff_t first, pgoff_t last)
 	    failed(cowmem_tree_own_edge(m->tree, last)))
 		return false;
 	cowmem_tree_punch(m->tree, first, last);
+	check_height(m->tree);
 	for (cell = cell_from(first);
 	     cell < CELLS && cell_index(cell) <= last; cell++) {
 		m->cells[cell].page = NULL;
@@ -376,8 +371,8 @@ static void op_copy(struct model *dst, struct model *src)
 		model_end(&fresh);
 		return;
 	}
-	cowmem_tree_punch(dst->tree, dst_first, dst_first + nr - 1);
-	cowmem_tree_graft(dst->tree, fresh.tree);
+	cowmem_tree_graft(dst->tree, dst_first, dst_first + nr - 1, fresh.tree);
+	check_height(dst->tree);
 	for (cell = cell_from(dst_first); cell < CELLS &&
 	     cell_index(cell) < dst_first + nr; cell++)
 		dst->cells[cell] = fresh.cells[cell];
@@ -478,13 +473,24 @@ static void op_next(struct model *m)
 
 	while (cell < CELLS && !m->cells[cell].page)
 		cell++;
-	CHECK_EQ(cowmem_tree_next(m->tree, index, true),
+	CHECK_EQ(tree_next(m->tree, index, true),
 		 cell < CELLS ? cell_index(cell) : ULONG_MAX);
 
 	for (cell = cell_from(index); cell < CELLS && m->cells[cell].page &&
 	     cell_index(cell) == hole; cell++)
 		hole++;
-	CHECK_EQ(cowmem_tree_next(m->tree, index, false), hole);
+	CHECK_EQ(tree_next(m->tree, index, false), hole);
+}
+
+static void op_count(struct model *m)
+{
+	pgoff_t first = rnd_index(), last = first + (rnd(4) ? rnd(5000) : LAST);
+	unsigned int cell;
+	u64 nr = 0;
+
+	for (cell = cell_from(first); cell < CELLS && cell_index(cell) <= last; cell++)
+		nr += !!m->cells[cell].page;
+	CHECK_EQ(tree_count_range(m->tree, first, last), nr);
 }
 
 static struct model *some_model(bool used)
@@ -511,10 +517,8 @@ void model_test(void)
 			model_start(m);
 		}
 		inject(rnd(12) ? 0 : 1 + rnd(4), -ENOMEM);
-		if (what < 480) {
+		if (what < 520) {
 			op_write(m);
-		} else if (what < 520) {
-			op_own(m);
 		} else if (what < 680) {
 			op_punch(m);
 		} else if (what < 740) {
@@ -536,8 +540,10 @@ void model_test(void)
 				op_restore(n, m);
 		} else if (what < 945) {
 			model_end(m);
-		} else {
+		} else if (what < 985) {
 			op_next(m);
+		} else {
+			op_count(m);
 		}
 		inject(0, 0);
 
@@ -546,14 +552,14 @@ void model_test(void)
 		if (i % 4 == 0 && n && n->tree)
 			model_check(n);
 		if (i % 50 == 0) {
-			check_forest(true);
+			check_forest(false);
 			for (k = 0; k < TREES; k++)
 				if (models[k].tree)
 					model_check(&models[k]);
 		}
 		most_nodes = max(most_nodes, (unsigned long)nr_nodes);
 	}
-	check_forest(true);
+	check_forest(false);
 	printf("# %u operations (%lu failed), %lu pages granted, %lu again, %lu copied,\n",
 	       OPS, stats.failed, stats.granted, stats.reused, stats.copied);
 	printf("# %lu leaves added, %lu shared, %lu grafts, %lu restores; up to %lu nodes\n",

@@ -53,8 +53,8 @@ static void test_empty(void)
 
 	CHECK(!cowmem_tree_leaf(tree, 0, &shared));
 	CHECK(!cowmem_tree_leaf(tree, LAST, NULL));
-	CHECK_EQ(cowmem_tree_next(tree, 5, true), ULONG_MAX);
-	CHECK_EQ(cowmem_tree_next(tree, 5, false), 5);
+	CHECK_EQ(tree_next(tree, 5, true), ULONG_MAX);
+	CHECK_EQ(tree_next(tree, 5, false), 5);
 	tree_punch(tree, 0, ULONG_MAX);
 	tree_punch(tree, 3, LAST);
 	CHECK_EQ(cowmem_tree_share(other, 0, tree, 0, ULONG_MAX), 0);
@@ -105,7 +105,7 @@ static void test_own(void)
 	CHECK_EQ(leaf->nr, 0);
 	CHECK(cowmem_tree_leaf(tree, 64, NULL) == leaf);
 	CHECK(!cowmem_tree_leaf(tree, 63, NULL));
-	CHECK_EQ(cowmem_tree_next(tree, 0, true), ULONG_MAX);
+	CHECK_EQ(tree_next(tree, 0, true), ULONG_MAX);
 	check_forest(true);
 	CHECK(cowmem_tree_own(tree, 127) == leaf);
 	CHECK(cowmem_tree_own(tree, 128) != leaf);
@@ -742,42 +742,214 @@ static void double_up(struct cowmem_tree *tree, pgoff_t size)
 	CHECK(!cowmem_tree_own_edge(tree, 2 * size - 1));
 	CHECK(!cowmem_tree_raise(part, tree));
 	CHECK(!cowmem_tree_raise(tree, part));
-	cowmem_tree_graft(tree, part);
+	cowmem_tree_graft(tree, size, 2 * size - 1, part);
 	tree_end(part);
+}
+
+/* What [0, @size) holds hangs everywhere: a few nodes, and no end of leaves. */
+#define ENDLESS	(1UL << 48)
+
+static void hang_everywhere(struct cowmem_tree *tree, pgoff_t size)
+{
+	for (; size < ENDLESS; size *= 2)
+		double_up(tree, size);
+	CHECK(nr_nodes < 200);
+}
+
+/* A budget and how much of it was used, for what would take longer than a life. */
+enum { SOME = 1000 };
+
+static void test_next_budget(void)
+{
+	struct cowmem_tree *empty = tree_new(), *full = tree_new();
+	unsigned int i, data;
+	pgoff_t index;
+
+	/* No pages, and no holes.  Regions have no such leaf as the first one. */
+	CHECK(!IS_ERR(cowmem_tree_own(empty, 0)));
+	hang_everywhere(empty, SLOTS);
+	for (i = 0; i < SLOTS; i++)
+		tree_write(full, i);
+	hang_everywhere(full, SLOTS);
+
+	for (data = 0; data < 2; data++) {
+		const struct cowmem_tree *tree = data ? empty : full;
+
+		for (index = 0, i = 0; i < 20; i++) {
+			unsigned long budget = SOME;
+			pgoff_t was = index;
+
+			CHECK(!cowmem_tree_next(tree, &index, data, &budget));
+			CHECK_EQ(budget, 0);
+			/* Most of it are leaves. */
+			CHECK(index >= was + SOME * 9 / 10 * SLOTS);
+			CHECK(index <= was + SOME * SLOTS);
+		}
+		/* Less than the path takes gets nowhere, and says so. */
+		for (i = 0; i < tree->root->level; i++) {
+			unsigned long budget = i;
+			pgoff_t was = index;
+
+			CHECK(!cowmem_tree_next(tree, &index, data, &budget));
+			CHECK_EQ(budget, 0);
+			CHECK_EQ(index, was);
+		}
+		/* The end is within reach. */
+		index = ENDLESS - 5 * SLOTS;
+		CHECK_EQ(tree_next(tree, index, data), data ? ULONG_MAX : ENDLESS);
+	}
+	check_forest(true);
+	tree_end(empty);
 }
 
 /*
  * Two nodes that are not the same, but hold the same leaves, very often: few nodes make
  * a long way, on which nothing is found.
  */
-static void test_diff_interrupted(void)
+static void test_diff_budget(void)
 {
-	struct cowmem_tree *one = tree_new(), *a = tree_new(), *b = tree_new(), *other;
-	unsigned long visited = 0;
-	pgoff_t size, index = 0;
+	struct cowmem_tree *a = tree_new(), *b;
+	pgoff_t index = 0, was;
+	unsigned long budget;
+	unsigned int i;
 
-	tree_write(one, 0);
-	tree_write(one, 4096);
-	other = tree_clone_new(one);
+	tree_write(a, 0);
+	tree_write(a, 4095);
+	b = tree_clone_new(a);
 	/* Own the node without a change to it. */
-	CHECK(!cowmem_tree_own_edge(other, 64 * 5));
-	CHECK(!cowmem_tree_share(a, 0, one, 0, 4096));
-	CHECK(!cowmem_tree_share(b, 0, other, 0, 4096));
-	for (size = 4096; size < 1UL << 24; size *= 2) {
-		double_up(a, size);
-		double_up(b, size);
+	CHECK(!cowmem_tree_own_edge(b, 64 * 5));
+	hang_everywhere(a, 4096);
+	hang_everywhere(b, 4096);
+	for (i = 0; i < 20; i++) {
+		was = index;
+		budget = SOME;
+		CHECK_EQ(cowmem_tree_diff(a, b, &index, &budget), 0);
+		CHECK_EQ(budget, 0);
+		CHECK(index >= was + SOME * 9 / 10 * 4096UL);
+		CHECK(index <= was + SOME * 4096UL);
 	}
-	CHECK_EQ(cowmem_tree_diff(a, b, &index, &visited), 0);
-	CHECK(visited > 1000);
-
-	visited = 0;
-	index = 0;
-	inject_signal(1);
-	CHECK_EQ(cowmem_tree_diff(a, b, &index, &visited), 0);
+	/* The end is within reach; with no budget nothing is. */
+	index = ENDLESS - 1;
+	budget = SOME;
+	CHECK_EQ(cowmem_tree_diff(a, b, &index, &budget), 0);
 	CHECK_EQ(index, ULONG_MAX);
-	CHECK(!cowmem_tree_only_granted(a, b, &visited));
+	CHECK(budget > SOME - 20);
+	index = 0;
+	budget = 0;
+	CHECK_EQ(cowmem_tree_diff(a, b, &index, &budget), 0);
+	CHECK_EQ(index, 0);
+
+	budget = SOME;
+	CHECK(!cowmem_tree_only_granted(a, b, &budget));
+	CHECK_EQ(budget, 0);
+	tree_write(b, ENDLESS - 1);
+	index = 0;
+	budget = SOME;
+	CHECK_EQ(cowmem_tree_diff(a, b, &index, &budget), 0);
+	index = ENDLESS - 4096;
+	CHECK_EQ(cowmem_tree_diff(a, b, &index, &(unsigned long){ SOME }), BIT_ULL(63));
+	CHECK_EQ(index, ENDLESS - SLOTS);
+	check_forest(false);
+}
+
+/* What is granted, and no more, within the budget or not. */
+static void test_only_granted(void)
+{
+	struct page *pages[LARGE];
+	struct cowmem_tree *tree = fill(pages, LARGE, DENSE);
+	struct cowmem_tree *clone = tree_clone_new(tree);
+	unsigned long budget = 0, used;
+
+	CHECK(cowmem_tree_only_granted(clone, tree, &budget));
+	tree_write(clone, 70);
+	tree_write(clone, 5000);
+	tree_grant(clone, cowmem_tree_own(clone, 70), 70);
+	budget = SOME;
+	CHECK(!cowmem_tree_only_granted(clone, tree, &budget));
+	tree_grant(clone, cowmem_tree_own(clone, 5000), 5000);
+	budget = SOME;
+	CHECK(cowmem_tree_only_granted(clone, tree, &budget));
+	used = SOME - budget;
+	CHECK_EQ(used, 5);
+	for (; used; used--) {
+		budget = used - 1;
+		CHECK(!cowmem_tree_only_granted(clone, tree, &budget));
+		CHECK_EQ(budget, 0);
+	}
+	tree_punch(clone, 80, 80);
+	budget = SOME;
+	CHECK(!cowmem_tree_only_granted(clone, tree, &budget));
+	CHECK(budget);
+}
+
+static void test_count(void)
+{
+	static const pgoff_t edges[] = {
+		0, 1, 63, 64, 100, 4095, 4096, 4160, 5000, LARGE - 1, LARGE, LAST,
+	};
+	struct page *pages[LARGE];
+	unsigned int i, k;
+	enum pattern pattern;
+
+	CHECK_EQ(tree_count_range(tree_new(), 0, LAST), 0);
+	for (pattern = 0; pattern < NR_PATTERNS; pattern++) {
+		struct cowmem_tree *tree = fill(pages, LARGE, pattern);
+		unsigned long budget = ULONG_MAX, nodes = nr_nodes;
+
+		tree_write(tree, LAST);
+		for (i = 0; i < ARRAY_SIZE(edges); i++)
+			for (k = i; k < ARRAY_SIZE(edges); k++) {
+				u64 nr = edges[k] == LAST;
+				pgoff_t at;
+
+				for (at = edges[i]; at < LARGE && at <= edges[k]; at++)
+					nr += !!pages[at];
+				CHECK_EQ(tree_count_range(tree, edges[i], edges[k]), nr);
+			}
+		CHECK_EQ(tree_count_range(tree, 5, 4), 0);
+		/* One look at a node is all. */
+		tree_punch(tree, LAST, LAST);
+		cowmem_tree_count(tree, &(pgoff_t){ 0 }, LAST, &budget);
+		CHECK_EQ(ULONG_MAX - budget, nodes);
+		tree_end(tree);
+	}
+}
+
+static void test_count_budget(void)
+{
+	struct cowmem_tree *tree = tree_new();
+	pgoff_t index = 0;
+	unsigned int i;
+
+	for (i = 0; i < SLOTS; i++)
+		tree_write(tree, i);
+	hang_everywhere(tree, SLOTS);
+	for (i = 0; i < 20; i++) {
+		unsigned long budget = SOME;
+		pgoff_t was = index;
+
+		CHECK_EQ(cowmem_tree_count(tree, &index, LAST, &budget), index - was);
+		CHECK_EQ(budget, 0);
+		CHECK(index >= was + SOME * 9 / 10 * SLOTS);
+		/* From the middle of a leaf. */
+		index += rnd(SLOTS);
+	}
+	CHECK_EQ(tree_count_range(tree, ENDLESS - 1000, LAST), 1000);
+}
+
+/* A hole that takes long to get over does not keep a share from being killed. */
+static void test_share_hole_interrupted(void)
+{
+	struct cowmem_tree *src = tree_new(), *dst = tree_new();
+
+	CHECK(!IS_ERR(cowmem_tree_own(src, 0)));
+	hang_everywhere(src, SLOTS);
+	inject_signal(5);
+	CHECK_EQ(cowmem_tree_share(dst, 0, src, 1, ENDLESS - 1), -EINTR);
+	CHECK(nr_signal_checks <= 6);
 	inject_signal(0);
-	CHECK(visited < 20);
+	tree_end(src);
+	tree_end(dst);
 }
 
 static void test_next(void)
@@ -802,12 +974,12 @@ static void test_next(void)
 				data = i;
 			else
 				hole = i;
-			CHECK_EQ(cowmem_tree_next(tree, i, true), data);
-			CHECK_EQ(cowmem_tree_next(tree, i, false), hole);
+			CHECK_EQ(tree_next(tree, i, true), data);
+			CHECK_EQ(tree_next(tree, i, false), hole);
 		}
 		for (i = LARGE; i < LARGE + 5000; i++) {
-			CHECK_EQ(cowmem_tree_next(tree, i, true), ULONG_MAX);
-			CHECK_EQ(cowmem_tree_next(tree, i, false), i);
+			CHECK_EQ(tree_next(tree, i, true), ULONG_MAX);
+			CHECK_EQ(tree_next(tree, i, false), i);
 		}
 		tree_end(tree);
 	}
@@ -823,10 +995,10 @@ static void test_next_far(void)
 	for (i = 0; i < nr; i++) {
 		pgoff_t index = some_indices[i];
 
-		CHECK_EQ(cowmem_tree_next(tree, index, true), index);
-		CHECK_EQ(cowmem_tree_next(tree, index + 1, true),
+		CHECK_EQ(tree_next(tree, index, true), index);
+		CHECK_EQ(tree_next(tree, index + 1, true),
 			 i + 1 < nr ? some_indices[i + 1] : ULONG_MAX);
-		CHECK_EQ(cowmem_tree_next(tree, index, false),
+		CHECK_EQ(tree_next(tree, index, false),
 			 i + 1 < nr && some_indices[i + 1] == index + 1 ?
 			 index + 2 : index + 1);
 	}
@@ -834,14 +1006,14 @@ static void test_next_far(void)
 	for (i = 0; i < SLOTS; i++)
 		tree_write(tree, i);
 	tree_punch(tree, SLOTS, ULONG_MAX);
-	CHECK_EQ(cowmem_tree_next(tree, 3, false), SLOTS);
+	CHECK_EQ(tree_next(tree, 3, false), SLOTS);
 	tree_end(tree);
 	tree = tree_new();
 	for (i = 0; i < SLOTS; i++)
 		tree_write(tree, i);
 	CHECK_EQ(tree->root->level, 0);
-	CHECK_EQ(cowmem_tree_next(tree, 3, false), SLOTS);
-	CHECK_EQ(cowmem_tree_next(tree, SLOTS, true), ULONG_MAX);
+	CHECK_EQ(tree_next(tree, 3, false), SLOTS);
+	CHECK_EQ(tree_next(tree, SLOTS, true), ULONG_MAX);
 }
 
 static void test_grant(void)
@@ -1269,7 +1441,12 @@ static const struct test tests[] = {
 	{ "share: huge and sparse", test_share_sparse },
 	{ "share: behind shared pages", test_share_append },
 	{ "share: interrupted", test_share_interrupted },
-	{ "diff: interrupted", test_diff_interrupted },
+	{ "share: interrupted in a hole", test_share_hole_interrupted },
+	{ "diff: a budget", test_diff_budget },
+	{ "only granted pages differ", test_only_granted },
+	{ "count", test_count },
+	{ "count: a budget", test_count_budget },
+	{ "next: a budget", test_next_budget },
 	{ "next data and hole", test_next },
 	{ "next data and hole, far away", test_next_far },
 	{ "grants are listed", test_grant },
