@@ -100,7 +100,7 @@ int cowmem_info(struct cowmem_call *call)
  * For fdinfo not more is looked at, which does for 16 GiB without holes: who wants to
  * see it may be an innocent.
  */
-#define FDINFO_NODES	(1UL << 18)
+#define FDINFO_NODES	BIT(18)
 
 /* For stat() one word of a leaf is enough: that does for a TiB. */
 #define BLOCKS_NODES	(1UL << 23)

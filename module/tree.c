@@ -647,6 +647,7 @@ static bool node_next(const struct cowmem_node *node, pgoff_t base, bool data,
 
 	if (walk_stop(walk, base))
 		return true;
+	/* Others may be adding pages: they are there now or the next time. */
 	if (!node->level && !data && data_race(node->nr) == COWMEM_NODE_SLOTS)
 		return false;
 	for (; i < COWMEM_NODE_SLOTS; i++) {
