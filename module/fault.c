@@ -173,8 +173,8 @@ static struct page *page_for_hole(struct cowmem_region *region,
  * Where @mapped was, nothing is mapped afterwards.
  *
  * Context: may sleep; under region->lock and the leaf lock.
- * Return: the page, which stays what it is until the locks are released; -ENOMEM
- * or -ENOSPC.
+ * Return: the page, which stays what it is until the locks are released; -ENOMEM,
+ * -ENOSPC or -EHWPOISON.
  */
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
@@ -186,6 +186,8 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	lockdep_assert_held(&region->lock);
 	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
 
+	if (old && PageHWPoison(old))
+		return ERR_PTR(-EHWPOISON);
 	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
 		if (mapped)
 			cowmem_unmap(region, index, index + 1, false);
@@ -198,8 +200,14 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 	page = old ? cowmem_page_alloc(false) : page_for_hole(region, leaf, index);
 	if (IS_ERR(page))
 		return page;
-	if (old)
-		copy_highpage(page, old);
+	if (old) {
+		int err = cowmem_page_copy(page, old);
+
+		if (err) {
+			cowmem_page_drop(page, false);
+			return ERR_PTR(err);
+		}
+	}
 	grant(region, leaf, index, page);
 	cowmem_leaf_set(leaf, index, page);
 	/*
@@ -242,8 +250,8 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
  * Return: the page, and region->lock is held for reading, and the leaf lock, until
  * cowmem_end_write(): a read fault in between would map the page read-only, and that
- * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM or
- * -ENOSPC, -ERANGE if the page lies past the end and must not or the region is sealed,
+ * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM,
+ * -ENOSPC or -EHWPOISON, -ERANGE if the page lies past the end and must not or the region is sealed,
  * -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
@@ -312,7 +320,7 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf ? leaf->slots[cowmem_slot(index)] : NULL;
 
-	return page ?: cowmem_zero_page;
+	return page ?: cowmem_zero_page();
 }
 
 /**
@@ -321,9 +329,9 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  * @index: the index
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
- * Return: the page with a reference for the caller, cowmem_zero_page for a hole;
+ * Return: the page with a reference for the caller, the zero page for a hole;
  * -ERANGE past the end; -EMFILE if the page has an absurd number of references;
- * -EINTR if a fatal signal arrived.
+ * -EHWPOISON; -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 {
@@ -337,7 +345,9 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 	}
 	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 	page = leaf_page(cowmem_tree_leaf(&region->tree, index, NULL), index);
-	if (cowmem_page_mappable(page))
+	if (PageHWPoison(page))
+		page = ERR_PTR(-EHWPOISON);
+	else if (cowmem_page_mappable(page))
 		get_page(page);
 	else
 		page = ERR_PTR(-EMFILE);
@@ -349,6 +359,8 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 /* -EINTR is a task that is being killed and does not care. */
 static vm_fault_t fault_error(int err)
 {
+	if (err == -EHWPOISON)
+		return VM_FAULT_HWPOISON;
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
@@ -374,9 +386,11 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 	addr = index_addr(vma, index);
 	for (i = 0; i < nr; i++) {
 		pages[i] = leaf_page(leaf, index + i);
+		if (PageHWPoison(pages[i]))
+			return VM_FAULT_HWPOISON;
 		if (!cowmem_page_mappable(pages[i]))
 			return VM_FAULT_SIGBUS;
-		if (pages[i] == cowmem_zero_page)
+		if (!leaf || !leaf->slots[cowmem_slot(index + i)])
 			note_hole_mapped(region, index + i);
 	}
 
@@ -417,7 +431,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		ret = map_leaf(region, vmf, first, end - first);
 		/* One that cannot be mapped may have been another one. */
-		if (ret == VM_FAULT_SIGBUS)
+		if (ret != VM_FAULT_NOPAGE)
 			ret = map_leaf(region, vmf, index, 1);
 		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}
@@ -447,7 +461,7 @@ static bool may_map_ahead(const struct cowmem_node *leaf, pgoff_t index)
 
 	return page && !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
 	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
-	       cowmem_page_mappable(page);
+	       cowmem_page_mappable(page) && !PageHWPoison(page);
 }
 
 /*

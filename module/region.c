@@ -91,6 +91,7 @@ static void region_destroy(struct cowmem_region *region)
 {
 	cowmem_tree_destroy(&region->tree);
 	drop_spare_pages(region);
+	cowmem_pages_forget(region->inode->i_mapping);
 	iput(region->inode);
 	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
 	kfree(region);

@@ -137,7 +137,7 @@ static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
 		unsigned int i = __ffs64(slots);
 		struct page *page = leaf->slots[i];
 
-		if (pinned(page)) {
+		if (pinned(page) || PageHWPoison(page)) {
 			/* What I/O writes there is not to be seen any more. */
 			go |= BIT_ULL(i);
 			continue;
@@ -146,10 +146,11 @@ static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
 			dirty |= BIT_ULL(i);
 		if (!all && !(dirty & BIT_ULL(i)))
 			continue;
-		if (theirs && theirs->slots[i])
-			copy_highpage(page, theirs->slots[i]);
-		else
+		if (!theirs || !theirs->slots[i])
 			clear_highpage(page);
+		else if (cowmem_page_copy(page, theirs->slots[i]))
+			/* Lost: share what nobody can read. */
+			go |= BIT_ULL(i);
 		args->pages++;
 	}
 	leaf->warm |= dirty;

@@ -106,17 +106,27 @@ static int copy_busy(struct cowmem_share *s)
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
+			int err;
 
 			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
+			/* Nobody gets to see what is written there: share it. */
+			if (PageHWPoison(page)) {
+				cowmem_page_unname(page);
+				continue;
+			}
 			mine = cowmem_tree_own(s->tree, index);
 			if (IS_ERR(mine))
 				return PTR_ERR(mine);
 			copy = cowmem_page_alloc(false);
 			if (IS_ERR(copy))
 				return PTR_ERR(copy);
-			copy_highpage(copy, page);
+			err = cowmem_page_copy(copy, page);
+			if (err) {
+				cowmem_page_drop(copy, false);
+				return err;
+			}
 			cowmem_leaf_set(mine, index, copy);
 			cowmem_page_drop(page, false);
 			s->nr_copied++;
@@ -159,7 +169,7 @@ static void revoke(struct cowmem_share *s)
  *
  * Context: may sleep; under region->lock for writing, or for reading if the region
  * is frozen.
- * Return: 0; -ENOMEM, -ENOSPC or -EINTR, and the tree is empty.
+ * Return: 0; -ENOMEM, -ENOSPC, -EHWPOISON or -EINTR, and the tree is empty.
  */
 int cowmem_share(struct cowmem_share *s)
 {
