@@ -122,6 +122,19 @@ static inline int copy_mc_highpage(struct page *to, struct page *from)
 #endif
 
 /*
+ * Were two pages of order 0 charged to the same memcg, on the same node?  False if it
+ * takes more to tell.
+ */
+static inline bool cowmem_charged_together(struct page *x, struct page *y)
+{
+#ifdef CONFIG_MEMCG
+	if (page_folio(x)->memcg_data != page_folio(y)->memcg_data)
+		return false;
+#endif
+	return page_to_nid(x) == page_to_nid(y);
+}
+
+/*
  * Does the machine live on after the kernel read broken memory?  An AMD processor
  * without SUCCOR does not, whatever the code that read it was prepared for (see
  * mce_severity_amd()), so it may as well copy in the quickest way.

@@ -375,8 +375,8 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 			   struct vm_fault *vmf, pgoff_t index, unsigned long nr)
 {
 	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
+	struct page *pages[FAULT_AROUND], *zero = cowmem_zero_page();
 	struct vm_area_struct *vma = vmf->vma;
-	struct page *pages[FAULT_AROUND];
 	unsigned long addr, left;
 	unsigned int i;
 	int err;
@@ -385,13 +385,15 @@ static vm_fault_t map_leaf(struct cowmem_region *region,
 
 	addr = index_addr(vma, index);
 	for (i = 0; i < nr; i++) {
-		pages[i] = leaf_page(leaf, index + i);
+		pages[i] = leaf ? leaf->slots[cowmem_slot(index + i)] : NULL;
+		if (!pages[i]) {
+			pages[i] = zero;
+			note_hole_mapped(region, index + i);
+		}
 		if (PageHWPoison(pages[i]))
 			return VM_FAULT_HWPOISON;
 		if (!cowmem_page_mappable(pages[i]))
 			return VM_FAULT_SIGBUS;
-		if (!leaf || !leaf->slots[cowmem_slot(index + i)])
-			note_hole_mapped(region, index + i);
 	}
 
 	for (i = 0; i < nr; i += nr - i - left) {
