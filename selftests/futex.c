@@ -63,7 +63,7 @@ static unsigned int share_out_cpus(cpu_set_t *one, cpu_set_t *others)
 }
 
 /* What is done to the region over and over. */
-enum what { RESTORE, KEEP, COPY, DISCARD, CLONE, MERGE, RESIZE };
+enum what { RESTORE, KEEP, COPY, DISCARD, CLONE, MERGE };
 
 struct subject {
 	int fd, snap;
@@ -103,11 +103,6 @@ static void do_once(const struct subject *s, enum what what)
 		memcpy(s->mem + pgsz(), s->mem, pgsz());
 		must(!do_merge(&merge, &s->fd, 1));
 		break;
-	case RESIZE:
-		/* The word keeps its place. */
-		must(!do_resize(s->fd, pgsz() - 64));
-		must(!do_resize(s->fd, 2 * pgsz()));
-		break;
 	}
 }
 
@@ -125,7 +120,6 @@ FIXTURE_VARIANT_ADD(futex, copy) { .what = COPY };
 FIXTURE_VARIANT_ADD(futex, discard) { .what = DISCARD };
 FIXTURE_VARIANT_ADD(futex, clone) { .what = CLONE };
 FIXTURE_VARIANT_ADD(futex, merge) { .what = MERGE };
-FIXTURE_VARIANT_ADD(futex, resize) { .what = RESIZE };
 
 FIXTURE_SETUP(futex)
 {
