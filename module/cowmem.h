@@ -24,6 +24,7 @@
  *	      leaf lock		the slots of a leaf in this region, and PTEs
  *				that are about to map what the slots hold
  *	        i_mmap_rwsem, page table locks, page locks
+ *	        zero_page_lock, the locks of limbos: page.c
  *	        inode->i_lock	growing the size
  *	        tree->granted_lock
  *

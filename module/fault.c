@@ -433,7 +433,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 		ret = map_leaf(region, vmf, first, end - first);
 		/* One that cannot be mapped may have been another one. */
-		if (ret != VM_FAULT_NOPAGE)
+		if (ret & (VM_FAULT_SIGBUS | VM_FAULT_HWPOISON))
 			ret = map_leaf(region, vmf, index, 1);
 		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}

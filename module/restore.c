@@ -146,10 +146,10 @@ static void keep_leaf(struct cowmem_region *region, struct cowmem_region *from,
 			dirty |= BIT_ULL(i);
 		if (!all && !(dirty & BIT_ULL(i)))
 			continue;
+		/* What cannot be copied is lost, and shared as it is. */
 		if (!theirs || !theirs->slots[i])
 			clear_highpage(page);
 		else if (cowmem_page_copy(page, theirs->slots[i]))
-			/* Lost: share what nobody can read. */
 			go |= BIT_ULL(i);
 		args->pages++;
 	}
