@@ -156,4 +156,59 @@ static inline int cowmem_page_mapcount(struct page *page)
 	return atomic_read(&page->_mapcount) + 1;
 }
 
+/*
+ * Until 6.4 only copy_mc_user_highpage() is there, and who calls it reports the page.
+ * Without ARCH_HAS_COPY_MC both copy as if nothing could go wrong.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define copy_mc_highpage cowmem_copy_mc_highpage
+static inline int copy_mc_highpage(struct page *to, struct page *from)
+{
+#ifdef copy_mc_to_kernel
+	void *vfrom = kmap_local_page(from);
+	void *vto = kmap_local_page(to);
+	unsigned long left = copy_mc_to_kernel(vto, vfrom, PAGE_SIZE);
+
+	if (!left)
+		kmsan_copy_page_meta(to, from);
+	kunmap_local(vto);
+	kunmap_local(vfrom);
+	if (left)
+		memory_failure_queue(page_to_pfn(from), 0);
+	return left;
+#else
+	copy_highpage(to, from);
+	return 0;
+#endif
+}
+#endif
+
+/*
+ * Were two pages of order 0 charged to the same memcg, on the same node?  False if it
+ * takes more to tell.
+ */
+static inline bool cowmem_charged_together(struct page *x, struct page *y)
+{
+#ifdef CONFIG_MEMCG
+	if (page_folio(x)->memcg_data != page_folio(y)->memcg_data)
+		return false;
+#endif
+	return page_to_nid(x) == page_to_nid(y);
+}
+
+/*
+ * Does the machine live on after the kernel read broken memory?  An AMD processor
+ * without SUCCOR does not, whatever the code that read it was prepared for (see
+ * mce_severity_amd()), so it may as well copy in the quickest way.
+ */
+static inline bool cowmem_copy_recovers(void)
+{
+#ifdef CONFIG_X86
+	if (boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+	    boot_cpu_data.x86_vendor == X86_VENDOR_HYGON)
+		return boot_cpu_has(X86_FEATURE_SUCCOR);
+#endif
+	return true;
+}
+
 #endif /* _COWMEM_COMPAT_H */

@@ -265,8 +265,8 @@ static int trees_equal(const struct copy *c, const struct cowmem_tree *a,
 			struct page *x = cowmem_tree_page(a, index);
 			struct page *y = cowmem_tree_page(b, index);
 
-			if (!cowmem_pages_equal(x ?: cowmem_zero_page,
-						y ?: cowmem_zero_page))
+			if (!cowmem_pages_equal(x ?: cowmem_zero_page(),
+						y ?: cowmem_zero_page()))
 				return -EBADE;
 		}
 		base += COWMEM_NODE_SLOTS;

@@ -25,6 +25,7 @@
  *	      leaf lock		the slots of a leaf in this region, and PTEs
  *				that are about to map what the slots hold
  *	        i_mmap_rwsem, page table locks, page locks
+ *	        zero_page_lock, the locks of limbos: page.c
  *	        inode->i_lock	growing the size
  *	        tree->granted_lock
  *
@@ -164,7 +165,7 @@ struct cowmem_call {
 };
 
 /* page.c */
-extern struct page *cowmem_zero_page;
+extern struct page *cowmem_current_zero_page;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
@@ -172,7 +173,34 @@ struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf);
 void cowmem_pages_ahead(struct list_head *pages, unsigned int order);
 void cowmem_pages_drop(struct list_head *pages);
 long cowmem_page_holders(struct page *page);
+void cowmem_page_unname(struct page *page);
+void cowmem_pages_forget(struct address_space *mapping);
+int cowmem_page_copy(struct page *to, struct page *from);
 bool cowmem_pages_equal(struct page *x, struct page *y);
+struct page *cowmem_replace_zero_page(void);
+
+/**
+ * cowmem_zero_page - what a hole reads as
+ *
+ * The kernel's own ZERO_PAGE cannot be inserted into a writable shared mapping.
+ * Once the page has been poisoned there is another one, so only its slot tells
+ * whether an index is a hole.
+ *
+ * Context: may sleep.
+ * Return: a page of zeroes that lives as long as the module.
+ */
+static inline struct page *cowmem_zero_page(void)
+{
+	struct page *page = READ_ONCE(cowmem_current_zero_page);
+
+	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
+}
+
+/* A page that cannot be read is an I/O error to who made the call. */
+static inline int cowmem_user_error(int err)
+{
+	return err == -EHWPOISON ? -EIO : err;
+}
 
 /**
  * cowmem_page_busy - does something but its slot and the caller refer to a page?

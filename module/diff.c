@@ -50,7 +50,7 @@ static struct page *get_slot(struct cowmem_region *region, pgoff_t index)
 		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	}
 	if (!page) {
-		page = cowmem_zero_page;
+		page = cowmem_zero_page();
 		get_page(page);
 	}
 	return page;

@@ -28,6 +28,8 @@ static struct cowmem_region *fault_region(const struct vm_fault *vmf)
 /* -EINTR is a task that is being killed and does not care. */
 static vm_fault_t fault_error(int err)
 {
+	if (err == -EHWPOISON)
+		return VM_FAULT_HWPOISON;
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
@@ -72,6 +74,8 @@ static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 
 	for (i = 0; i < nr; i++) {
 		pages[i] = cowmem_page_to_map(region, leaf, index + i);
+		if (PageHWPoison(pages[i]))
+			return -EHWPOISON;
 		if (!cowmem_page_mappable(pages[i]))
 			return -EMFILE;
 	}
@@ -89,7 +93,7 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 
 	err = map_leaf(region, vmf, leaf, first, end - first);
 	/* One that cannot be mapped may have been another one. */
-	if (err == -EMFILE)
+	if (err == -EMFILE || err == -EHWPOISON)
 		err = map_leaf(region, vmf, leaf, vmf->pgoff, 1);
 	return err;
 }

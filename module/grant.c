@@ -177,6 +177,7 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 {
 	struct page *old = leaf->slots[cowmem_slot(index)];
 	struct page *page;
+	int err = 0;
 
 	if (old)
 		page = cowmem_page_alloc(false, vmf);
@@ -186,10 +187,14 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 		page = page_for_hole(region, leaf, index, vmf);
 	if (IS_ERR(page))
 		return page;
-	if (old)
-		copy_highpage(page, old);
-	else
+	if (!old)
 		*fresh = NULL;
+	else
+		err = cowmem_page_copy(page, old);
+	if (err) {
+		cowmem_page_drop(page, false);
+		return ERR_PTR(err);
+	}
 	grant(region, leaf, index, page);
 	cowmem_leaf_set(leaf, index, page);
 	/*
@@ -222,6 +227,8 @@ static struct page *grant_leaf(struct cowmem_region *region,
 	lockdep_assert_held(&region->lock);
 	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
 
+	if (old && PageHWPoison(old))
+		return ERR_PTR(-EHWPOISON);
 	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
 		/* Other mappings may show it as it is. */
 		if (mapped_page(vmf))
@@ -240,8 +247,8 @@ static struct page *grant_leaf(struct cowmem_region *region,
  * @index: index of the page, covered by @leaf
  *
  * Context: may sleep; under region->lock and the leaf lock.
- * Return: the page, which stays what it is until the locks are released; -ENOMEM
- * or -ENOSPC.
+ * Return: the page, which stays what it is until the locks are released; -ENOMEM,
+ * -ENOSPC or -EHWPOISON.
  */
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index)
@@ -275,7 +282,8 @@ unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 	while (++index < end) {
 		struct page *page = leaf->slots[cowmem_slot(index)];
 
-		if (!page || (leaf->granted & BIT_ULL(cowmem_slot(index))) ||
+		if (!page || PageHWPoison(page) ||
+		    (leaf->granted & BIT_ULL(cowmem_slot(index))) ||
 		    cowmem_page_mapcount(page) || !cowmem_page_mappable(page) ||
 		    !reuse(region, leaf, index, page, NULL))
 			break;
@@ -431,9 +439,9 @@ static int find_leaf(struct writing *w)
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
  * Return: the page, and region->lock is held for reading, and the leaf lock, until
  * cowmem_end_write(): a read fault in between would map the page read-only, and that
- * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM or
- * -ENOSPC, -ERANGE if the page lies past the end and must not or the region is sealed,
- * -EINTR if a fatal signal arrived.
+ * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM,
+ * -ENOSPC or -EHWPOISON, -ERANGE if the page lies past the end and must not or the
+ * region is sealed, -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 				bool past_end, struct vm_fault *vmf,
@@ -490,7 +498,7 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf ? leaf->slots[cowmem_slot(index)] : NULL;
 
-	return page ?: cowmem_zero_page;
+	return page ?: cowmem_zero_page();
 }
 
 /**
@@ -500,16 +508,17 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  * @index: the index
  *
  * Context: under region->lock and the leaf lock.
- * Return: the page, cowmem_zero_page for a hole.
+ * Return: the page, the zero page for a hole.
  */
 struct page *cowmem_page_to_map(struct cowmem_region *region,
 				const struct cowmem_node *leaf, pgoff_t index)
 {
-	struct page *page = leaf_page(leaf, index);
+	struct page *page = leaf ? leaf->slots[cowmem_slot(index)] : NULL;
 
-	if (page == cowmem_zero_page)
-		note_hole_mapped(region, index);
-	return page;
+	if (page)
+		return page;
+	note_hole_mapped(region, index);
+	return cowmem_zero_page();
 }
 
 /**
@@ -518,9 +527,9 @@ struct page *cowmem_page_to_map(struct cowmem_region *region,
  * @index: the index
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
- * Return: the page with a reference for the caller, cowmem_zero_page for a hole;
+ * Return: the page with a reference for the caller, the zero page for a hole;
  * -ERANGE past the end; -EMFILE if the page has an absurd number of references;
- * -EINTR if a fatal signal arrived.
+ * -EHWPOISON; -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 {
@@ -534,7 +543,9 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 	}
 	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
 	page = leaf_page(cowmem_tree_leaf(&region->tree, index, NULL), index);
-	if (cowmem_page_mappable(page))
+	if (PageHWPoison(page))
+		page = ERR_PTR(-EHWPOISON);
+	else if (cowmem_page_mappable(page))
 		get_page(page);
 	else
 		page = ERR_PTR(-EMFILE);
@@ -651,17 +662,27 @@ static int copy_busy(struct cowmem_share *s)
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
+			int err;
 
 			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
+			/* Nobody gets to see what is written there: share it. */
+			if (PageHWPoison(page)) {
+				cowmem_page_unname(page);
+				continue;
+			}
 			mine = cowmem_tree_own(s->tree, index);
 			if (IS_ERR(mine))
 				return PTR_ERR(mine);
 			copy = cowmem_page_alloc(false, NULL);
 			if (IS_ERR(copy))
 				return PTR_ERR(copy);
-			copy_highpage(copy, page);
+			err = cowmem_page_copy(copy, page);
+			if (err) {
+				cowmem_page_drop(copy, false);
+				return err;
+			}
 			cowmem_leaf_set(mine, index, copy);
 			cowmem_page_drop(page, false);
 			s->nr_copied++;
@@ -704,7 +725,7 @@ static void revoke(struct cowmem_share *s)
  *
  * Context: may sleep; under region->lock for writing, or for reading if the region
  * is frozen.
- * Return: 0; -ENOMEM, -ENOSPC or -EINTR, and the tree is empty.
+ * Return: 0; -ENOMEM, -ENOSPC, -EHWPOISON or -EINTR, and the tree is empty.
  */
 int cowmem_share(struct cowmem_share *s)
 {

@@ -18,8 +18,8 @@
  * @to: where to put it
  *
  * Context: may sleep and fault.
- * Return: bytes read, 0 at the end; -EFAULT, -EMFILE (see cowmem_peek()) or
- * -EINTR if there were none.
+ * Return: bytes read, 0 at the end; -EFAULT, -EMFILE (see cowmem_peek()), -EIO (a
+ * poisoned page) or -EINTR if there were none.
  */
 ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
@@ -39,7 +39,7 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		if (IS_ERR(page)) {
 			/* Past the end: the region shrank meanwhile. */
 			if (PTR_ERR(page) != -ERANGE && !done)
-				done = PTR_ERR(page);
+				done = cowmem_user_error(PTR_ERR(page));
 			break;
 		}
 		want = min_t(loff_t, size - iocb->ki_pos, PAGE_SIZE - offset);
@@ -75,7 +75,7 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 
 	page = cowmem_begin_write(region, pos >> PAGE_SHIFT, true, NULL, NULL);
 	if (IS_ERR(page))
-		return PTR_ERR(page);
+		return cowmem_user_error(PTR_ERR(page));
 	/* Page faults are off: the source may be this very page. */
 	copied = copy_folio_from_iter_atomic(page_folio(page),
 					     offset_in_page(pos), bytes, from);
@@ -149,7 +149,7 @@ out:
  *
  * Context: may sleep and fault.
  * Return: bytes written; if there were none, -EPERM for a sealed region, -EFBIG
- * past the largest size, -EFAULT, -ENOMEM, -ENOSPC or -EINTR.
+ * past the largest size, -EFAULT, -ENOMEM, -ENOSPC, -EIO or -EINTR.
  */
 ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {

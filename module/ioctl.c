@@ -84,7 +84,7 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	/* Find out now, while nothing has been done, that it cannot be written. */
 	if (op->answers && copy_to_user(user, &call.args, min(size, known)))
 		return -EFAULT;
-	err = op->handler(&call);
+	err = cowmem_user_error(op->handler(&call));
 	if (op->answers && !err &&
 	    copy_to_user(user, &call.args, min(size, known)))
 		err = -EFAULT;

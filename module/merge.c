@@ -107,9 +107,13 @@ static struct page *still_page(const struct place *place)
 
 static bool page_zero(struct page *page)
 {
-	void *p = kmap_local_page(page);
-	bool zero = !memchr_inv(p, 0, PAGE_SIZE);
+	void *p;
+	bool zero;
 
+	if (PageHWPoison(page))
+		return false;
+	p = kmap_local_page(page);
+	zero = !memchr_inv(p, 0, PAGE_SIZE);
 	kunmap_local(p);
 	return zero;
 }
@@ -271,6 +275,10 @@ static int merge_one(struct merge *m, u32 nr, const struct place *place,
 	u64 hash;
 	int ret;
 
+	if (PageHWPoison(page)) {
+		put_page(page);
+		return 0;
+	}
 	zero = page_zero(page);
 	addr = kmap_local_page(page);
 	hash = xxh64(addr, PAGE_SIZE, 0);

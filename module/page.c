@@ -5,9 +5,10 @@
  * DOC: The life of a page
  *
  * A page is an ordinary struct page, on no LRU list, charged to the memcg of
- * the task that allocated it.
+ * the task that allocated it.  In statistics it counts as shared memory, as a
+ * memfd's pages do, from when it is allocated until its last holder drops it.
  *
- * hole		A slot that is NULL reads as cowmem_zero_page, which is mapped
+ * hole		A slot that is NULL reads as cowmem_zero_page(), which is mapped
  *		read-only and belongs to the module.
  * spare	Allocated together with the page of a hole, when holes are written
  *		in order, for those that come next.  No slot points to it yet.
@@ -24,18 +25,43 @@
  *		else still refers to it ("The reuse rule" in fault.c).
  * dropped	With the last slot that points to it.  It is freed when PTEs and
  *		users of get_user_pages() have let go as well.
+ * limbo	Dropped while it was granted and somebody referred to it: it keeps
+ *		its name for a moment, see below.
+ *
+ * Any of them may be poisoned (PG_hwpoison): its memory is broken.  The core leaves
+ * such a page to us, with its PTEs, as it is on no LRU list.  Nobody reads it, copies
+ * it or maps it anew; it goes when it is dropped, like any other one.
  *
  * folio->private counts the leaf slots that hold the page (a spare one is held by
  * the list that it is on); together they have one reference to it.  So the
  * reference count is 1, plus one for each PTE, plus what others took.
+ *
+ * DOC: Limbo
+ *
+ * get_futex_key() takes a reference to a page and then reads ->mapping.  If that is
+ * NULL the futex call fails with EFAULT, which to most programs is a lost wakeup.  So
+ * a granted page which somebody refers to keeps ->mapping and our reference when it
+ * is dropped.  In between get_futex_key() does not sleep, hence after a grace period
+ * of RCU tasks, which waits until each task slept or was in user mode, whoever is
+ * left does not read ->mapping any more, and may keep the page for long: I/O in
+ * flight, a registered buffer.  Then ->mapping is cleared under the page lock, which
+ * is what keeps it alive for set_page_dirty_lock() at the end of somebody's I/O.
+ *
+ * Pages in limbo count as held, so what is dropped within a grace period while it is
+ * in use, and no more, is freed late.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/hash.h>
 #include <linux/highmem.h>
+#include <linux/memcontrol.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
+#include <linux/vmstat.h>
+#include <linux/workqueue.h>
 
 #include "cowmem.h"
 
@@ -44,16 +70,26 @@ module_param(limit_mib, ulong, 0644);
 MODULE_PARM_DESC(limit_mib,
 		 "Most memory that all regions may hold together, pages and index nodes, in MiB; 0 is no limit (default)");
 
-/*
- * What a hole reads as.  The kernel's own ZERO_PAGE cannot be inserted into a
- * writable shared mapping.
- */
-struct page *cowmem_zero_page;
+/* Use cowmem_zero_page(). */
+struct page *cowmem_current_zero_page;
+
+/* Those that were poisoned, by lru; they may be mapped for ever. */
+static LIST_HEAD(poisoned_zero_pages);
+static DEFINE_MUTEX(zero_page_lock);
 
 static struct kmem_cache *cowmem_node_cache;
 static atomic_long_t nr_bytes = ATOMIC_LONG_INIT(0);
 static atomic_long_t nr_pages = ATOMIC_LONG_INIT(0);
 static atomic_long_t nr_nodes = ATOMIC_LONG_INIT(0);
+
+static int get_held_kib(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%ld\n", atomic_long_read(&nr_bytes) / SZ_1K);
+}
+
+static const struct kernel_param_ops held_kib_ops = { .get = get_held_kib };
+module_param_cb(held_kib, &held_kib_ops, NULL, 0444);
+MODULE_PARM_DESC(held_kib, "What all regions hold together now, as limit_mib counts it, in KiB; read-only");
 
 static bool account(long bytes)
 {
@@ -74,10 +110,170 @@ static atomic_long_t *holders(struct page *page)
 	return (atomic_long_t *)&page_folio(page)->private;
 }
 
+/*
+ * @nr pages, of which @page is one and which were charged together, become shared
+ * memory in the statistics of the machine, the node and the memcg, or, if @nr is
+ * negative, are no longer.
+ */
+static void count_pages(struct page *page, int nr)
+{
+	mod_lruvec_page_state(page, NR_FILE_PAGES, nr);
+	mod_lruvec_page_state(page, NR_SHMEM, nr);
+}
+
 static void page_init(struct page *page)
 {
+	struct folio *folio = page_folio(page);
+
 	atomic_long_set(holders(page), 1);
-	folio_mark_uptodate(page_folio(page));
+	/* Where it is mapped, it is RssShmem. */
+	__folio_set_swapbacked(folio);
+	folio_mark_uptodate(folio);
+}
+
+/*
+ * Nothing of ours refers to @page any more, the last one of @nr that were charged
+ * together.
+ */
+static void pages_free(struct page *page, int nr)
+{
+	page_folio(page)->private = NULL;
+	count_pages(page, -nr);
+	atomic_long_sub(nr, &nr_pages);
+	atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
+	put_page(page);
+}
+
+/* So that nobody's region makes the list of somebody else's long. */
+#define LIMBO_BITS	8
+
+/**
+ * struct limbo - dropped pages that keep their ->mapping for now
+ * @lock: protects @pages, and ->mapping of what is on it.
+ * @pages: by lru, in the order in which they came. ->private is the round.
+ */
+static struct limbo {
+	spinlock_t lock;
+	struct list_head pages;
+} limbos[1 << LIMBO_BITS];
+
+/* Pages that came in an earlier round can go after the next grace period. */
+static atomic_long_t limbo_round = ATOMIC_LONG_INIT(0);
+
+static void limbo_work(struct work_struct *work);
+static DECLARE_DELAYED_WORK(limbo_dwork, limbo_work);
+
+/* Others may come along until the work begins. */
+#define LIMBO_DELAY	(HZ / 10)
+
+static struct limbo *limbo_of(const struct address_space *mapping)
+{
+	return &limbos[hash_ptr(mapping, LIMBO_BITS)];
+}
+
+/* Take out the first page, if nobody refers to it any more, or return NULL. */
+static struct page *limbo_take_idle(struct limbo *limbo)
+{
+	struct page *page = list_first_entry_or_null(&limbo->pages, struct page, lru);
+
+	lockdep_assert_held(&limbo->lock);
+
+	if (!page || cowmem_page_busy(page, 0))
+		return NULL;
+	list_del(&page->lru);
+	page_folio(page)->mapping = NULL;
+	return page;
+}
+
+/* @page was unmapped and has no holder left, but somebody refers to it. */
+static void limbo_add(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	struct limbo *limbo = limbo_of(folio->mapping);
+	struct page *idle;
+
+	spin_lock(&limbo->lock);
+	/* Most are in use for a microsecond: a list does not grow of those. */
+	idle = limbo_take_idle(limbo);
+	folio->private = (void *)atomic_long_read(&limbo_round);
+	list_add_tail(&page->lru, &limbo->pages);
+	spin_unlock(&limbo->lock);
+	if (idle)
+		pages_free(idle, 1);
+	schedule_delayed_work(&limbo_dwork, LIMBO_DELAY);
+}
+
+/* Take out the first page, if it came in @round or before, or return NULL. */
+static struct page *limbo_take_old(struct limbo *limbo, long round)
+{
+	struct page *page;
+	struct folio *folio;
+
+	spin_lock(&limbo->lock);
+	page = list_first_entry_or_null(&limbo->pages, struct page, lru);
+	if (page) {
+		folio = page_folio(page);
+		if ((long)folio->private <= round && folio_trylock(folio)) {
+			list_del(&page->lru);
+			folio->mapping = NULL;
+			folio_unlock(folio);
+		} else {
+			page = NULL;
+		}
+	}
+	spin_unlock(&limbo->lock);
+	return page;
+}
+
+static void limbo_work(struct work_struct *work)
+{
+	/*
+	 * A full barrier: the PTEs of whoever saw the round before were gone
+	 * before the grace period began.
+	 */
+	long round = atomic_long_fetch_inc(&limbo_round);
+	bool more = false;
+	unsigned int i;
+
+	synchronize_rcu_tasks();
+	for (i = 0; i < ARRAY_SIZE(limbos); i++) {
+		struct page *page;
+
+		while ((page = limbo_take_old(&limbos[i], round))) {
+			pages_free(page, 1);
+			cond_resched();
+		}
+		more = more || !list_empty_careful(&limbos[i].pages);
+	}
+	if (more)
+		schedule_delayed_work(&limbo_dwork, LIMBO_DELAY);
+}
+
+/**
+ * cowmem_pages_forget - an address space is about to go
+ * @mapping: it; no page is granted to its region any more and nothing maps it
+ *
+ * Dropped pages that others refer to may have it for their ->mapping.
+ *
+ * Context: may sleep.
+ */
+void cowmem_pages_forget(struct address_space *mapping)
+{
+	struct limbo *limbo = limbo_of(mapping);
+	struct page *page, *next;
+	LIST_HEAD(mine);
+
+	spin_lock(&limbo->lock);
+	list_for_each_entry_safe(page, next, &limbo->pages, lru)
+		if (page_folio(page)->mapping == mapping)
+			list_move_tail(&page->lru, &mine);
+	spin_unlock(&limbo->lock);
+	list_for_each_entry_safe(page, next, &mine, lru) {
+		list_del(&page->lru);
+		cowmem_page_unname(page);
+		pages_free(page, 1);
+		cond_resched();
+	}
 }
 
 /**
@@ -105,6 +301,7 @@ struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf)
 	}
 	atomic_long_inc(&nr_pages);
 	page_init(page);
+	count_pages(page, 1);
 	return page;
 }
 
@@ -119,38 +316,95 @@ void cowmem_page_hold(struct page *page)
 	atomic_long_inc(holders(page));
 }
 
-/**
- * cowmem_page_drop - a slot that pointed to a page no longer does
- * @page: the page
- * @granted: whether it was granted to the region
- *
- * Context: may sleep.  The region does not map the page any more.
+/*
+ * A slot that pointed to @page, unmapped, no longer does.  Returns whether nothing of
+ * ours refers to it any more.
  */
-void cowmem_page_drop(struct page *page, bool granted)
+static bool page_let_go(struct page *page, bool granted)
 {
-	struct folio *folio = page_folio(page);
+	/* Granted to one region: nobody else has a slot for it. */
+	bool busy = granted && cowmem_page_busy(page, 0);
 
-	/*
-	 * The mapping names the region whose slot this was.  The page lock keeps
-	 * it alive for set_page_dirty_lock() at the end of somebody's I/O.
-	 */
-	if (granted && page_ref_count(page) > 1) {
-		folio_lock(folio);
-		folio->mapping = NULL;
-		folio_unlock(folio);
-	} else if (granted) {
-		folio->mapping = NULL;
-	}
+	if (granted && !busy)
+		page_folio(page)->mapping = NULL;
 	/*
 	 * A full barrier: who sees the count fall also sees our PTEs gone and
 	 * what they left behind in the reference count.
 	 */
 	if (!atomic_long_dec_and_test(holders(page)))
-		return;
-	folio->private = NULL;
-	atomic_long_dec(&nr_pages);
-	atomic_long_sub(PAGE_SIZE, &nr_bytes);
-	put_page(page);
+		return false;
+	if (busy)
+		limbo_add(page);
+	return !busy;
+}
+
+/**
+ * cowmem_page_drop - a slot that pointed to a page no longer does
+ * @page: the page
+ * @granted: whether it was granted to the region
+ *
+ * Context: any.  The region does not map the page any more.
+ */
+void cowmem_page_drop(struct page *page, bool granted)
+{
+	if (page_let_go(page, granted))
+		pages_free(page, 1);
+}
+
+/**
+ * cowmem_pages_drop_slots - all slots of a leaf no longer point to their pages
+ * @slots: the slots
+ * @nr: how many of them point to a page
+ * @granted: one bit for each slot: whether the page was granted to the region
+ *
+ * As cowmem_page_drop() of each page, but takes less time: those that were charged
+ * together are counted together.
+ *
+ * Context: any.  The region does not map the pages any more.
+ */
+void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
+{
+	struct page *first = NULL;
+	unsigned int i, together = 0;
+
+	for (i = 0; nr; i++) {
+		struct page *page = slots[i];
+
+		if (!page)
+			continue;
+		nr--;
+		if (!page_let_go(page, granted & BIT_ULL(i)))
+			continue;
+		if (first && cowmem_charged_together(first, page)) {
+			page_folio(page)->private = NULL;
+			put_page(page);
+			together++;
+			continue;
+		}
+		if (first)
+			pages_free(first, together);
+		first = page;
+		together = 1;
+	}
+	if (first)
+		pages_free(first, together);
+}
+
+/**
+ * cowmem_page_unname - a page that others may refer to loses its ->mapping
+ * @page: the page
+ *
+ * A futex call that just found the page may fail with EFAULT.
+ *
+ * Context: may sleep.
+ */
+void cowmem_page_unname(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	folio_lock(folio);
+	folio->mapping = NULL;
+	folio_unlock(folio);
 }
 
 /**
@@ -180,6 +434,7 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 	}
 	split_page(page, order);
 	atomic_long_add(nr, &nr_pages);
+	count_pages(page, nr);
 	for (; nr--; page++) {
 		page_init(page);
 		list_add_tail(&page->lru, pages);
@@ -221,17 +476,77 @@ long cowmem_page_holders(struct page *page)
  * @y: another one
  *
  * Context: any.
- * Return: whether all bytes are equal.
+ * Return: whether all bytes are equal; false if one of the pages is poisoned.
  */
 bool cowmem_pages_equal(struct page *x, struct page *y)
 {
-	void *p = kmap_local_page(x);
-	void *q = kmap_local_page(y);
-	bool equal = !memcmp(p, q, PAGE_SIZE);
+	void *p, *q;
+	bool equal;
 
+	if (PageHWPoison(x) || PageHWPoison(y))
+		return false;
+	p = kmap_local_page(x);
+	q = kmap_local_page(y);
+	equal = !memcmp(p, q, PAGE_SIZE);
 	kunmap_local(q);
 	kunmap_local(p);
 	return equal;
+}
+
+/**
+ * cowmem_page_copy - copy a page
+ * @to: where to
+ * @from: the page
+ *
+ * Context: any.
+ * Return: 0; -EHWPOISON if @from is poisoned, maybe since we tried to read it.
+ */
+int cowmem_page_copy(struct page *to, struct page *from)
+{
+	if (PageHWPoison(from))
+		return -EHWPOISON;
+	if (!cowmem_copy_recovers()) {
+		copy_highpage(to, from);
+		return 0;
+	}
+	return copy_mc_highpage(to, from) ? -EHWPOISON : 0;
+}
+
+static struct page *zero_page_alloc(void)
+{
+	struct page *page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+
+	if (page) {
+		__folio_set_swapbacked(page_folio(page));
+		SetPageUptodate(page);
+	}
+	return page;
+}
+
+/**
+ * cowmem_replace_zero_page - find a zero page for one that is poisoned
+ *
+ * Whoever maps the old one goes on to do so.
+ *
+ * Context: may sleep.
+ * Return: the new one; or still the old one, if there is no memory.
+ */
+struct page *cowmem_replace_zero_page(void)
+{
+	struct page *old, *page;
+
+	mutex_lock(&zero_page_lock);
+	old = cowmem_current_zero_page;
+	page = PageHWPoison(old) ? zero_page_alloc() : NULL;
+	if (page) {
+		list_add(&old->lru, &poisoned_zero_pages);
+		/* Who sees the pointer sees the page. */
+		smp_store_release(&cowmem_current_zero_page, page);
+		pr_warn("the zero page was poisoned and is replaced\n");
+	}
+	page = cowmem_current_zero_page;
+	mutex_unlock(&zero_page_lock);
+	return page;
 }
 
 /**
@@ -275,15 +590,20 @@ void cowmem_node_free(struct cowmem_node *node)
  */
 int cowmem_pages_init(void)
 {
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(limbos); i++) {
+		spin_lock_init(&limbos[i].lock);
+		INIT_LIST_HEAD(&limbos[i].pages);
+	}
 	cowmem_node_cache = KMEM_CACHE(cowmem_node, SLAB_ACCOUNT);
 	if (!cowmem_node_cache)
 		return -ENOMEM;
-	cowmem_zero_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	if (!cowmem_zero_page) {
+	cowmem_current_zero_page = zero_page_alloc();
+	if (!cowmem_current_zero_page) {
 		kmem_cache_destroy(cowmem_node_cache);
 		return -ENOMEM;
 	}
-	SetPageUptodate(cowmem_zero_page);
 	return 0;
 }
 
@@ -296,9 +616,16 @@ void cowmem_pages_exit(void)
 {
 	long pages = atomic_long_read(&nr_pages);
 	long nodes = atomic_long_read(&nr_nodes);
+	struct page *page, *next;
 
+	/* With the regions all pages have left limbo. */
+	cancel_delayed_work_sync(&limbo_dwork);
 	if (pages || nodes || atomic_long_read(&nr_bytes))
 		pr_err("leaked %ld pages, %ld nodes\n", pages, nodes);
-	put_page(cowmem_zero_page);
+	list_for_each_entry_safe(page, next, &poisoned_zero_pages, lru) {
+		list_del(&page->lru);
+		put_page(page);
+	}
+	put_page(cowmem_current_zero_page);
 	kmem_cache_destroy(cowmem_node_cache);
 }

@@ -83,6 +83,7 @@ static void evict_region(struct inode *inode)
 	clear_inode(inode);
 	cowmem_tree_destroy(&region->tree);
 	drop_spare_pages(region);
+	cowmem_pages_forget(&inode->i_data);
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;

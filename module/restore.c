@@ -101,14 +101,15 @@ static void keep_leaf(struct cowmem_region *region, const struct cowmem_tree *fr
 		struct page *page = leaf->slots[i];
 
 		/* What I/O writes there is not to be seen any more. */
-		if ((cold & BIT_ULL(i)) || pinned(page)) {
+		if ((cold & BIT_ULL(i)) || pinned(page) || PageHWPoison(page)) {
 			go |= BIT_ULL(i);
 			continue;
 		}
-		if (theirs && theirs->slots[i])
-			copy_highpage(page, theirs->slots[i]);
-		else
+		/* What cannot be copied is lost, and shared as it is. */
+		if (!theirs || !theirs->slots[i])
 			clear_highpage(page);
+		else if (cowmem_page_copy(page, theirs->slots[i]))
+			go |= BIT_ULL(i);
 		args->pages++;
 	}
 	args->kept += hweight64(leaf->granted & ~go);

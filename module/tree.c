@@ -94,14 +94,14 @@ static void node_put(struct cowmem_node *node)
 
 	if (node->granted)
 		list_del(&node->granted_link);
+	if (!node->level) {
+		cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
+		node->nr = 0;
+	}
 	for (i = 0; node->nr; i++) {
 		if (!node->slots[i])
 			continue;
-		if (node->level)
-			node_put(node->slots[i]);
-		else
-			cowmem_page_drop(node->slots[i],
-					 node->granted & BIT_ULL(i));
+		node_put(node->slots[i]);
 		node->nr--;
 	}
 	cowmem_node_free(node);

@@ -73,6 +73,7 @@ struct cowmem_node *cowmem_node_alloc(void);
 void cowmem_node_free(struct cowmem_node *node);
 void cowmem_page_hold(struct page *page);
 void cowmem_page_drop(struct page *page, bool granted);
+void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted);
 
 static inline unsigned int cowmem_slot(pgoff_t index)
 {

@@ -135,6 +135,18 @@ void cowmem_page_hold(struct page *page)
 	CHECK(atomic_fetch_add(&page->holders, 1) > 0);
 }
 
+void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
+{
+	unsigned int i;
+
+	for (i = 0; nr; i++) {
+		if (!slots[i])
+			continue;
+		cowmem_page_drop(slots[i], granted & BIT_ULL(i));
+		nr--;
+	}
+}
+
 void cowmem_page_drop(struct page *page, bool granted)
 {
 	long holders;
