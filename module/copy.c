@@ -373,5 +373,5 @@ loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
 	if (len > 0)
 		err = remap(from, pos_in, file_out, pos_out, len, remap_flags);
 	unlock_two_nondirectories(&from->inode, &region->inode);
-	return err ?: len;
+	return err ? cowmem_user_error(err) : len;
 }

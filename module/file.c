@@ -305,7 +305,7 @@ static int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 		err = cowmem_region_resize(region, attr->ia_size);
 		up_write(&region->lock);
 		if (err)
-			return err;
+			return cowmem_user_error(err);
 	}
 	setattr_copy(idmap, inode, attr);
 	return 0;
@@ -432,7 +432,7 @@ static long cowmem_fallocate(struct file *file, int mode, loff_t offset, loff_t 
 		cowmem_region_changed(region);
 unlock:
 	inode_unlock(&region->inode);
-	return err;
+	return cowmem_user_error(err);
 }
 
 const struct file_operations cowmem_file_fops = {
