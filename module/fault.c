@@ -251,8 +251,8 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
  * Return: the page, and region->lock is held for reading, and the leaf lock, until
  * cowmem_end_write(): a read fault in between would map the page read-only, and that
  * could happen to a write fault again and again.  Or, with no lock held, -ENOMEM,
- * -ENOSPC or -EHWPOISON, -ERANGE if the page lies past the end and must not or the region is sealed,
- * -EINTR if a fatal signal arrived.
+ * -ENOSPC or -EHWPOISON, -ERANGE if the page lies past the end and must not or the
+ * region is sealed, -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 				bool past_end, struct page *mapped,
