@@ -138,6 +138,14 @@ static inline void cowmem_file_notifies(struct file *file)
 	(&vma_alloc_folio(gfp, 0, vma, addr)->page)
 #endif
 
+/* Until 6.8 the core wants to have pages removed that broke, not folios. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define error_remove_folio	error_remove_page
+typedef struct page *cowmem_broken_t;
+#else
+typedef struct folio *cowmem_broken_t;
+#endif
+
 /*
  * Without MAPPING_DIRTY_HELPERS (distribution kernels have them) nothing exported
  * tells which pages were written.  COWMEM_NO_DIRTY_BITS does without on any kernel.

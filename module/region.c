@@ -144,8 +144,18 @@ void cowmem_fs_unpin(void)
 	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
 }
 
+/*
+ * An mlock()ed page looks to the core like one that it could take out of the page
+ * cache when its memory fails.  It is in none.
+ */
+static int keep_broken(struct address_space *mapping, cowmem_broken_t broken)
+{
+	return -EIO;
+}
+
 static const struct address_space_operations cowmem_aops = {
 	.dirty_folio	= noop_dirty_folio,
+	.error_remove_folio = keep_broken,
 };
 
 /**

@@ -167,7 +167,7 @@ TEST_F(page, does_not_stop_clones)
 	ASSERT_LE(0, clone);
 	EXPECT_TRUE(only_bad_is_bad(clone, 1));
 	EXPECT_TRUE(only_bad_is_bad(self->fd, 1));
-	/* Writers go on on both sides. */
+	/* Both sides can be written. */
 	self->mem[FAR * pgsz()] = 1;
 	EXPECT_EQ(1, pwrite(clone, "x", 1, FAR * pgsz()));
 	clone = do_clone(self->fd, COWMEM_CLONE_SNAPSHOT, 0, 0);
@@ -232,13 +232,21 @@ FIXTURE(restore) {
 
 FIXTURE_VARIANT(restore) {
 	uint32_t flags;
+	void (*poison)(char *mem);
 };
 
-FIXTURE_VARIANT_ADD(restore, plain) { };
-FIXTURE_VARIANT_ADD(restore, keep) { .flags = COWMEM_RESTORE_KEEP };
+FIXTURE_VARIANT_ADD(restore, plain) { .poison = poison };
+FIXTURE_VARIANT_ADD(restore, keep) {
+	.flags = COWMEM_RESTORE_KEEP, .poison = poison,
+};
+FIXTURE_VARIANT_ADD(restore, keep_reported) {
+	.flags = COWMEM_RESTORE_KEEP, .poison = poison_address,
+};
 
 FIXTURE_SETUP(restore)
 {
+	if (variant->poison == poison_address && access(HARD_OFFLINE, F_OK))
+		SKIP(return, "no " HARD_OFFLINE);
 	self->fd = region_of(PAGES, 1);
 	self->mem = map_rw(self->fd, PAGES);
 	self->snap = snapshot(self->fd);
@@ -254,7 +262,7 @@ FIXTURE_TEARDOWN(restore)
 
 TEST_F(restore, makes_the_region_whole)
 {
-	poison(self->mem + BAD * pgsz());
+	variant->poison(self->mem + BAD * pgsz());
 	ASSERT_EQ(0, do_restore(self->fd, self->snap, variant->flags));
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
 	fill(self->mem, PAGES, 4, 0);
@@ -267,7 +275,7 @@ TEST_F(restore, brings_along_what_is_broken_in_the_source)
 	char *snap = map_ro(self->snap, PAGES);
 
 	must(is(snap, PAGES, 1, 0));
-	poison(snap + BAD * pgsz());
+	variant->poison(snap + BAD * pgsz());
 	ASSERT_EQ(0, do_restore(self->fd, self->snap, variant->flags));
 	EXPECT_TRUE(only_bad_is_bad(self->fd, 1));
 	EXPECT_TRUE(only_bad_is_bad(self->snap, 1));
