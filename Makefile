@@ -45,7 +45,7 @@ torture:
 	@MINUTES=$(MINUTES) SEED=$(SEED) EPISODE=$(EPISODE) scripts/torture
 
 bench:
-	@scripts/bench $(CASE)
+	@BASE=$(BASE) MODE="$(MODE)" scripts/bench $(CASE)
 
 vm:
 	@scripts/vm
@@ -64,6 +64,7 @@ help:
 	@echo 'make model               check the model of the protocol with spin (a minute)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
 	@echo 'make bench               measure it beside fork, memfd and others: CASE=, KERNEL="6.1 6.12"'
+	@echo 'make bench BASE=FILE     ... and tell what got worse than in a run before: a copy of its results.jsonl'
 	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
 	@echo 'make modules_install     install the module (INSTALL_MOD_PATH=)'
 	@echo 'make install             install the header and the udev rule (DESTDIR=, PREFIX=/usr)'

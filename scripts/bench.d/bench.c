@@ -158,6 +158,33 @@ void check(const char *mem, unsigned long first, unsigned long n,
 	}
 }
 
+void read_all(const char *mem, unsigned long n)
+{
+	unsigned long page;
+
+	for (page = 0; page < n; page++)
+		peek(mem, page);
+}
+
+uint64_t rng(void)
+{
+	static uint64_t state = 88172645463325252ULL;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+unsigned long draw(unsigned long *list, unsigned long n, unsigned long i)
+{
+	unsigned long other = i + rng() % (n - i), page = list[other];
+
+	list[other] = list[i];
+	list[i] = page;
+	return page;
+}
+
 /* @flags has MAP_FIXED added, on address space that is aligned to a huge page. */
 static char *map_aligned(int fd, unsigned long n, int prot, int flags)
 {
@@ -315,7 +342,7 @@ static bool wanted(const char *name, char **names)
 int main(int argc, char **argv)
 {
 	const struct bench_case *const icount_tables[] = {
-		clone_cases, fault_cases, state_cases, NULL,
+		clone_cases, fault_cases, state_cases, map_cases, NULL,
 	};
 	const struct bench_case *const wall_tables[] = { wall_cases, NULL };
 	const struct bench_case *const *table, *c;

@@ -53,7 +53,7 @@ struct bench_case {
 
 /* Each ends with an entry without a name. */
 extern const struct bench_case clone_cases[], fault_cases[], state_cases[];
-extern const struct bench_case wall_cases[];
+extern const struct bench_case map_cases[], wall_cases[];
 
 /* In wall mode? */
 extern bool wall;
@@ -118,6 +118,13 @@ static inline uint64_t peek(const char *mem, unsigned long page)
 {
 	return *(const volatile uint64_t *)(mem + page * PAGE);
 }
+
+void read_all(const char *mem, unsigned long n);
+
+/* The same numbers in each entry of a case, so that all do the same. */
+uint64_t rng(void);
+/* Swap a random one of @list[@i...@n-1] to @list[@i], and return it. */
+unsigned long draw(unsigned long *list, unsigned long n, unsigned long i);
 
 /* @mem shows page @first; whole pages. */
 void fill(char *mem, unsigned long first, unsigned long n, unsigned int tag);

@@ -15,24 +15,6 @@
 
 #define ROUNDS	3
 
-static uint64_t rng_state = 88172645463325252ULL;
-
-static uint64_t rng(void)
-{
-	rng_state ^= rng_state << 13;
-	rng_state ^= rng_state >> 7;
-	rng_state ^= rng_state << 17;
-	return rng_state;
-}
-
-static void read_all(const char *mem, unsigned long n)
-{
-	unsigned long page;
-
-	for (page = 0; page < n; page++)
-		peek(mem, page);
-}
-
 /*
  * What is to be cloned: a region, or (fd < 0) anonymous memory.  With userfaultfd,
  * to clone is to write-protect it all; a thread saves each page before it is written.
@@ -183,16 +165,12 @@ static void clone_written(const struct bench_case *c, unsigned int mib,
 	read_all(s.mem, s.n);
 	for (round = 0; round < ROUNDS; round++) {
 		for (i = 0; i < count; i++) {
-			unsigned long other, page = i, swap;
+			unsigned long page = i;
 
-			if (pattern == RUN) {
+			if (pattern == RUN)
 				page = round * (s.n / ROUNDS) + i;
-			} else if (pattern == RANDOM) {
-				other = i + rng() % (s.n - i);
-				swap = list[other];
-				list[other] = list[i];
-				list[i] = page = swap;
-			}
+			else if (pattern == RANDOM)
+				page = draw(list, s.n, i);
 			poke(s.mem, page, round + 2);
 			tags[page] = round + 2;
 		}

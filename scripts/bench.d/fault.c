@@ -45,6 +45,27 @@ static void populate(const struct bench_case *c, unsigned int mib)
 	record_counts(c, mib, write_pages(map_new(c, n), n), n);
 }
 
+/* In random order, so nothing that is done for a block of pages at once helps. */
+static void populate_random(const struct bench_case *c, unsigned int mib)
+{
+	unsigned long n = pages_of(mib), i;
+	unsigned long *list = malloc(n * sizeof(*list));
+	char *mem = map_new(c, n);
+	struct counts took;
+
+	must(list);
+	for (i = 0; i < n; i++)
+		list[i] = i;
+	for (i = 0; i < n; i++)
+		draw(list, n, i);
+	start();
+	for (i = 0; i < n; i++)
+		poke(mem, list[i], 1);
+	took = stop();
+	check(mem, 0, n, 1, 0);
+	record_counts(c, mib, took, n);
+}
+
 static void hole_read(const struct bench_case *c, unsigned int mib)
 {
 	unsigned long n = pages_of(mib);
@@ -89,6 +110,8 @@ const struct bench_case fault_cases[] = {
 	{ "populate", "anon", { 256 }, populate },
 	{ "populate", "thp", { 256 }, populate },
 	{ "populate", "memfd", { 256 }, populate },
+	{ "populate_random", "cowmem", { 256 }, populate_random },
+	{ "populate_random", "memfd", { 256 }, populate_random },
 	{ "hole_read", "cowmem", { 256 }, hole_read },
 	{ "hole_read", "anon", { 256 }, hole_read },
 	{ "hole_write", "cowmem", { 256 }, hole_write },

@@ -18,29 +18,75 @@ static void check_page(const char *mem, unsigned long page, unsigned int head)
 	check(mem + page * PAGE, page, 1, head, 1);
 }
 
-/* ---- reset_cycle, restore_plain ---- */
+/* ---- reset_cycle, reset_mixed, reset_random, restore_plain ---- */
 
-/* Each round reads every 4th page, then writes every 32nd: of 8 MiB, 512 and 64. */
-#define READ_STEP	4
-#define WRITE_STEP	32
+/* How many pages each round reads, evenly spaced, and how many it then writes. */
+#define READS		512
+#define WRITES		64
 
 /* KEEP looks for cold pages every 16 rounds: both are multiples of that. */
 #define WARM_ROUNDS	64
 #define ROUNDS		64
 
 /*
- * What the program does between two resets.  Every page that was written the last
- * time is among those that are read, so this sees a page that was not reset.
+ * Which pages are written: the first @nr_fixed are the same in every round, and
+ * among those that are read, the others are drawn anew.  Reads are dear for a
+ * private mapping, which loses all its PTEs: without them the case is only about
+ * the writes.
  */
-static bool work(char *mem, unsigned long n, unsigned int tag)
+static struct {
+	unsigned long pages[WRITES];
+	unsigned int nr_fixed;
+	bool unread;
+} writes;
+
+static void choose_writes(const struct bench_case *c, unsigned long n)
+{
+	writes.nr_fixed = WRITES;
+	if (strstr(c->name, "mixed"))
+		writes.nr_fixed = 56;
+	else if (strstr(c->name, "random"))
+		writes.nr_fixed = 0;
+	writes.unread = strstr(c->name, "unread");
+	for (unsigned int i = 0; i < WRITES; i++)
+		writes.pages[i] = n / WRITES * i;
+}
+
+/* A random page may be drawn twice, or be a fixed one. */
+static unsigned int nr_written(void)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0, k; i < WRITES; i++) {
+		for (k = 0; k < i && writes.pages[k] != writes.pages[i];)
+			k++;
+		n += k == i;
+	}
+	return n;
+}
+
+/* It reads every page that was written the last time: were they all reset? */
+static bool work_reads(const char *mem, unsigned long n)
 {
 	uint64_t wrong = 0;
 
-	for (unsigned long page = 0; page < n; page += READ_STEP)
+	for (unsigned long page = 0; page < n; page += n / READS)
 		wrong |= peek(mem, page) ^ word_of(1, page);
-	for (unsigned long page = 0; page < n; page += WRITE_STEP)
-		poke(mem, page, tag);
+	for (unsigned int i = writes.nr_fixed; i < WRITES; i++)
+		wrong |= peek(mem, writes.pages[i]) ^ word_of(1, writes.pages[i]);
 	return !wrong;
+}
+
+/* What the program does between two resets.  @n is a power of 2. */
+static bool work(char *mem, unsigned long n, unsigned int tag)
+{
+	bool right = writes.unread || work_reads(mem, n);
+
+	for (unsigned int i = writes.nr_fixed; i < WRITES; i++)
+		writes.pages[i] = rng() & (n - 1);
+	for (unsigned int i = 0; i < WRITES; i++)
+		poke(mem, writes.pages[i], tag);
+	return right;
 }
 
 /* What is measured must not take a fault of its own, and takes none once warm. */
@@ -51,6 +97,7 @@ static void reset_rounds(const struct bench_case *c, unsigned int mib, char *mem
 	struct counts counts;
 	bool right = true;
 
+	choose_writes(c, n);
 	/* Have what measures mapped and writable, too. */
 	start();
 	stop();
@@ -76,7 +123,7 @@ static bool reset_region(char *mem, unsigned long n)
 
 static void run_reset_cowmem(const struct bench_case *c, unsigned int mib)
 {
-	bool keep = !strcmp(c->name, "reset_cycle");
+	bool keep = strcmp(c->name, "restore_plain");
 	unsigned long n = pages_of(mib);
 	char *mem;
 
@@ -88,9 +135,10 @@ static void run_reset_cowmem(const struct bench_case *c, unsigned int mib)
 	reset_rounds(c, mib, mem, reset_region);
 
 	/* It would be no reset if it did not find the pages. */
-	if (reset_args.pages < n / WRITE_STEP)
+	if (reset_args.pages < nr_written())
 		die("%s: %llu pages reset", c->name, reset_args.pages);
-	if (keep != !!reset_args.kept)
+	/* What is written once is better given back, so that is up to the module. */
+	if (writes.nr_fixed == WRITES && keep != !!reset_args.kept)
 		die("%s: %llu pages kept", c->name, reset_args.kept);
 }
 
@@ -395,6 +443,14 @@ static void run_bytes(const struct bench_case *c, unsigned int mib)
 const struct bench_case state_cases[] = {
 	{ "reset_cycle", "cowmem", { 8 }, run_reset_cowmem },
 	{ "reset_cycle", "memfd", { 8 }, run_reset_memfd },
+	{ "reset_mixed", "cowmem", { 8 }, run_reset_cowmem },
+	{ "reset_mixed", "memfd", { 8 }, run_reset_memfd },
+	{ "reset_random", "cowmem", { 32 }, run_reset_cowmem },
+	{ "reset_random", "memfd", { 32 }, run_reset_memfd },
+	{ "reset_mixed_unread", "cowmem", { 8 }, run_reset_cowmem },
+	{ "reset_mixed_unread", "memfd", { 8 }, run_reset_memfd },
+	{ "reset_random_unread", "cowmem", { 32 }, run_reset_cowmem },
+	{ "reset_random_unread", "memfd", { 32 }, run_reset_memfd },
 	{ "restore_plain", "cowmem", { 8 }, run_reset_cowmem },
 	{ "restore_plain", "memfd", { 8 }, run_reset_memfd },
 	{ "diff", "cowmem", { 1024 }, run_diff_cowmem },
