@@ -19,8 +19,7 @@
  * @fresh: what @share fills.
  * @end: byte after the last one in @region.
  * @grow: whether @region may grow to reach there.
- * @pages: how many pages changed.
- * @nodes: how many nodes were compared to find them.
+ * @restore: the RESTORE that this is a part of, which counts what changes, or NULL.
  */
 struct copy {
 	struct cowmem_region *region;
@@ -31,8 +30,7 @@ struct copy {
 	struct cowmem_tree fresh;
 	u64 end;
 	bool grow;
-	u64 pages;
-	u64 nodes;
+	struct cowmem_restore *restore;
 };
 
 /* @length bytes at @src of @from go to @dst of @region; pages are shared whole. */
@@ -95,10 +93,12 @@ static int copy_install(struct copy *c)
 		err = cowmem_tree_raise(&c->fresh, tree);
 	if (!err)
 		err = cowmem_tree_raise(tree, &c->fresh);
-	/* What stays what it is may stay mapped. */
-	if (!err)
+	/* What stays what it is may stay mapped, if there is not too much that does not. */
+	if (!err && c->restore)
 		err = cowmem_unmap_difference(c->region, &c->fresh, c->to, last + 1,
-					      &c->pages, &c->nodes);
+					      &c->restore->pages, &c->restore->nodes);
+	else if (!err)
+		cowmem_unmap(c->region, c->to, last + 1, false);
 	if (err)
 		return err;
 
@@ -160,8 +160,8 @@ static int copy_do(struct copy *c)
  * @from: where it comes from
  * @src: offset there, likewise
  * @length: in bytes, likewise
- * @pages: incremented by the number of pages that changed
- * @nodes: incremented by the number of nodes that were compared to find them
+ * @restore: NULL; or what this is a part of, then it takes time in proportion to what
+ *	changes, and counts that
  *
  * Context: may sleep; no region is locked.
  * Return: 0; -EINVAL if a range reaches past the end of its region, -EPERM if
@@ -169,16 +169,13 @@ static int copy_do(struct copy *c)
  */
 int cowmem_copy_range(struct cowmem_region *region, u64 dst,
 		      struct cowmem_region *from, u64 src, u64 length,
-		      u64 *pages, u64 *nodes)
+		      struct cowmem_restore *restore)
 {
 	struct copy c;
-	int err;
 
 	copy_init(&c, region, dst, from, src, length);
-	err = copy_do(&c);
-	*pages += c.pages;
-	*nodes += c.nodes;
-	return err;
+	c.restore = restore;
+	return copy_do(&c);
 }
 
 /**
@@ -191,8 +188,8 @@ int cowmem_copy_range(struct cowmem_region *region, u64 dst,
 int cowmem_copy(struct cowmem_call *call)
 {
 	struct cowmem_copy *args = &call->args.copy;
-	u64 end, pages = 0, nodes = 0;
 	struct file *file;
+	u64 end;
 	int err;
 
 	if (args->flags)
@@ -209,7 +206,7 @@ int cowmem_copy(struct cowmem_call *call)
 		return PTR_ERR(file);
 	err = cowmem_copy_range(call->region, args->dst_offset,
 				cowmem_file_region(file), args->src_offset,
-				args->length, &pages, &nodes);
+				args->length, NULL);
 	fput(file);
 	return err;
 }

@@ -388,7 +388,7 @@ int cowmem_clone_many(struct cowmem_call *call);
 /* copy.c */
 int cowmem_copy_range(struct cowmem_region *region, u64 dst,
 		      struct cowmem_region *from, u64 src, u64 length,
-		      u64 *pages, u64 *nodes);
+		      struct cowmem_restore *restore);
 int cowmem_copy(struct cowmem_call *call);
 loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
 			       struct file *file_out, loff_t pos_out, loff_t len,

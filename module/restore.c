@@ -235,7 +235,7 @@ static int restore_range(struct cowmem_region *region, struct cowmem_region *fro
 	if (region == from)
 		return region->seals & COWMEM_SEAL_WRITE ? -EPERM : 0;
 	return cowmem_copy_range(region, args->offset, from, args->offset, args->length,
-				 &args->pages, &args->nodes);
+				 args);
 }
 
 static int restore_check(const struct cowmem_call *call)
