@@ -2,10 +2,16 @@
 /*
  * cowmem - memory regions that can be cloned live
  *
- * A region is an open file description: open("/dev/cowmem") makes a new, empty
- * one, COWMEM_IOC_CLONE makes one that shares every page of another.  The file
- * descriptor is the only handle.  mmap(), read(), write(), lseek() and the
- * ioctls below work on every region.
+ * A region is a file without a name: open("/dev/cowmem") makes a new, empty one,
+ * COWMEM_IOC_CLONE makes one that shares every page of another.  It lives as long
+ * as a descriptor or a mapping of it.  mmap(), read(), write(), lseek() and the
+ * ioctls below work on every descriptor of a region.  What else can be done to a file,
+ * as fstat(), ftruncate(), fallocate(), FICLONE or fchmod(), can be done to one that is
+ * a regular file: clones are, and COWMEM_IOC_FILE makes one for any region.
+ *
+ * A region that was opened by open("/dev/cowmem") starts with size 0, and grows when it
+ * is mapped, by that descriptor, past its end for what is mapped to lie in it.  Other
+ * descriptors are mapped as files are: access past the end is SIGBUS.
  *
  * General ioctl format
  *
@@ -34,6 +40,7 @@
  *  EBADF	the descriptor is closed, or is not open in the mode that the
  *		ioctl needs (named per ioctl)
  *  EINTR	a fatal signal arrived
+ *  EIO		a page that has to be copied, or a part of it, is in broken memory
  */
 #ifndef _UAPI_LINUX_COWMEM_H
 #define _UAPI_LINUX_COWMEM_H
@@ -45,7 +52,7 @@
 
 /*
  * Seals.  Once set, a seal stays for the life of the region; a clone starts
- * without any.  A snapshot is born with all of them.
+ * without any.  A snapshot is born with the first four, which leave nothing to the fifth.
  */
 #define COWMEM_SEAL_SEAL	(1U << 0)	/* no further seal can be added */
 #define COWMEM_SEAL_SHRINK	(1U << 1)	/* the size cannot decrease */
@@ -127,6 +134,11 @@ struct cowmem_resize {
  *  EBUSY	COWMEM_SEAL_WRITE is asked for while a shared mapping exists that
  *		is writable or could be made so, or while I/O into the
  *		region's pages is in flight
+ *
+ * COWMEM_SEAL_FUTURE_WRITE is what F_SEAL_FUTURE_WRITE is for a memfd: mappings that
+ * exist go on to write, so that one process can write what others only see.  No
+ * writable one can be made any more, and write() and the calls that change content fail
+ * as for COWMEM_SEAL_WRITE.
  */
 struct cowmem_seal {
 	__u32 seals;
@@ -145,7 +157,8 @@ struct cowmem_seal {
  * @length: in, length of the range in bytes, a multiple of the page size; 0
  *	means up to the end of the region.
  *
- * The range starts at offset 0 of the clone; its length is the clone's size.
+ * The clone is a regular file of the caller's, see struct cowmem_file.  The range
+ * starts at offset 0 of the clone; its length is the clone's size.
  * @offset 0 and @length 0 clone the whole region, whose size need not be a
  * multiple of the page size.
  *
@@ -190,7 +203,7 @@ struct cowmem_clone {
  *  EBADF	the descriptor is not open for writing
  *  EINVAL	@length is 0, the range overflows or reaches past the end of the
  *		region
- *  EPERM	the region carries COWMEM_SEAL_WRITE
+ *  EPERM	the region carries COWMEM_SEAL_WRITE or COWMEM_SEAL_FUTURE_WRITE
  *  ENOMEM	out of memory (a shared page or node had to be split)
  *  ENOSPC	the module's memory limit is reached
  */
@@ -211,41 +224,53 @@ struct cowmem_discard {
 /**
  * struct cowmem_restore - COWMEM_IOC_RESTORE: make a region equal to another one
  * @fd: in, the other region, usually a snapshot of this one.
- * @flags: in, 0 or COWMEM_RESTORE_KEEP.
+ * @flags: in, 0, COWMEM_RESTORE_KEEP, COWMEM_RESTORE_SIZE or both.
  * @pages: out, how many pages differed, or were written back if they were kept.
  * @nodes: out, how many index nodes were compared to find them.
  * @kept: out, how many of the pages were kept.
+ * @offset: in, start of the range to restore, a multiple of the page size.
+ * @length: in, its length in bytes, likewise; 0 with @offset 0 is all.
  *
  * In place: mappings stay, in every process, and show the other region's content
  * from now on.  For all of them it is one instant: who has seen the restored
  * content of one page sees it of all.  The other region may be written meanwhile;
- * its part in this is that of a clone.
+ * its part in this is that of a clone, which is made first: nobody who uses it waits
+ * for longer.
  *
  * The call takes time in proportion to the pages that differ, and to those that
  * were made writable since the last clone, in both regions.
+ *
+ * With COWMEM_RESTORE_SIZE the region gets the other one's size as well, as by RESIZE.
+ * A range has to lie in both regions; what lies around it stays.
  *
  * I/O in flight into pages that differ is lost to the region.  A region may be
  * restored to itself, which changes nothing.
  *
  * With COWMEM_RESTORE_KEEP, pages that were written get the snapshot's content
  * copied back and stay mapped and writable, so that a program which does the same
- * over and over takes no page fault at all.  A page that was not written for some
- * rounds is given back, and so is one that I/O in flight refers to; no more than
- * COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller who knows that nobody
+ * over and over takes no page fault at all.  Each page that is kept is copied back in
+ * each round, as nothing tells for sure that it was not written.  A page that was not
+ * written for some rounds is given back, and so is one that I/O in flight refers to; no
+ * more than COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller who knows that nobody
  * else writes meanwhile: a page that is being written during the call is not
  * restored at one instant.
  *
  * Nothing is kept, and the call does the plain thing, if @fd is not sealed against
  * writing or was written before that and not cloned since, if the region differs
  * from it in more than pages that were written or in too many, if the region was
- * ever mapped privately or through a read-only descriptor, or if the kernel cannot
- * tell which pages were written (COWMEM_FEATURE_KEEP).
+ * ever mapped privately or through a read-only descriptor, if only a range is restored,
+ * or if the kernel cannot tell which pages were written (COWMEM_FEATURE_KEEP).
  *
  * Errors:
  *  EBADF	the descriptor is not open for writing; @fd is not a region's or
  *		not open for reading
- *  EINVAL	the regions differ in size
- *  EPERM	the region carries COWMEM_SEAL_WRITE
+ *  EINVAL	the regions differ in size, and neither COWMEM_RESTORE_SIZE nor a
+ *		range was asked for; @offset or @length is misaligned, overflows or
+ *		reaches past the end of a region; a range together with
+ *		COWMEM_RESTORE_SIZE
+ *  EPERM	the region carries COWMEM_SEAL_WRITE or COWMEM_SEAL_FUTURE_WRITE, or
+ *		COWMEM_SEAL_GROW or COWMEM_SEAL_SHRINK where its size is to change
+ *  EFBIG	the new size is larger than the process may make a file
  *  ENOMEM	out of memory
  *  ENOSPC	the module's memory limit is reached
  */
@@ -325,8 +350,8 @@ struct cowmem_diff {
  * @dst_offset: in, where it goes in this region, a multiple of the page size.
  * @length: in, length in bytes, a multiple of the page size, not 0.
  *
- * Like FICLONERANGE, for memory: no page is copied, and a later write on either
- * side splits it.  Holes are copied as holes.  Writers and readers of either
+ * FICLONERANGE does the same, for descriptors that are regular files, and lets the
+ * target grow.  No page is copied, and a later write on either side splits it.  Holes are copied as holes.  Writers and readers of either
  * region see all of it or nothing.  Ranges of one region may overlap: the target
  * gets what the source held before.
  *
@@ -338,7 +363,7 @@ struct cowmem_diff {
  *		not open for reading
  *  EINVAL	@length is 0, an offset or @length is misaligned, a range
  *		overflows or reaches past the end of its region
- *  EPERM	the region carries COWMEM_SEAL_WRITE
+ *  EPERM	the region carries COWMEM_SEAL_WRITE or COWMEM_SEAL_FUTURE_WRITE
  *  ENOMEM	out of memory
  *  ENOSPC	the module's memory limit is reached
  */
