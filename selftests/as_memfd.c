@@ -209,15 +209,26 @@ static void note_content(int fd)
 	unmap(buf, 64);
 }
 
+/* By lseek(), as fstat() of a device tells nothing; elsewhere it must say the same. */
 static void note_size(struct subject *s)
+{
+	off_t was = lseek(s->fd, 0, SEEK_CUR), end = lseek(s->fd, 0, SEEK_END);
+	struct stat st;
+
+	must(was >= 0 && lseek(s->fd, was, SEEK_SET) == was);
+	note("size %lld", (long long)end);
+	must(!fstat(s->fd, &st));
+	if (S_ISREG(st.st_mode) && st.st_size != end)
+		note("but fstat says %lld", (long long)st.st_size);
+}
+
+/* For operations that load from no hole: that takes a memfd a page, and a region none. */
+static void note_blocks(struct subject *s)
 {
 	struct stat st;
 
-	if (fstat(s->fd, &st))
-		note("fstat: %s", error());
-	else
-		note("size %lld, %lld blocks", (long long)st.st_size,
-		     (long long)st.st_blocks);
+	must(!fstat(s->fd, &st));
+	note("%lld blocks", (long long)st.st_blocks);
 }
 
 static void note_state(struct subject *s)
@@ -340,6 +351,24 @@ static int twin(const struct subject *s)
 }
 
 /* ---- helpers of the operations ---- */
+
+/* Where another size is needed but not the point: a device has an ioctl for it. */
+static int set_size(struct subject *s, off_t size)
+{
+	struct stat st;
+
+	must(!fstat(s->fd, &st));
+	return S_ISCHR(st.st_mode) ? do_resize(s->fd, size) : ftruncate(s->fd, size);
+}
+
+static int punch(struct subject *s, off_t from, off_t len)
+{
+	struct stat st;
+
+	must(!fstat(s->fd, &st));
+	return S_ISCHR(st.st_mode) ? do_discard(s->fd, from, len) :
+	       fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, len);
+}
 
 static void become_nobody(void)
 {
@@ -832,15 +861,15 @@ static void seek_data_and_holes(struct subject *s)
 
 static void seek_after_changes(struct subject *s)
 {
-	CALL(fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pgsz(), pgsz()));
+	CALL(punch(s, pgsz(), pgsz()));
 	CALL(pwrite(s->fd, "a", 1, 6 * pgsz() + 1));
-	CALL(ftruncate(s->fd, LEN + pgsz() + 10));
+	CALL(set_size(s, LEN + pgsz() + 10));
 	note_holes(s->fd);
 }
 
 static void seek_in_an_empty_file(struct subject *s)
 {
-	CALL(ftruncate(s->fd, 0));
+	CALL(set_size(s, 0));
 	CALL(lseek(s->fd, 0, SEEK_DATA));
 	CALL(lseek(s->fd, 0, SEEK_HOLE));
 	CALL(lseek(s->fd, 0, SEEK_END));
@@ -896,10 +925,10 @@ static void truncate_clears_the_tail(struct subject *s)
 	char *mem = map_writable(s);
 
 	memset(mem, 'x', 2 * pgsz());
-	CALL(ftruncate(s->fd, pgsz() + 100));
+	CALL(set_size(s, pgsz() + 100));
 	note_data("mapped", mem, 2 * pgsz());
 	mem[pgsz() + 200] = 'y';
-	CALL(ftruncate(s->fd, LEN));
+	CALL(set_size(s, LEN));
 	note_data("mapped", mem, 2 * pgsz());
 	note_state(s);
 }
@@ -911,15 +940,15 @@ static void allocate(struct subject *s)
 		{ 5 * ps, ps }, { ps, 2 * ps }, { 100, 200 }, { 2 * ps + 100, 5 * ps },
 		{ LEN - ps, 3 * ps }, { LEN + 5 * ps, 10 }, { 0, 20 * ps },
 	};
-	char *mem = mmap(NULL, LEN, PROT_READ, MAP_SHARED, s->fd, 0);
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
 		CALL_AS(fallocate(s->fd, s->arg, ranges[i][0], ranges[i][1]),
 			"fallocate(%ld, %ld)", ranges[i][0], ranges[i][1]);
 		note_state(s);
-		note_data("mapped", mem, LEN);
+		note_blocks(s);
 	}
+	note_data("mapped", map(s, PROT_READ), LEN);
 }
 
 static void allocate_badly(struct subject *s)
@@ -945,19 +974,23 @@ static void allocate_badly(struct subject *s)
 
 static void blocks_count_pages(struct subject *s)
 {
-	char *mem;
+	char *mem = map(s, PROT_READ);
 
-	note_size(s);
+	note_blocks(s);
+	(void)((volatile char *)mem)[pgsz()];
+	note_blocks(s);
 	CALL(pwrite(s->fd, "a", 1, 5 * pgsz()));
-	note_size(s);
-	mem = map(s, PROT_READ);
-	load_all(mem);
-	munmap(mem, LEN);
+	note_blocks(s);
+	CALL(set_size(s, LEN + pgsz()));
+	note_blocks(s);
 	mem = map_writable(s);
+	mem[0] = 'a';
 	mem[7 * pgsz()] = 'a';
-	note_size(s);
-	CALL(ftruncate(s->fd, 5 * pgsz()));
-	note_size(s);
+	note_blocks(s);
+	CALL(set_size(s, 5 * pgsz() + 1));
+	note_blocks(s);
+	CALL(set_size(s, 0));
+	note_blocks(s);
 }
 
 /* ---- advice, writing back ---- */
@@ -1328,21 +1361,28 @@ static void statx_of_a_new_file(struct subject *s)
 {
 	struct statx stx = {};
 
-	CALL(statx(s->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &stx));
-	note("mask %#x", stx.stx_mask & (STATX_BASIC_STATS | STATX_BTIME));
+	CALL(statx(s->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx));
+	note("mask %#x", stx.stx_mask & STATX_BASIC_STATS);
 	note("size %llu, blocks %llu, blksize %u", (unsigned long long)stx.stx_size,
 	     (unsigned long long)stx.stx_blocks, stx.stx_blksize);
 	CALL(statx(s->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &stx));
 	CALL(statx(s->fd, "x", 0, STATX_SIZE, &stx));
 }
 
-static void statx_birth_and_attributes(struct subject *s)
+static void statx_birth(struct subject *s)
 {
 	struct statx stx = {};
 
 	must(!statx(s->fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx));
 	note("born: %s", !(stx.stx_mask & STATX_BTIME) ? "unknown" :
 	     time(NULL) - stx.stx_btime.tv_sec < 100 ? "now" : "another time");
+}
+
+static void statx_attributes(struct subject *s)
+{
+	struct statx stx = {};
+
+	must(!statx(s->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx));
 	note("attributes %#llx of %#llx", (unsigned long long)stx.stx_attributes,
 	     (unsigned long long)stx.stx_attributes_mask);
 }
@@ -2096,9 +2136,13 @@ static void mount_on_or_of_it(struct subject *s)
 	int file = open("/tmp/as_memfd_mount", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 
 	must(file >= 0);
+	/* A device can be mounted, and on. */
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		skip_op("a mount namespace: %s", error());
 	CALL(mount(s->path, "/tmp/as_memfd_mount", NULL, MS_BIND, NULL));
 	CALL(mount("/tmp/as_memfd_mount", s->path, NULL, MS_BIND, NULL));
 	CALL(umount(s->path));
+	umount("/tmp/as_memfd_mount");
 	unlink("/tmp/as_memfd_mount");
 }
 
@@ -2519,14 +2563,14 @@ static void map_past_the_end(struct subject *s)
 {
 	char *mem;
 
-	CALL(ftruncate(s->fd, pgsz() + 10));
+	CALL(set_size(s, pgsz() + 10));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 4);
 	note_state(s);
 	access_at("in the last page", mem + 2 * pgsz() - 1, true);
 	access_at("load past the end", mem + 2 * pgsz(), false);
 	access_at("store past the end", mem + 3 * pgsz(), true);
 	note_state(s);
-	CALL(ftruncate(s->fd, 3 * pgsz()));
+	CALL(set_size(s, 3 * pgsz()));
 	access_at("load where it grew", mem + 2 * pgsz(), false);
 	access_at("load past the end", mem + 3 * pgsz(), false);
 	note_state(s);
@@ -2536,7 +2580,7 @@ static void map_an_empty_file(struct subject *s)
 {
 	char *mem;
 
-	CALL(ftruncate(s->fd, 0));
+	CALL(set_size(s, 0));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 1);
 	access_at("load", mem, false);
 	note_state(s);
@@ -2703,7 +2747,7 @@ static void many_protections(struct subject *s)
 	char *mem;
 	int i, round;
 
-	CALL(ftruncate(s->fd, 1024 * pgsz()));
+	CALL(set_size(s, 1024 * pgsz()));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 1024);
 	for (round = 0; round < 2; round++)
 		for (i = 0; i < 1024; i++) {
@@ -3200,7 +3244,7 @@ static void blocks_after_loads_of_holes(struct subject *s)
 	char *mem = map(s, PROT_READ);
 
 	load_all(mem);
-	note_size(s);
+	note_blocks(s);
 	CALL(lseek(s->fd, 5 * pgsz(), SEEK_DATA));
 }
 
@@ -3224,7 +3268,7 @@ static void status_counters(struct subject *s)
 	long shmem = status("RssShmem"), file = status("RssFile"), anon_kb = status("RssAnon");
 	char *mem;
 
-	CALL(ftruncate(s->fd, 1024 * pgsz()));
+	CALL(set_size(s, 1024 * pgsz()));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 1024);
 	memset(mem, 'x', 1024 * pgsz());
 	note("RssShmem %ld MiB, RssFile %ld MiB, RssAnon %ld MiB more",
@@ -3278,13 +3322,16 @@ static void soft_dirty(struct subject *s)
 
 static void soft_dirty_of_new_pages(struct subject *s)
 {
-	char *mem = map_writable(s);
+	char *mem = map_writable(s), text[PAGES + 1] = "";
+	int i;
 
 	CALL(write_file("/proc/self/clear_refs", "4"));
 	(void)((volatile char *)mem)[0];
 	mem[pgsz()] = 'a';
 	mem[6 * pgsz()] = 'a';
-	note_pagemap("page 0 loaded, 1 and 6 stored to", mem);
+	for (i = 0; i < PAGES; i++)
+		text[i] = '0' + (pagemap(mem + i * pgsz()) >> 55 & 1);
+	note("soft-dirty, with stores to pages 1 and 6: %s", text);
 }
 
 static void referenced_pages(struct subject *s)
@@ -3307,15 +3354,14 @@ static void page_flags(struct subject *s)
 {
 	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	char *mem = map_writable(s);
-	uint64_t flags = 0, bits = 0;
+	uint64_t flags = 0;
 
 	store_all(mem);
 	if (fd < 0)
 		skip_op("/proc/kpageflags: %s", error());
 	must(pread(fd, &flags, 8, (pagemap(mem) & ((1ULL << 55) - 1)) * 8) == 8);
-	/* Uptodate, dirty, LRU, mmap, swap-backed, unevictable */
-	bits = flags & (1 << 3 | 1 << 4 | 1 << 5 | 1 << 11 | 1 << 14 | 1 << 18);
-	note("flags %#llx", (unsigned long long)bits);
+	/* Uptodate, dirty, mmap, swap-backed */
+	note("flags %#llx", (unsigned long long)flags & (1 << 3 | 1 << 4 | 1 << 11 | 1 << 14));
 }
 
 static void map_files(struct subject *s)
@@ -3346,7 +3392,8 @@ static void numa_maps(struct subject *s)
 		if (strncmp(line, want, strlen(want)))
 			continue;
 		for (word = strtok_r(line, " \n", &save); (word = strtok_r(NULL, " \n", &save));)
-			if (strncmp(word, "file=", 5))
+			/* Pages of a region are on no list that has an active part. */
+			if (strncmp(word, "file=", 5) && strncmp(word, "active=", 7))
 				note("numa_maps: %s", word);
 	}
 	fclose(file);
@@ -3393,7 +3440,7 @@ static void mapping_shows_writes(struct subject *s)
 	CALL(pwrite(s->fd, "abc", 3, pgsz() + 10));
 	CALL(pwrite(s->fd, "abc", 3, 6 * pgsz()));
 	note_data("mapped", mem, LEN);
-	CALL(fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * pgsz()));
+	CALL(punch(s, 0, 2 * pgsz()));
 	note_data("mapped", mem, LEN);
 }
 
@@ -3416,11 +3463,11 @@ static void truncate_under_a_mapping(struct subject *s)
 	char *mem = map_writable(s);
 
 	store_all(mem);
-	CALL(ftruncate(s->fd, 2 * pgsz() + 10));
+	CALL(set_size(s, 2 * pgsz() + 10));
 	access_at("the last page", mem + 2 * pgsz(), true);
 	access_at("past the end", mem + 3 * pgsz(), false);
 	note_smaps(mem, "Rss");
-	CALL(ftruncate(s->fd, LEN));
+	CALL(set_size(s, LEN));
 	access_at("grown again", mem + 3 * pgsz(), true);
 	note_data("mapped", mem, LEN);
 }
@@ -3444,11 +3491,11 @@ static void private_mapping(struct subject *s)
 	CALL(pwrite(s->fd, "xyz", 3, 0));
 	CALL(pwrite(s->fd, "xyz", 3, pgsz()));
 	note_data("mapped", mem, LEN);
-	CALL(ftruncate(s->fd, pgsz()));
+	CALL(set_size(s, pgsz()));
 	access_at("what was copied", mem, false);
 	access_at("a copy past the end", mem + 5 * pgsz(), false);
 	access_at("a page past the end", mem + 2 * pgsz(), false);
-	CALL(ftruncate(s->fd, LEN));
+	CALL(set_size(s, LEN));
 	note_data("mapped", mem, LEN);
 }
 
@@ -3458,7 +3505,7 @@ static void private_copy_and_punch(struct subject *s)
 
 	mem[0] = 'a';
 	(void)((volatile char *)mem)[pgsz()];
-	CALL(fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * pgsz()));
+	CALL(punch(s, 0, 2 * pgsz()));
 	note_data("mapped", mem, LEN);
 	CALL(madvise(mem, LEN, MADV_DONTNEED));
 	note_data("mapped", mem, LEN);
@@ -3499,7 +3546,7 @@ static void fork_copies_no_page_tables(struct subject *s)
 	long before;
 	char *mem;
 
-	CALL(ftruncate(s->fd, pages * pgsz()));
+	CALL(set_size(s, pages * pgsz()));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, pages);
 	before = status("VmPTE");
 	memset(mem, 'x', pages * pgsz());
@@ -3708,7 +3755,7 @@ static void futex_errors(struct subject *s)
 	CALL(futex(mem + 7 * pgsz(), FUTEX_WAIT, 0, (long)&no_time));
 	CALL(futex(mem + 7 * pgsz(), FUTEX_WAKE, 1, 0));
 	CALL(futex(mem + 1, FUTEX_WAKE, 1, 0));
-	CALL(ftruncate(s->fd, pgsz()));
+	CALL(set_size(s, pgsz()));
 	CALL(futex(mem + 7 * pgsz(), FUTEX_WAKE, 1, 0));
 	CALL(futex(mem + 7 * pgsz(), FUTEX_WAIT, 0, (long)&no_time));
 }
@@ -3815,13 +3862,31 @@ struct op {
 	const char *name;
 	void (*run)(struct subject *s);
 	long arg;
-	/* Why does it differ on purpose?  Of files and clones; of the others, if set */
-	const char *differs, *device, *snapshot;
+	/* Why does it differ on purpose?  Of all kinds; of one kind, if set */
+	const char *differs, *clone, *device, *snapshot;
 	bool varies;		/* on some kernels it does not */
 };
 
 /* That kind of region does not differ, though files do. */
-static const char same[] = "";
+#define SAME ""
+
+/* What makes a device differ from a file.  COWMEM_IOC_FILE makes a file of it. */
+#define DEV_INODE	"its inode is the device node's"
+#define DEV_REGULAR	"the kernel does it with regular files only"
+#define DEV_REOPEN	"to open the device again is to make a new region"
+#define DEV_SIZE	"ftruncate() acts on regular files: COWMEM_IOC_RESIZE"
+#define DEV_SPACE	"fallocate() and MADV_REMOVE act on regular files: COWMEM_IOC_DISCARD"
+#define DEV_GROWS	"a longer mapping makes the region longer"
+
+#define ZEROES		"a memfd cannot be zeroed so, a region can"
+#define UNSHARE		"a memfd shares no pages"
+#define REFLINK		"a memfd cannot share pages with another"
+#define HOLES		"holes take no page: all of them are one page of zeroes"
+#define INODE_FLAGS	"a region has no attributes of chattr(1)"
+#define NO_SEALS	"seals are the kernel's own for memfds: COWMEM_IOC_SEAL, COWMEM_IOC_INFO"
+#define ONCE_WRITTEN	"a page that was mapped for reading may be shared with a clone: its first store faults"
+#define NO_UFFD		"userfaultfd knows the kernel's own files only"
+#define SNAP_RDONLY	"a snapshot is opened for writing by nobody; a sealed memfd is, to no avail"
 
 #define OP(fn, ...) { .name = #fn, .run = fn, ##__VA_ARGS__ }
 #define OP_ARG(fn, value, ...)						\
@@ -3849,7 +3914,7 @@ static const struct op ops[] = {
 	OP_ARG(with_rwf, 0x80 /* RWF_DONTCACHE */),
 	OP_ARG(with_rwf, 0x10000),
 	OP(append_mode),
-	OP(file_size_limit),
+	OP(file_size_limit, .device = DEV_SIZE),
 	OP(store_needs_no_room_below_the_limit),
 	OP(seek_everywhere),
 	OP(seek_data_and_holes),
@@ -3857,103 +3922,126 @@ static const struct op ops[] = {
 	OP(seek_in_an_empty_file),
 	OP(shared_position),
 
-	OP(truncate_up_and_down),
-	OP(truncate_badly),
+	OP(truncate_up_and_down, .device = DEV_SIZE),
+	OP(truncate_badly, .device = DEV_SIZE),
 	OP(truncate_clears_the_tail),
-	OP_ARG(allocate, 0),
-	OP_ARG(allocate, FALLOC_FL_KEEP_SIZE),
-	OP_ARG(allocate, FALLOC_FL_PUNCH_HOLE),
-	OP_ARG(allocate, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
-	OP_ARG(allocate, FALLOC_FL_ZERO_RANGE),
-	OP_ARG(allocate, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE),
-	OP_ARG(allocate, FALLOC_FL_COLLAPSE_RANGE),
-	OP_ARG(allocate, FALLOC_FL_INSERT_RANGE),
-	OP_ARG(allocate, FALLOC_FL_UNSHARE_RANGE),
-	OP_ARG(allocate, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE),
-	OP(allocate_badly),
-	OP(blocks_count_pages),
+	OP_ARG(allocate, 0, .device = DEV_SPACE),
+	OP_ARG(allocate, FALLOC_FL_KEEP_SIZE, .device = DEV_SPACE),
+	OP_ARG(allocate, FALLOC_FL_PUNCH_HOLE, .device = DEV_INODE),
+	OP_ARG(allocate, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, .device = DEV_SPACE),
+	OP_ARG(allocate, FALLOC_FL_ZERO_RANGE,
+	       .differs = ZEROES,
+	       .device = DEV_SPACE,
+	       .snapshot = SAME),
+	OP_ARG(allocate, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+	       .differs = ZEROES,
+	       .device = DEV_SPACE,
+	       .snapshot = SAME),
+	OP_ARG(allocate, FALLOC_FL_COLLAPSE_RANGE, .device = DEV_SPACE),
+	OP_ARG(allocate, FALLOC_FL_INSERT_RANGE, .device = DEV_SPACE),
+	OP_ARG(allocate, FALLOC_FL_UNSHARE_RANGE,
+	       .differs = UNSHARE,
+	       .device = DEV_SPACE,
+	       .snapshot = SAME),
+	OP_ARG(allocate, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+	       .differs = UNSHARE,
+	       .device = DEV_SPACE,
+	       .snapshot = SAME),
+	OP(allocate_badly, .device = DEV_SPACE),
+	OP(blocks_count_pages, .device = DEV_INODE),
 	OP(advise),
-	OP(read_ahead),
+	OP(read_ahead, .device = DEV_REGULAR),
 	OP(sync_the_file),
-	OP(sync_a_range),
+	OP(sync_a_range, .device = DEV_REGULAR),
 
-	OP(copy_within_the_file),
-	OP(copy_to_its_like),
-	OP(copy_to_other_file_systems),
+	OP(copy_within_the_file, .device = DEV_REGULAR),
+	OP(copy_to_its_like, .device = DEV_REGULAR),
+	OP(copy_to_other_file_systems, .device = DEV_REGULAR),
 	OP(send_the_file),
 	OP(splice_out_and_in),
 	OP(tee_what_was_spliced),
 	OP(vmsplice_from_a_mapping),
 	OP(vmsplice_into_a_mapping),
-	OP(pipe_shows_later_writes),
-	OP(clone_the_file),
+	OP(pipe_shows_later_writes,
+	   .differs = "splice() copies: a pipe never holds a page of a region",
+	   .snapshot = SAME),
+	OP(clone_the_file, .differs = REFLINK, .device = DEV_REGULAR, .snapshot = SAME),
 	OP(clone_across_file_systems),
-	OP(dedupe_the_file),
+	OP(dedupe_the_file, .differs = REFLINK, .device = DEV_REGULAR),
 
-	OP(ioctl_fionread),
-	OP(ioctl_size_and_block),
+	OP(ioctl_fionread, .device = DEV_REGULAR),
+	OP(ioctl_size_and_block, .device = DEV_REGULAR),
 	OP(ioctl_descriptor_flags),
-	OP(ioctl_inode_flags),
-	OP(ioctl_unknown),
+	OP(ioctl_inode_flags, .differs = INODE_FLAGS),
+	OP(ioctl_unknown, .device = DEV_REGULAR),
 
-	OP(fstat_of_a_new_file),
-	OP(mode_of_a_new_file),
-	OP(inodes_are_unique),
-	OP(statx_of_a_new_file),
-	OP(statx_birth_and_attributes),
-	OP(file_system_type),
-	OP(file_system_numbers),
-	OP(mount_flags),
+	OP(fstat_of_a_new_file, .device = DEV_INODE),
+	OP(mode_of_a_new_file,
+	   .differs = "a region is its maker's: 0600, not 0777",
+	   .snapshot = SAME),
+	OP(inodes_are_unique, .device = DEV_INODE),
+	OP(statx_of_a_new_file, .device = DEV_INODE),
+	OP(statx_birth),
+	OP(statx_attributes, .differs = INODE_FLAGS, .device = SAME),
+	OP(file_system_type,
+	   .differs = "statfs() tells a region by its own magic number",
+	   .device = SAME),
+	OP(file_system_numbers, .device = DEV_INODE),
+	OP(mount_flags, .device = DEV_INODE),
 	OP(change_mode_and_owner),
-	OP(write_drops_setuid),
+	OP(write_drops_setuid, .device = DEV_INODE),
 	OP(set_times),
-	OP(times_changed_by_calls),
-	OP(times_changed_by_copies),
-	OP(times_changed_by_mappings),
-	OP(extended_attributes),
+	OP(times_changed_by_calls, .device = DEV_INODE),
+	OP(times_changed_by_copies, .device = DEV_INODE),
+	OP(times_changed_by_mappings, .device = DEV_INODE),
+	OP(extended_attributes,
+	   .differs = "a region has no extended attributes",
+	   .device = DEV_INODE),
 	OP(attributes_it_has_not),
 
-	OP(flock_of_two_opens),
+	OP(flock_of_two_opens, .device = DEV_REOPEN),
 	OP(locks_are_of_one_file),
 	OP(posix_locks_of_processes),
-	OP(posix_locks_go_by_close),
-	OP(open_file_locks),
+	OP(posix_locks_go_by_close, .device = DEV_REOPEN),
+	OP(open_file_locks, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
 	OP(deadlock_is_found),
-	OP(waiting_for_a_lock_is_interrupted),
-	OP(leases),
-	OP(proc_locks),
-	OP(seals_asked_for),
-	OP(seals_added),
+	OP(waiting_for_a_lock_is_interrupted, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
+	OP(leases, .device = DEV_REGULAR),
+	OP(proc_locks, .device = "/proc shows locks of the region only for files"),
+	OP(seals_asked_for, .differs = NO_SEALS),
+	OP(seals_added, .differs = NO_SEALS, .snapshot = SAME),
 	OP(owner_and_signal),
 	OP(other_fcntls),
 	OP(status_flags),
 
-	OP(inotify_events),
-	OP(fanotify_events),
+	OP(inotify_events, .device = DEV_SPACE, .snapshot = SNAP_RDONLY),
+	OP(fanotify_events, .device = DEV_REGULAR, .snapshot = SNAP_RDONLY),
 	OP(fanotify_marks),
 	OP(poll_and_select),
 	OP(epoll),
 
-	OP(reopen_in_each_mode),
-	OP(reopen_for_direct_io),
-	OP(reopen_and_truncate),
-	OP(reopen_for_more),
-	OP(reopen_by_others),
-	OP(reopen_by_its_owner),
+	OP(reopen_in_each_mode, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
+	OP(reopen_for_direct_io, .snapshot = SNAP_RDONLY),
+	OP(reopen_and_truncate, .device = DEV_REOPEN),
+	OP(reopen_for_more, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
+	OP(reopen_by_others, .snapshot = SNAP_RDONLY),
+	OP(reopen_by_its_owner, .snapshot = SNAP_RDONLY),
 	OP(access_by_path),
-	OP(reopened_is_the_same_file),
-	OP(link_in_proc),
-	OP(name_in_proc),
+	OP(reopened_is_the_same_file, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
+	OP(link_in_proc, .device = DEV_INODE),
+	OP(name_in_proc, .differs = "the name says what it is: cowmem:NAME, not memfd:NAME"),
 	OP(fdinfo_lines),
-	OP(more_lines_in_fdinfo),
+	OP(more_lines_in_fdinfo, .differs = "fdinfo shows what COWMEM_IOC_INFO shows"),
 	OP(links_cannot_be_made),
 	OP(not_a_directory),
-	OP(mount_on_or_of_it),
-	OP(file_handle),
-	OP(used_as_other_things),
-	OP(execute_while_open_for_writing),
-	OP(execute),
-	OP(execute_a_script),
+	OP(mount_on_or_of_it, .device = DEV_INODE),
+	OP(file_handle,
+	   .differs = "a region is reached by its descriptors and by nothing else",
+	   .device = SAME),
+	OP(used_as_other_things, .device = DEV_REGULAR, .snapshot = SNAP_RDONLY),
+	OP(execute_while_open_for_writing, .device = DEV_REGULAR),
+	OP(execute, .device = DEV_REGULAR),
+	OP(execute_a_script, .device = DEV_REGULAR),
 	OP(run_code_of_a_mapping),
 	OP(descriptor_copies),
 	OP(compare_descriptors),
@@ -3962,7 +4050,7 @@ static const struct op ops[] = {
 	OP(libaio),
 	OP_ARG(io_uring, 0),
 	OP_ARG(io_uring, IOSQE_ASYNC),
-	OP(io_uring_other_calls),
+	OP(io_uring_other_calls, .device = DEV_SPACE),
 	OP(io_uring_fixed_file),
 	OP(loop_device),
 
@@ -3975,11 +4063,11 @@ static const struct op ops[] = {
 	OP_ARG(map_with_flags, MAP_SHARED | MAP_STACK),
 	OP_ARG(map_with_flags, MAP_SHARED | MAP_NONBLOCK | MAP_POPULATE),
 	OP(map_badly),
-	OP(map_odd_ranges),
-	OP(map_past_the_end),
-	OP(map_an_empty_file),
+	OP(map_odd_ranges, .device = DEV_GROWS),
+	OP(map_past_the_end, .device = DEV_GROWS),
+	OP(map_an_empty_file, .device = DEV_GROWS),
 	OP(map_at_a_place),
-	OP(map_what_is_open_for_less),
+	OP(map_what_is_open_for_less, .snapshot = SNAP_RDONLY),
 	OP(protect_and_access),
 	OP(protect_page_by_page),
 	OP(protect_before_the_first_touch),
@@ -4002,7 +4090,7 @@ static const struct op ops[] = {
 	OP_ARG(advice_on_a_mapping, MADV_WILLNEED),
 	OP_ARG(advice_on_a_mapping, MADV_DONTNEED),
 	OP_ARG(advice_on_a_mapping, MADV_FREE),
-	OP_ARG(advice_on_a_mapping, MADV_REMOVE),
+	OP_ARG(advice_on_a_mapping, MADV_REMOVE, .device = DEV_SPACE),
 	OP_ARG(advice_on_a_mapping, MADV_DONTFORK),
 	OP_ARG(advice_on_a_mapping, MADV_DOFORK),
 	OP_ARG(advice_on_a_mapping, MADV_MERGEABLE),
@@ -4024,7 +4112,7 @@ static const struct op ops[] = {
 	OP_ARG(advice_on_a_mapping, 77),
 	OP_ARG(advice_on_a_readable_mapping, MADV_WILLNEED),
 	OP_ARG(advice_on_a_readable_mapping, MADV_DONTNEED),
-	OP_ARG(advice_on_a_readable_mapping, MADV_REMOVE),
+	OP_ARG(advice_on_a_readable_mapping, MADV_REMOVE, .device = DEV_SPACE),
 	OP_ARG(advice_on_a_readable_mapping, MADV_COLD),
 	OP_ARG(advice_on_a_readable_mapping, MADV_PAGEOUT),
 	OP_ARG(advice_on_a_readable_mapping, MADV_POPULATE_WRITE),
@@ -4035,31 +4123,32 @@ static const struct op ops[] = {
 	OP_ARG(advice_on_a_private_mapping, MADV_WIPEONFORK),
 	OP_ARG(advice_on_a_private_mapping, MADV_PAGEOUT),
 	OP_ARG(advice_on_a_private_mapping, MADV_POPULATE_WRITE),
-	OP(remove_pages),
+	OP(remove_pages, .device = DEV_SPACE),
 	OP(residence_after_advice),
-	OP(populate_for_reading),
+	OP(populate_for_reading, .device = DEV_GROWS),
 	OP(pages_out),
 	OP(process_advice),
 	OP(merge_of_private_copies),
 
 	OP(lock_a_mapping),
-	OP(lock_a_readable_mapping),
+	OP(lock_a_readable_mapping, .differs = HOLES),
 	OP(lock_on_fault),
-	OP_ARG(map_populated, MAP_POPULATE),
+	OP_ARG(map_populated, MAP_POPULATE, .clone = ONCE_WRITTEN),
 	OP_ARG(map_populated, MAP_LOCKED),
 	OP_ARG(map_populated, MAP_POPULATE | MAP_LOCKED),
-	OP(locked_and_made_writable),
+	OP(locked_and_made_writable, .differs = ONCE_WRITTEN, .snapshot = SAME),
 	OP(lock_limit),
-	OP(lock_what_is_not_there),
+	OP(lock_what_is_not_there, .device = DEV_GROWS),
 
 	OP(mincore_after_touching),
-	OP(mincore_before_touching),
-	OP(cache_statistics),
+	OP(mincore_before_touching,
+	   .differs = "mincore() looks into the page cache, which cannot hold shared pages; lseek() with SEEK_DATA tells"),
+	OP(cache_statistics, .differs = "pages of a region are not in the page cache"),
 	OP(smaps_after_stores),
 	OP(smaps_of_two_mappings),
 	OP(loads_of_full_pages),
 	OP(loads_of_holes),
-	OP(blocks_after_loads_of_holes),
+	OP(blocks_after_loads_of_holes, .differs = HOLES, .device = DEV_INODE),
 	OP(smaps_of_a_private_mapping),
 	OP(status_counters),
 	OP(pagemap_after_touching),
@@ -4067,14 +4156,14 @@ static const struct op ops[] = {
 	OP(soft_dirty),
 	OP(soft_dirty_of_new_pages),
 	OP(referenced_pages),
-	OP(page_flags),
-	OP(map_files),
+	OP(page_flags, .differs = "pages of a region are never swapped", .snapshot = SAME),
+	OP(map_files, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
 	OP(numa_maps),
 
-	OP(faults_of_all_sorts),
+	OP(faults_of_all_sorts, .device = DEV_GROWS),
 	OP(store_in_a_hole),
 	OP(mapping_shows_writes),
-	OP(calls_past_the_end),
+	OP(calls_past_the_end, .device = DEV_GROWS),
 	OP(truncate_under_a_mapping),
 	OP(mapping_outlives_the_descriptor),
 	OP(private_mapping),
@@ -4087,7 +4176,8 @@ static const struct op ops[] = {
 	OP_ARG(fork_after_advice, MADV_DONTFORK),
 	OP_ARG(fork_after_advice, MADV_WIPEONFORK),
 
-	OP(memory_policy),
+	OP(memory_policy,
+	   .differs = "a policy is the mapping's own: no module can keep one for a file"),
 	OP(policy_splits_and_merges),
 	OP(move_pages_strictly),
 	OP(where_pages_are),
@@ -4096,12 +4186,13 @@ static const struct op ops[] = {
 	OP_ARG(debugger_writes, MAP_PRIVATE),
 	OP_ARG(debugger_of_another_process, MAP_SHARED),
 	OP_ARG(debugger_of_another_process, MAP_PRIVATE),
-	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MISSING),
-	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_WP),
-	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MINOR),
+	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MISSING, .differs = NO_UFFD),
+	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_WP, .differs = NO_UFFD),
+	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MINOR, .differs = NO_UFFD),
 	OP(futex_across_mappings),
 	OP(futex_errors),
-	OP(futex_of_a_readable_mapping),
+	OP(futex_of_a_readable_mapping,
+	   .differs = "a futex needs a page of the region's own: no hole, none shared with a clone"),
 	OP(robust_mutex),
 	OP(direct_io_and_a_mapping),
 	OP(direct_io_and_a_readable_mapping),
@@ -4113,6 +4204,8 @@ static const char *reason(const struct op *op, const struct kind *kind)
 {
 	const char *why = op->differs;
 
+	if (op->clone && kind->make == make_clone)
+		why = op->clone;
 	if (op->device && kind->make == make_device)
 		why = op->device;
 	if (op->snapshot && kind->make == make_snapshot)
@@ -4124,11 +4217,20 @@ static const char *reason(const struct op *op, const struct kind *kind)
 
 static bool show;
 
+/* What is done to a device's inode outlives it. */
+static void restore_node(const struct stat *node)
+{
+	must(!chown(COWMEM_DEV, node->st_uid, node->st_gid));
+	must(!chmod(COWMEM_DEV, node->st_mode & 07777));
+}
+
 /* In a child, so that nothing is left of it. */
 static void run_on(const struct op *op, const struct kind *kind, struct outcome *o)
 {
+	struct stat node;
 	int status;
 
+	must(kind->make != make_device || !stat(COWMEM_DEV, &node));
 	o->used = 0;
 	o->skipped = false;
 	o->late = false;
@@ -4142,6 +4244,8 @@ static void run_on(const struct op *op, const struct kind *kind, struct outcome 
 		make_subject(&s, kind);
 		op->run(&s);
 	});
+	if (kind->make == make_device)
+		restore_node(&node);
 	o->late = status == 128 + SIGALRM;
 	if (status)
 		note(o->late ? "took too long" : "ended with %d", status);
@@ -4235,8 +4339,8 @@ static void print_differences(void)
 		for (k = 0; k < ARRAY_SIZE(kinds); k++) {
 			const char *why = reason(&ops[i], &kinds[k]);
 
-			/* A clone is a file. */
-			if (why && kinds[k].make != make_clone)
+			/* Of a clone, what is not so of other files */
+			if (why && (kinds[k].make != make_clone || ops[i].clone))
 				printf("%s (%s): %s\n", ops[i].name, kinds[k].name, why);
 		}
 }
