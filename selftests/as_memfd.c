@@ -1242,15 +1242,15 @@ static void clone_across_file_systems(struct subject *s)
 
 static void dedupe_the_file(struct subject *s)
 {
-	struct {
-		struct file_dedupe_range head;
-		struct file_dedupe_range_info info;
-	} arg = { .head = { .src_length = pgsz(), .dest_count = 1 } };
+	struct file_dedupe_range *arg = calloc(1, sizeof(*arg) + sizeof(arg->info[0]));
 
-	arg.info.dest_fd = twin(s);
-	CALL(ioctl(s->fd, FIDEDUPERANGE, &arg));
-	note("status %d, deduped %lld", arg.info.status,
-	     (long long)arg.info.bytes_deduped);
+	must(arg);
+	arg->src_length = pgsz();
+	arg->dest_count = 1;
+	arg->info[0].dest_fd = twin(s);
+	CALL(ioctl(s->fd, FIDEDUPERANGE, arg));
+	note("status %d, deduped %lld", arg->info[0].status,
+	     (long long)arg->info[0].bytes_deduped);
 }
 
 /* ---- ioctls that every file has, or has not ---- */
@@ -2288,7 +2288,7 @@ static void put_program(int fd)
 
 static int executed(int fd)
 {
-	char *args[] = { "x", NULL };
+	char * const args[] = { "x", NULL };
 
 	return in_child(
 		/* Who runs it must not have it open for writing. */
@@ -2334,7 +2334,7 @@ static void run_code_of_a_mapping(struct subject *s)
 {
 	static const unsigned char code[] = { 0xb8, 42, 0, 0, 0, 0xc3 };
 	char *mem = map_writable(s);
-	int (*run)(void) = (void *)map(s, PROT_READ | PROT_EXEC);
+	typeof(getpid) *run = (void *)map(s, PROT_READ | PROT_EXEC);
 
 	memcpy(mem, code, sizeof(code));
 	CALL(run());
@@ -2566,9 +2566,11 @@ static void io_uring_fixed_file(struct subject *s)
 /* A disk made of the file: what losetup does */
 static void loop_device(struct subject *s)
 {
-	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC), loop, nr;
 	char path[32], buf[512];
+	int ctl, loop, nr;
 
+	(void)!system("modprobe -q loop 2>/dev/null");
+	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	if (ctl < 0)
 		skip_op("/dev/loop-control: %s", error());
 	nr = ioctl(ctl, 0x4c82 /* LOOP_CTL_GET_FREE */);
@@ -3251,7 +3253,7 @@ static void cache_statistics(struct subject *s)
 {
 	uint64_t range[2] = { 0, LEN }, stat[5] = {};
 
-	if (syscall(SYS_cachestat, s->fd, range, stat, 0) && errno == ENOSYS)
+	if (syscall(SYS_cachestat, s->fd, range, stat, 0))
 		skip_op("cachestat: %s", error());
 	note("%llu pages", (unsigned long long)stat[0]);
 }
@@ -3462,23 +3464,29 @@ static void map_files(struct subject *s)
 	note_content(fd);
 }
 
+static void note_words(char *line)
+{
+	char *word, *save;
+
+	strtok_r(line, " ", &save);
+	while ((word = strtok_r(NULL, " ", &save)))
+		/* Pages of a region are on no list that has an active part. */
+		if (strncmp(word, "file=", 5) && strncmp(word, "active=", 7))
+			note("numa_maps: %s", word);
+}
+
 static void numa_maps(struct subject *s)
 {
-	char *mem = map_writable(s), line[1024], want[32], *word, *save;
+	char *mem = map_writable(s), line[1024], want[32];
 	FILE *file = fopen("/proc/self/numa_maps", "re");
 
 	if (!file)
 		skip_op("/proc/self/numa_maps: %s", error());
 	store_all(mem);
 	snprintf(want, sizeof(want), "%lx ", (unsigned long)mem);
-	while (fgets(line, sizeof(line), file)) {
-		if (strncmp(line, want, strlen(want)))
-			continue;
-		for (word = strtok_r(line, " \n", &save); (word = strtok_r(NULL, " \n", &save));)
-			/* Pages of a region are on no list that has an active part. */
-			if (strncmp(word, "file=", 5) && strncmp(word, "active=", 7))
-				note("numa_maps: %s", word);
-	}
+	while (fgets(line, sizeof(line), file))
+		if (!strncmp(line, want, strlen(want)))
+			note_words(line);
 	fclose(file);
 }
 
@@ -3988,7 +3996,7 @@ static const struct op ops[] = {
 	OP(readv_and_writev),
 	OP(bad_buffers),
 	OP(bad_buffer_past_the_end, .varies = true, .snapshot = SAME,
-	   .differs = "a write that fails leaves the size as it is; on some kernels not that of a memfd"),
+	   .differs = "a failed write leaves the size as it is; on some kernels not a memfd's"),
 	OP(half_bad_buffers),
 	OP_ARG(with_rwf, 0),
 	OP_ARG(with_rwf, RWF_HIPRI),
@@ -4247,7 +4255,7 @@ static const struct op ops[] = {
 
 	OP(mincore_after_touching),
 	OP(mincore_before_touching,
-	   .differs = "mincore() looks into the page cache, which cannot hold shared pages; lseek() with SEEK_DATA tells"),
+	   .differs = "mincore() asks the page cache, which cannot hold shared pages"),
 	OP(cache_statistics, .differs = "pages of a region are not in the page cache"),
 	OP(smaps_after_stores),
 	OP(smaps_of_two_mappings),
@@ -4297,7 +4305,7 @@ static const struct op ops[] = {
 	OP(futex_across_mappings),
 	OP(futex_errors),
 	OP(futex_of_a_readable_mapping,
-	   .differs = "a futex needs a page of the region's own: no hole, none shared with a clone"),
+	   .differs = "a futex needs a page of the region's own, no hole and no clone's"),
 	OP(robust_mutex),
 	OP(direct_io_and_a_mapping),
 	OP(direct_io_and_a_readable_mapping),
