@@ -2563,6 +2563,17 @@ static void io_uring_fixed_file(struct subject *s)
 	note_data("read", buf, 100);
 }
 
+/* Pins that last: as RDMA and VFIO take them */
+static void io_uring_registered_buffers(struct subject *s)
+{
+	char *mem = map_writable(s);
+	struct iovec iov = { mem, LEN };
+	struct ring r;
+
+	ring_init(&r);
+	CALL(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &iov, 1));
+}
+
 /* A disk made of the file: what losetup does */
 static void loop_device(struct subject *s)
 {
@@ -3802,6 +3813,29 @@ static void register_userfaultfd(struct subject *s)
 	CALL(ioctl(userfaultfd(), UFFDIO_REGISTER, &reg));
 }
 
+/* From 6.7 on: the kernel itself notes which pages were written. */
+static void track_writes(struct subject *s)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = 1 << 15 /* WP_ASYNC */ };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	char *mem = map_writable(s);
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)mem, LEN }, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)mem, LEN }, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		skip_op("userfaultfd: %s", error());
+	store_all(mem);
+	CALL(ioctl(fd, UFFDIO_REGISTER, &reg));
+	CALL(ioctl(fd, UFFDIO_WRITEPROTECT, &wp));
+	access_at("load", mem, false);
+	access_at("store", mem + pgsz(), true);
+	note_state(s);
+}
+
 static long futex(void *mem, int op, int val, long timeout)
 {
 	return syscall(SYS_futex, mem, op, val, timeout, NULL, 0);
@@ -3923,6 +3957,130 @@ static void read_into_its_own_mapping(struct subject *s)
 
 	CALL(pread(s->fd, mem + 5 * pgsz() + 10, 2 * pgsz(), pgsz()));
 	CALL(pread(s->fd, mem, pgsz(), 0));
+	note_state(s);
+}
+
+/* A number in a file whose lines start with a name */
+static long field_of(const char *path, const char *name)
+{
+	FILE *file = fopen(path, "re");
+	char line[256], found[64];
+	long n, value = -1;
+
+	if (!file)
+		skip_op("%s: %s", path, error());
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%63s %ld", found, &n) == 2 && !strcmp(found, name))
+			value = n;
+	fclose(file);
+	return value;
+}
+
+enum { MANY = 4096 };	/* pages, that make themselves felt in the system's counters */
+
+static char *map_many(struct subject *s)
+{
+	must(!set_size(s, MANY * pgsz()));
+	return map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, MANY);
+}
+
+/* Others come and go meanwhile, so most of it will do. */
+static const char *most_of_many(long kb)
+{
+	return kb > (long)(MANY * pgsz() >> 10) * 3 / 4 ? "most" : "little";
+}
+
+static void memory_in_meminfo(struct subject *s)
+{
+	static const char * const fields[] = { "Shmem:", "Mapped:", "Cached:" };
+	long before[ARRAY_SIZE(fields)];
+	size_t i;
+
+	if (s->kind->like == &sealed)
+		end_op();
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		before[i] = field_of("/proc/meminfo", fields[i]);
+	memset(map_many(s), 'x', MANY * pgsz());
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		note("%s %s", fields[i],
+		     most_of_many(field_of("/proc/meminfo", fields[i]) - before[i]));
+}
+
+static void memory_in_a_cgroup(struct subject *s)
+{
+	static const char * const fields[] = { "shmem", "file", "file_mapped", "anon" };
+	char dir[128], path[160];
+	const char *why;
+
+	if (s->kind->like == &sealed)
+		end_op();
+	why = cg_make(dir, sizeof(dir));
+	if (why)
+		skip_op("%s", why);
+	note_child({
+		size_t i;
+
+		must(!cg_write(dir, "cgroup.procs", "0"));
+		memset(map_many(s), 'x', MANY * pgsz());
+		snprintf(path, sizeof(path), "%s/memory.stat", dir);
+		for (i = 0; i < ARRAY_SIZE(fields); i++)
+			note("%s: %s", fields[i], most_of_many(field_of(path, fields[i]) >> 10));
+		note("current: %s", most_of_many(cg_read(dir, "memory.current") >> 10));
+	});
+	close(s->fd);
+	rmdir(dir);
+}
+
+/* s->arg: advice first.  Is what is mapped in the core of who dies? */
+static void core_dump(struct subject *s)
+{
+	static const char file[] = "/tmp/as_memfd_core", knob[] = "/proc/sys/kernel/core_pattern";
+	char was[256], *core, *mem = map(s, PROT_READ);
+	uint64_t want = pattern(1, FULL - 1, 9);
+	struct stat st;
+	int fd;
+
+	must(read_file(knob, was, sizeof(was)) > 0);
+	must(!write_file(knob, file));
+	CALL(madvise(mem, LEN, s->arg));
+	in_child(
+		struct rlimit lim = { RLIM_INFINITY, RLIM_INFINITY };
+
+		load_all(mem);
+		setrlimit(RLIMIT_CORE, &lim);
+		prctl(PR_SET_DUMPABLE, 1);
+		abort();
+	);
+	must(!write_file(knob, was));
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st))
+		skip_op("%s: %s", file, error());
+	unlink(file);
+	core = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	must(core != MAP_FAILED);
+	note("in the core: %d", !!memmem(core, st.st_size, &want, sizeof(want)));
+}
+
+/* Private copies of one content become one page. */
+static void merging_of_private_copies(struct subject *s)
+{
+	char *mem = map_part(s, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0, PAGES), text[32] = "0";
+	int i;
+
+	for (i = 0; i < PAGES; i++)
+		pg_fill(mem + i * pgsz(), 7, 7);
+	CALL(madvise(mem, LEN, MADV_MERGEABLE));
+	if (write_file("/sys/kernel/mm/ksm/pages_to_scan", "1000") ||
+	    write_file("/sys/kernel/mm/ksm/sleep_millisecs", "20") ||
+	    write_file("/sys/kernel/mm/ksm/run", "1"))
+		skip_op("/sys/kernel/mm/ksm: %s", error());
+	for (i = 0; i < 500 && !atoi(text); i++) {
+		usleep(10000);
+		if (read_file("/proc/self/ksm_merging_pages", text, sizeof(text)) < 0)
+			skip_op("/proc/self/ksm_merging_pages: %s", error());
+	}
+	note("merged: %s", atoi(text) ? "yes" : "no");
+	write_file("/sys/kernel/mm/ksm/run", "0");
 	note_state(s);
 }
 
@@ -4165,6 +4323,8 @@ static const struct op ops[] = {
 	OP_ARG(io_uring, IOSQE_ASYNC),
 	OP(io_uring_other_calls, .device = DEV_SPACE),
 	OP(io_uring_fixed_file),
+	OP(io_uring_registered_buffers, .varies = true,
+	   .differs = "the kernel pins no file for long that is told of writes; from 6.5 on"),
 	OP(loop_device),
 
 	OP_ARG(map_with_flags, MAP_SHARED),
@@ -4242,6 +4402,12 @@ static const struct op ops[] = {
 	OP(pages_out),
 	OP(process_advice),
 	OP(merge_of_private_copies),
+	OP(merging_of_private_copies),
+	OP_ARG(core_dump, MADV_NORMAL),
+	OP_ARG(core_dump, MADV_DONTDUMP),
+	OP_ARG(core_dump, MADV_DODUMP),
+	OP(memory_in_meminfo),
+	OP(memory_in_a_cgroup),
 
 	OP(lock_a_mapping),
 	OP(lock_a_readable_mapping, .differs = HOLES),
@@ -4302,6 +4468,7 @@ static const struct op ops[] = {
 	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MISSING, .differs = NO_UFFD),
 	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_WP, .differs = NO_UFFD),
 	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MINOR, .differs = NO_UFFD),
+	OP(track_writes),
 	OP(futex_across_mappings),
 	OP(futex_errors),
 	OP(futex_of_a_readable_mapping,
