@@ -1801,7 +1801,7 @@ static void seal_and_try(struct subject *s)
 {
 	CALL(seal(s, s->arg));
 	CALL(pwrite(s->fd, "abc", 3, 0));
-	CALL(pwrite(s->fd, "abc", 3, LEN - 1));
+	CALL(pwrite(s->fd, "abc", 3, LEN));
 	CALL(pwrite(s->fd, "abc", 3, LEN + 1));
 	CALL(set_size(s, LEN / 2));
 	CALL(set_size(s, LEN));
@@ -1811,6 +1811,13 @@ static void seal_and_try(struct subject *s)
 	CALL(seal(s, F_SEAL_GROW));
 	CALL(set_size(s, LEN * 2));
 	CALL(seal(s, 0x80));
+	note_state(s);
+}
+
+static void write_across_a_sealed_end(struct subject *s)
+{
+	CALL(seal(s, F_SEAL_GROW));
+	CALL(pwrite(s->fd, "abc", 3, LEN - 1));
 	note_state(s);
 }
 
@@ -4270,6 +4277,8 @@ static const struct op ops[] = {
 	OP_ARG(seal_and_try, F_SEAL_GROW, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_WRITE, .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_FUTURE_WRITE, .snapshot = SEAL_ERRNO),
+	OP(write_across_a_sealed_end, .varies = true, .snapshot = SEAL_ERRNO,
+	   .differs = "what fits before the end is written; some kernels refuse all of it"),
 	OP_ARG(allocate_in_a_sealed_file, F_SEAL_GROW, .device = DEV_SPACE,
 	       .snapshot = SEAL_ERRNO),
 	OP_ARG(allocate_in_a_sealed_file, F_SEAL_WRITE, .device = DEV_SPACE,
@@ -4468,7 +4477,8 @@ static const struct op ops[] = {
 	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MISSING, .differs = NO_UFFD),
 	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_WP, .differs = NO_UFFD),
 	OP_ARG(register_userfaultfd, UFFDIO_REGISTER_MODE_MINOR, .differs = NO_UFFD),
-	OP(track_writes),
+	OP(track_writes, .snapshot = SAME,
+	   .differs = "a store to what userfaultfd protects is SIGBUS"),
 	OP(futex_across_mappings),
 	OP(futex_errors),
 	OP(futex_of_a_readable_mapping,
