@@ -4334,7 +4334,7 @@ static const struct op ops[] = {
 	OP(io_uring_fixed_file),
 	OP(io_uring_registered_buffers, .varies = true,
 	   .differs = "the kernel pins no file for long that is told of writes; from 6.5 on"),
-	OP(loop_device),
+	OP(loop_device, .device = DEV_INODE, .varies = true),
 
 	OP_ARG(map_with_flags, MAP_SHARED),
 	OP_ARG(map_with_flags, MAP_PRIVATE),
