@@ -4623,18 +4623,35 @@ static void run_op(const struct op *op, const struct kind *list, size_t n)
 	ksft_test_result(ok, "%s\n", op->name);
 }
 
+/* The reason that an operation is listed with for that kind, and a clone is a file */
+static const char *listed(const struct op *op, const struct kind *kind)
+{
+	return kind->make == make_clone && !op->clone ? NULL : reason(op, kind);
+}
+
+/* All operations that differ for the reason that @first differs for */
+static void print_reason(const struct op *first, const struct kind *kind)
+{
+	const char *why = listed(first, kind);
+	const struct op *op;
+
+	for (op = ops; op < first; op++)
+		if (listed(op, kind) && !strcmp(listed(op, kind), why))
+			return;
+	printf("\n%s: %s\n", kind->name, why);
+	for (; op < ops + ARRAY_SIZE(ops); op++)
+		if (listed(op, kind) && !strcmp(listed(op, kind), why))
+			printf("\t%s%s\n", op->name, op->varies ? " (on some kernels)" : "");
+}
+
 static void print_differences(void)
 {
 	size_t i, k;
 
-	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		for (k = 0; k < ARRAY_SIZE(kinds); k++) {
-			const char *why = reason(&ops[i], &kinds[k]);
-
-			/* Of a clone, what is not so of other files */
-			if (why && (kinds[k].make != make_clone || ops[i].clone))
-				printf("%s (%s): %s\n", ops[i].name, kinds[k].name, why);
-		}
+	for (k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (i = 0; i < ARRAY_SIZE(ops); i++)
+			if (listed(&ops[i], &kinds[k]))
+				print_reason(&ops[i], &kinds[k]);
 }
 
 static bool wanted(const struct op *op, char **words)
