@@ -4444,7 +4444,7 @@ static const struct op ops[] = {
 	OP(soft_dirty),
 	OP(soft_dirty_of_new_pages),
 	OP(referenced_pages),
-	OP(page_flags, .differs = "pages of a region are never swapped", .snapshot = SAME),
+	OP(page_flags),
 	OP(map_files, .device = DEV_REOPEN, .snapshot = SNAP_RDONLY),
 	OP(numa_maps),
 
