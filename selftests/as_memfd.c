@@ -3997,20 +3997,15 @@ static const char *most_of_many(long kb)
 	return kb > (long)(MANY * pgsz() >> 10) * 3 / 4 ? "most" : "little";
 }
 
+/* Of the system's counters, the one that others hardly move; see the cgroup for more. */
 static void memory_in_meminfo(struct subject *s)
 {
-	static const char * const fields[] = { "Shmem:", "Mapped:", "Cached:" };
-	long before[ARRAY_SIZE(fields)];
-	size_t i;
+	long before = field_of("/proc/meminfo", "Shmem:");
 
 	if (s->kind->like == &sealed)
 		end_op();
-	for (i = 0; i < ARRAY_SIZE(fields); i++)
-		before[i] = field_of("/proc/meminfo", fields[i]);
 	memset(map_many(s), 'x', MANY * pgsz());
-	for (i = 0; i < ARRAY_SIZE(fields); i++)
-		note("%s %s", fields[i],
-		     most_of_many(field_of("/proc/meminfo", fields[i]) - before[i]));
+	note("Shmem: %s", most_of_many(field_of("/proc/meminfo", "Shmem:") - before));
 }
 
 static void memory_in_a_cgroup(struct subject *s)
