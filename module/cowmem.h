@@ -108,6 +108,7 @@ struct cowmem_leaf_lock {
  * @tree: the pages. Protected by @lock; slots by leaf locks.
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
  * @clones: how often the region was cloned.
+ * @born: when it was made. Constant.
  * @rounds: how often granted pages were kept since they were last looked
  *	through for cold ones. Protected by @lock, for writing like @base.
  * @nr_cut: how many pages lost their grants ahead of a clone that is to come.
@@ -124,6 +125,7 @@ struct cowmem_region {
 	struct cowmem_tree tree;
 	unsigned int seals;
 	atomic64_t clones;
+	struct timespec64 born;
 	unsigned int rounds;
 	unsigned long nr_cut;
 	bool odd_mappings;

@@ -64,6 +64,8 @@ static void init_file(struct file *file, struct cowmem_region *region)
 	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
 	/* Threads that share the file share its position, too. */
 	file->f_mode |= FMODE_ATOMIC_POS;
+	/* Nothing is between a region and who reads or writes it. */
+	file->f_mode |= FMODE_CAN_ODIRECT;
 	/* No list has the pages, so unmapping need not look for them there. */
 	file->f_mode |= FMODE_NOREUSE;
 }
@@ -315,10 +317,13 @@ static int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 			  struct kstat *stat, u32 mask, unsigned int flags)
 {
 	struct inode *inode = d_inode(path->dentry);
+	struct cowmem_region *region = cowmem_region_of(inode);
 
 	cowmem_fillattr(idmap, mask, inode, stat);
 	if (mask & STATX_BLOCKS)
-		stat->blocks = cowmem_region_blocks(cowmem_region_of(inode));
+		stat->blocks = cowmem_region_blocks(region);
+	stat->btime = region->born;
+	stat->result_mask |= STATX_BTIME;
 	return 0;
 }
 
@@ -386,8 +391,11 @@ static int allocate_range(struct cowmem_region *region, int mode, loff_t offset,
 	err = inode_newsize_ok(&region->inode, size);
 	if (err)
 		return err;
-	/* SEAL takes the inode's lock, too. */
-	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+	/*
+	 * SEAL takes the inode's lock, too.  Pages for who goes on to write a mapping
+	 * change nothing that can be seen.
+	 */
+	if (region->seals & COWMEM_SEAL_WRITE)
 		return -EPERM;
 	if (end > cowmem_region_size(region) && (region->seals & COWMEM_SEAL_GROW))
 		return -EPERM;
@@ -447,6 +455,7 @@ const struct file_operations cowmem_file_fops = {
 	.mmap		= cowmem_mmap,
 	.fsync		= noop_fsync,
 	.fallocate	= cowmem_fallocate,
+	.setlease	= generic_setlease,
 	.remap_file_range = cowmem_remap_file_range,
 	.unlocked_ioctl	= cowmem_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,

@@ -181,7 +181,7 @@ struct cowmem_region *cowmem_region_create(struct vfsmount *mnt, umode_t mode)
 	inode->i_op = &cowmem_inode_ops;
 	inode->i_fop = &cowmem_file_fops;
 	inode->i_mapping->a_ops = &cowmem_aops;
-	simple_inode_init_ts(inode);
+	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
 	/* It has no name. */
 	clear_nlink(inode);
 	return cowmem_region_of(inode);
