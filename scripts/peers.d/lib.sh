@@ -10,6 +10,7 @@ log=/tmp/log
 tell()
 {
 	if [ "$1" = 0 ]; then
+		[ "$SHOW" = 0 ] || sed 's/^/# /' "$log.region"
 		echo "ok $peer: $2"
 	else
 		tail -n 40 "$log" | sed 's/^/# /'
@@ -17,6 +18,7 @@ tell()
 	fi
 }
 
+# skip NAME WHY
 skip() { echo "ok $peer: $1 # SKIP $2"; }
 
 # quick: is there only time for the quick ones?
@@ -39,6 +41,7 @@ works()
 			echo "it does not work on tmpfs either" >>"$log"
 		fi
 	fi
+	cp "$log" "$log.region"
 	tell "$status" "$1"
 }
 
