@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A process for debuggers and checkpoints: it maps a file, shared and private, looks at both a hundred
- * times a second, and ends well on SIGTERM if all is as it should be.  A page of both holds its number + 1
- * in each word, but for what it writes: the first word of the shared mapping counts, page 1 of the private
- * one is all 100.  What a debugger may change is on the last page, which is not looked at.
+ * A process for debuggers and checkpoints: it maps a file, shared and private,
+ * looks at both a hundred times a second, and ends well on SIGTERM if all is as it
+ * should be.  A page of either holds its number + 1 in each word, but for what it
+ * writes: the first word of the shared mapping counts, page 1 of the private one is
+ * all 100.  What a debugger may change is on the last page, which is not looked at.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -33,8 +34,8 @@ static void must_be(const char *what, uint64_t is, uint64_t should)
 {
 	if (is == should)
 		return;
-	fprintf(stderr, "victim: %s is %llu, not %llu, after %lu pulses\n", what, (unsigned long long)is,
-		(unsigned long long)should, pulses);
+	fprintf(stderr, "victim: %s is %llu, not %llu, after %lu pulses\n", what,
+		(unsigned long long)is, (unsigned long long)should, pulses);
 	exit(1);
 }
 
