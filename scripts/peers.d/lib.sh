@@ -38,7 +38,7 @@ works()
 		if with "--on tmpfs $2" "$3" >"$log.tmpfs" 2>&1; then
 			echo "it works on tmpfs" >>"$log"
 		else
-			echo "it does not work on tmpfs either" >>"$log"
+			{ echo "it does not work on tmpfs either:"; tail -n 5 "$log.tmpfs"; } >>"$log"
 		fi
 	fi
 	cp "$log" "$log.region"

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -61,6 +62,8 @@ static struct {
 static int region;
 static unsigned long clones;
 static atomic_bool over;
+/* The command's, with all that it starts. */
+static volatile pid_t group;
 
 static void __attribute__((noreturn, format(printf, 2, 3))) end(int status, const char *format, ...)
 {
@@ -71,8 +74,17 @@ static void __attribute__((noreturn, format(printf, 2, 3))) end(int status, cons
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
 	va_end(args);
-	/* With threads and a child about. */
+	if (group > 0)
+		kill(-group, SIGKILL);
+	/* With a thread about. */
 	_exit(status);
+}
+
+/* The time that the command had is over. */
+static void on_term(int signal)
+{
+	kill(-group, SIGKILL);
+	_exit(128 + signal);
 }
 
 #define fail(what)	end(1, "%s: %s", what, strerror(errno))
@@ -363,9 +375,13 @@ int main(int argc, char **argv)
 	if (child < 0)
 		fail("fork");
 	if (!child) {
+		setpgid(0, 0);
 		execvp(argv[optind], argv + optind);
 		end(127, "%s: %s", argv[optind], strerror(errno));
 	}
+	setpgid(child, child);
+	group = child;
+	signal(SIGTERM, on_term);
 	if (option.write)
 		start_writer(&thread);
 	if (!option.every || !strcmp(option.on, "tmpfs")) {
