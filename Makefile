@@ -44,6 +44,9 @@ model:
 torture:
 	@MINUTES=$(MINUTES) SEED=$(SEED) EPISODE=$(EPISODE) scripts/torture
 
+peers:
+	@scripts/peers $(or $(KERNEL),6.1) $(PEER)
+
 bench:
 	@BASE=$(BASE) MODE="$(MODE)" scripts/bench $(CASE)
 
@@ -63,6 +66,7 @@ help:
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
 	@echo 'make model               check the model of the protocol with spin (a minute)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
+	@echo 'make peers [KERNEL=6.1] [PEER=fio]  fio, stress-ng, gdb, CRIU, Java, numpy and others, run on regions'
 	@echo 'make bench               measure it beside fork, memfd and others: CASE=, KERNEL="6.1 6.12"'
 	@echo 'make bench BASE=FILE     ... and tell what got worse than in a run before: a copy of its results.jsonl'
 	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
@@ -70,4 +74,4 @@ help:
 	@echo 'make install             install the header and the udev rule (DESTDIR=, PREFIX=/usr)'
 	@echo 'make clean               remove build/; the fetched kernels stay in ~/.cache/cowmem'
 
-.PHONY: all modules modules_install install demo check lint vm clean help model torture bench
+.PHONY: all modules modules_install install demo check lint vm clean help model torture peers bench
