@@ -84,6 +84,14 @@ static inline struct timespec64 inode_set_ctime_current(struct inode *inode)
 	inode->i_ctime = current_time(inode);
 	return inode->i_ctime;
 }
+
+#define inode_set_ctime_to_ts cowmem_inode_set_ctime_to_ts
+static inline struct timespec64 inode_set_ctime_to_ts(struct inode *inode,
+						      struct timespec64 ts)
+{
+	inode->i_ctime = ts;
+	return ts;
+}
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
@@ -92,12 +100,6 @@ static inline struct timespec64 simple_inode_init_ts(struct inode *inode)
 {
 	inode->i_mtime = inode_set_ctime_current(inode);
 	inode->i_atime = inode->i_mtime;
-	return inode->i_mtime;
-}
-
-#define inode_get_mtime cowmem_inode_get_mtime
-static inline struct timespec64 inode_get_mtime(const struct inode *inode)
-{
 	return inode->i_mtime;
 }
 

@@ -109,8 +109,11 @@ struct cowmem_leaf_lock {
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
  * @clones: how often the region was cloned.
  * @born: when it was made. Constant.
+ * @changed: when what it holds changed last, in jiffies and odd, or 0 if the inode's
+ *	times tell.
  * @rounds: how often granted pages were kept since they were last looked
- *	through for cold ones. Protected by @lock, for writing like @base.
+ *	through for cold ones. Protected by @lock, for writing.
+ * @look_after: how many rounds it takes to the next look. Likewise.
  * @nr_cut: how many pages lost their grants ahead of a clone that is to come.
  *	Protected by @lock, for writing.
  * @odd_mappings: some mapping was made that is not shared or can never be
@@ -126,7 +129,9 @@ struct cowmem_region {
 	unsigned int seals;
 	atomic64_t clones;
 	struct timespec64 born;
+	unsigned long changed;
 	unsigned int rounds;
+	unsigned int look_after;
 	unsigned long nr_cut;
 	bool odd_mappings;
 	bool holes_mapped;
@@ -257,7 +262,7 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_region_resize(struct cowmem_region *region, loff_t size);
 int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 			  bool inside);
-void cowmem_region_changed(struct cowmem_region *region);
+void cowmem_region_times(struct cowmem_region *region);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);
 int cowmem_discard(struct cowmem_call *call);
@@ -283,6 +288,23 @@ static inline struct cowmem_region *cowmem_file_region(const struct file *file)
 static inline loff_t cowmem_region_size(const struct cowmem_region *region)
 {
 	return i_size_read(&region->inode);
+}
+
+/**
+ * cowmem_region_changed - note that what a region holds changed
+ * @region: the region
+ *
+ * Faults come by often, and from many CPUs, so what they do is little: see
+ * cowmem_region_times().
+ *
+ * Context: any.
+ */
+static inline void cowmem_region_changed(struct cowmem_region *region)
+{
+	unsigned long now = jiffies | 1;
+
+	if (READ_ONCE(region->changed) != now)
+		WRITE_ONCE(region->changed, now);
 }
 
 /* The first index past the end. */
@@ -356,11 +378,13 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index);
+bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index);
 unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 				struct cowmem_node *leaf, pgoff_t index,
 				pgoff_t end, struct page **pages);
-struct page *cowmem_page_to_map(struct cowmem_region *region,
-				const struct cowmem_node *leaf, pgoff_t index);
+int cowmem_pages_to_map(struct cowmem_region *region,
+			const struct cowmem_node *leaf, pgoff_t index,
+			unsigned int nr, struct page **pages);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
 int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);

@@ -40,23 +40,35 @@ static pgoff_t fault_end(const struct cowmem_region *region, const struct vm_fau
 		   vmf->vma->vm_pgoff + vma_pages(vmf->vma));
 }
 
-/* Map the page writable, and what is likely to be written next. */
+/* Map writable what is likely to be written next.  Under the leaf lock. */
+static noinline_for_stack void map_ahead(struct cowmem_region *region,
+					 struct vm_fault *vmf,
+					 struct cowmem_node *leaf)
+{
+	struct page *pages[FAULT_AROUND];
+	unsigned int nr;
+
+	nr = cowmem_grant_ahead(region, leaf, vmf->pgoff, fault_end(region, vmf), pages);
+	/* What cannot be mapped now will be when it is written. */
+	if (nr)
+		cowmem_map_writable(vmf->vma, vmf->pgoff + 1, pages, nr);
+}
+
+/* Map the page writable, and maybe some more. */
 static vm_fault_t fault_write(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
-	struct page *pages[FAULT_AROUND];
 	struct cowmem_node *leaf;
+	struct page *page;
 	int err = -EMFILE;
-	unsigned int nr;
 
-	pages[0] = cowmem_begin_write(region, vmf->pgoff, false, vmf, &leaf);
-	if (IS_ERR(pages[0]))
-		return fault_error(PTR_ERR(pages[0]));
-	if (cowmem_page_mappable(pages[0])) {
-		nr = 1 + cowmem_grant_ahead(region, leaf, vmf->pgoff,
-					    fault_end(region, vmf), pages + 1);
-		err = cowmem_map_writable(vmf->vma, vmf->pgoff, pages, nr);
-	}
+	page = cowmem_begin_write(region, vmf->pgoff, false, vmf, &leaf);
+	if (IS_ERR(page))
+		return fault_error(PTR_ERR(page));
+	if (cowmem_page_mappable(page))
+		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
+	if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
+		map_ahead(region, vmf, leaf);
 	cowmem_end_write(region, vmf->pgoff);
 	if (err)
 		return fault_error(err);
@@ -70,15 +82,10 @@ static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 		    const struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
 {
 	struct page *pages[FAULT_AROUND];
-	unsigned int i;
+	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
 
-	for (i = 0; i < nr; i++) {
-		pages[i] = cowmem_page_to_map(region, leaf, index + i);
-		if (PageHWPoison(pages[i]))
-			return -EHWPOISON;
-		if (!cowmem_page_mappable(pages[i]))
-			return -EMFILE;
-	}
+	if (err)
+		return err;
 	return cowmem_map_readonly(vmf->vma, index, pages, nr);
 }
 

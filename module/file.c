@@ -309,6 +309,7 @@ static int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 		if (err)
 			return cowmem_user_error(err);
 	}
+	cowmem_region_times(region);
 	setattr_copy(idmap, inode, attr);
 	return 0;
 }
@@ -319,6 +320,7 @@ static int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 	struct inode *inode = d_inode(path->dentry);
 	struct cowmem_region *region = cowmem_region_of(inode);
 
+	cowmem_region_times(region);
 	cowmem_fillattr(idmap, mask, inode, stat);
 	if (mask & STATX_BLOCKS)
 		stat->blocks = cowmem_region_blocks(region);

@@ -259,6 +259,26 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 }
 
 /**
+ * cowmem_may_grant - can a page perhaps be granted as it is, and nothing maps it?
+ * @leaf: a leaf that only one region reaches
+ * @index: index of the page; it is looked for in @leaf, whether that covers it or not
+ *
+ * One that is granted already would count as written, see restore.c.
+ *
+ * Context: under region->lock and the leaf lock.
+ * Return: false if it can not.
+ */
+bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
+{
+	struct page *page = leaf->slots[cowmem_slot(index)];
+
+	return page && !PageHWPoison(page) &&
+	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
+	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
+	       cowmem_page_mappable(page);
+}
+
+/**
  * cowmem_grant_ahead - let a region write pages that it is likely to write next
  * @region: the region
  * @leaf: a leaf that only this region reaches
@@ -266,8 +286,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
  * @end: do not go further
  * @pages: where they go, the one of @index + 1 first
  *
- * As far as that takes no copy, and nothing maps them.  One that is granted already
- * would count as written, see restore.c.
+ * As far as cowmem_may_grant() says.
  *
  * Context: may sleep; under region->lock and the leaf lock.
  * Return: how many.
@@ -282,9 +301,7 @@ unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 	while (++index < end) {
 		struct page *page = leaf->slots[cowmem_slot(index)];
 
-		if (!page || PageHWPoison(page) ||
-		    (leaf->granted & BIT_ULL(cowmem_slot(index))) ||
-		    cowmem_page_mapcount(page) || !cowmem_page_mappable(page) ||
+		if (!cowmem_may_grant(leaf, index) ||
 		    !reuse(region, leaf, index, page, NULL))
 			break;
 		pages[nr++] = page;
@@ -502,23 +519,39 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
 }
 
 /**
- * cowmem_page_to_map - the page of an index, which is about to be mapped read-only
+ * cowmem_pages_to_map - the pages of a part of a leaf, about to be mapped read-only
  * @region: the region
  * @leaf: the leaf of @index, or NULL
- * @index: the index
+ * @index: index of the first one
+ * @nr: how many
+ * @pages: where they go; the zero page for a hole
  *
- * Context: under region->lock and the leaf lock.
- * Return: the page, the zero page for a hole.
+ * Context: may sleep; under region->lock and the leaf lock.
+ * Return: 0; -EHWPOISON if one of them is poisoned, -EMFILE if one has an absurd number
+ * of references.
  */
-struct page *cowmem_page_to_map(struct cowmem_region *region,
-				const struct cowmem_node *leaf, pgoff_t index)
+int cowmem_pages_to_map(struct cowmem_region *region,
+			const struct cowmem_node *leaf, pgoff_t index,
+			unsigned int nr, struct page **pages)
 {
-	struct page *page = leaf ? leaf->slots[cowmem_slot(index)] : NULL;
+	struct page *zero = cowmem_zero_page();
+	unsigned int i, slot = cowmem_slot(index);
+	int err = 0;
 
-	if (page)
-		return page;
-	note_hole_mapped(region, index);
-	return cowmem_zero_page();
+	for (i = 0; i < nr; i++) {
+		struct page *page = leaf ? leaf->slots[slot + i] : NULL;
+
+		if (!page) {
+			page = zero;
+			note_hole_mapped(region, index + i);
+		}
+		if (unlikely(PageHWPoison(page)))
+			err = -EHWPOISON;
+		if (unlikely(!cowmem_page_mappable(page)))
+			err = -EMFILE;
+		pages[i] = page;
+	}
+	return err;
 }
 
 /**

@@ -31,20 +31,14 @@ static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
 	return vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
 }
 
-static void stand_in_for(struct vm_area_struct *stand_in,
-			 const struct vm_area_struct *vma)
-{
-	memcpy(stand_in, vma, sizeof(*stand_in));
-	vm_flags_init(stand_in, vma->vm_flags | VM_MIXEDMAP);
-}
-
-/* Insert @nr pages, but for those where a PTE is already. */
+/* Insert @nr pages by a copy of their VMA, but for those where a PTE is already. */
 static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		  struct page **pages, unsigned long nr)
 {
 	unsigned long addr = index_addr(stand_in, index), left, i;
 	int err;
 
+	vm_flags_init(stand_in, stand_in->vm_flags | VM_MIXEDMAP);
 	if (nr == 1) {
 		err = vm_insert_page(stand_in, addr, *pages);
 		return err == -EBUSY ? 0 : err;
@@ -78,10 +72,9 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
 {
-	struct vm_area_struct stand_in;
+	struct vm_area_struct stand_in = *vma;
 
 	/* ->page_mkwrite keeps write access out of the protection. */
-	stand_in_for(&stand_in, vma);
 	return insert(&stand_in, index, pages, nr);
 }
 
@@ -100,11 +93,9 @@ int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
 int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
 {
-	struct vm_area_struct stand_in;
-	pte_t pte;
+	struct vm_area_struct stand_in = *vma;
+	pte_t pte = mk_pte(*pages, vm_get_page_prot(vma->vm_flags));
 
-	stand_in_for(&stand_in, vma);
-	pte = mk_pte(*pages, vm_get_page_prot(vma->vm_flags));
 	stand_in.vm_page_prot = pte_pgprot(pte_mkdirty(pte_mkyoung(pte)));
 	return insert(&stand_in, index, pages, nr);
 }

@@ -35,7 +35,9 @@ static struct inode *alloc_region(struct super_block *sb)
 		return NULL;
 	region->seals = 0;
 	atomic64_set(&region->clones, 0);
+	region->changed = 0;
 	region->rounds = 0;
+	region->look_after = 0;
 	region->nr_cut = 0;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
@@ -549,19 +551,23 @@ int cowmem_discard(struct cowmem_call *call)
 }
 
 /**
- * cowmem_region_changed - note that what a region holds changed, for st_mtime
+ * cowmem_region_times - let st_mtime and st_ctime tell when a region changed last
  * @region: the region
  *
- * Context: any.
+ * Context: any; before anybody asks for the times, or sets them.
  */
-void cowmem_region_changed(struct cowmem_region *region)
+void cowmem_region_times(struct cowmem_region *region)
 {
+	unsigned long changed = xchg(&region->changed, 0);
 	struct inode *inode = &region->inode;
-	struct timespec64 now = current_time(inode), then = inode_get_mtime(inode);
+	struct timespec64 ago, time;
 
-	/* Faults come by often, and from many CPUs. */
-	if (!timespec64_equal(&now, &then))
-		inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
+	if (!changed)
+		return;
+	/* Odd, so as not to be 0. */
+	jiffies_to_timespec64((jiffies | 1) - changed, &ago);
+	time = timespec64_sub(current_time(inode), ago);
+	inode_set_mtime_to_ts(inode, inode_set_ctime_to_ts(inode, time));
 }
 
 /**

@@ -80,8 +80,11 @@ static void give_back(struct cowmem_region *region, struct cowmem_node *leaf,
 	}
 }
 
-/* Make the granted pages of @leaf equal to those of @from, where they are. */
-static void keep_leaf(struct cowmem_region *region, const struct cowmem_tree *from,
+/*
+ * Make the granted pages of @leaf equal to those of @from, where they are.  Returns
+ * whether some are cold, if that is what is looked for.
+ */
+static bool keep_leaf(struct cowmem_region *region, const struct cowmem_tree *from,
 		      struct cowmem_node *leaf, bool look_for_cold,
 		      struct cowmem_restore *args)
 {
@@ -118,10 +121,36 @@ static void keep_leaf(struct cowmem_region *region, const struct cowmem_tree *fr
 
 		give_back(region, leaf, base + i, theirs ? theirs->slots[i] : NULL);
 	}
+	return cold;
 }
 
-/* A page that was written in none of so many rounds is given back. */
+/*
+ * A page that was written in none of so many rounds is given back.  To look for such
+ * pages costs as much as to copy a few in each leaf, so where there are none that is
+ * done less often.
+ */
 #define KEEP_ROUNDS	4
+#define KEEP_ROUNDS_MAX	16
+
+/* Is this a round to look for cold pages?  Under the lock, for writing. */
+static bool time_to_look(struct cowmem_region *region)
+{
+	if (++region->rounds < max_t(unsigned int, region->look_after, KEEP_ROUNDS))
+		return false;
+	region->rounds = 0;
+	return true;
+}
+
+/* What was found tells when to look again. */
+static void looked(struct cowmem_region *region, bool found)
+{
+	if (found)
+		region->look_after = KEEP_ROUNDS;
+	else
+		region->look_after = min_t(unsigned int, KEEP_ROUNDS_MAX,
+					   2 * max_t(unsigned int, region->look_after,
+						     KEEP_ROUNDS));
+}
 
 /* How many granted pages a region has, or more than may be kept. */
 static unsigned long count_granted(const struct cowmem_region *region,
@@ -151,7 +180,7 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 {
 	unsigned long budget = KEEP_NODES, nodes, leaves = 0;
 	struct cowmem_node *leaf, *next;
-	bool look_for_cold;
+	bool look_for_cold, found = false;
 
 	if (!COWMEM_HAVE_DIRTY_BITS || region->odd_mappings || !from->frozen ||
 	    list_empty(&region->tree.granted))
@@ -163,17 +192,17 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 	nodes = KEEP_NODES - budget;
 	args->nodes = nodes;
 
-	look_for_cold = ++region->rounds >= KEEP_ROUNDS;
-	if (look_for_cold)
-		region->rounds = 0;
+	look_for_cold = time_to_look(region);
 	/* Time to share again the nodes of pages that were given back. */
 	if (look_for_cold && nodes > (region->tree.root->level + 1) * leaves)
 		return false;
 	list_for_each_entry_safe(leaf, next, &region->tree.granted,
 				 granted_link) {
-		keep_leaf(region, from->tree, leaf, look_for_cold, args);
+		found |= keep_leaf(region, from->tree, leaf, look_for_cold, args);
 		cond_resched();
 	}
+	if (look_for_cold)
+		looked(region, found);
 	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
 	return true;
 }

@@ -16,7 +16,7 @@
 #define LEN (PAGES * pgsz())
 
 /* A page that was not written for this many calls is given back. */
-#define COLD_ROUNDS (2 * 4)
+#define COLD_ROUNDS (4 + 8)
 
 struct box {
 	int fd, snap;

@@ -112,7 +112,7 @@ static int reads(int fd, size_t page, uint32_t tag)
 
 TEST_F(many, references_to_the_zero_page)
 {
-	char *mem = self->mem, *hole = mem + AT_ONCE * pgsz();
+	char *mem = map_ro(self->fd, AT_ONCE), *hole = self->mem + AT_ONCE * pgsz();
 	int other = region_of(1, 3);
 	char *beside = map_ro(other, 2);
 
