@@ -10,7 +10,10 @@
  * the mapcount, then flushes TLBs, then lets go of the page, and GUP-fast.
  *
  * Memory is sequentially consistent here, so barriers are not checked.  Not modelled:
- * trees of more than one leaf, private mappings, fork(), MERGE, failing allocations.
+ * trees of more than one leaf, granting ahead, private mappings, fork(), MERGE, COPY
+ * within one region (between two it is RESTORE), failing allocations, poison, and
+ * ->mapping with its limbo: a page that was dropped is nobody's here, but is not a
+ * new one either, as long as somebody refers to it.
  *
  * CASE_x chooses who takes part; RUN_x has the processes that it runs compiled in.
  * M_x breaks one rule (a mutant).
@@ -46,34 +49,51 @@ byte leaf_refs[NL + 1], slot[(NL + 1) * NS];
 bit granted[(NL + 1) * NS];
 byte root[2];
 byte read_locked[2];
-bit write_locked[2], leaf_locked[2], holes_mapped[2];
+bit write_locked[2], leaf_locked[2], hole_mapped[2 * NS];
 
 /* Page tables, mm->tlb_flush_pending, TLBs */
 byte pte[NM * NS], tlb[NC * NS], pending[NM];
 bit pte_w[NM * NS], pte_d[NM * NS], tlb_w[NC * NS], tlb_d[NC * NS];
 
-/* What each region shows, by definition; how often it was restored; who is done. */
+/*
+ * What each region shows, by definition; how often region 0 began to be restored and was;
+ * who is done.
+ */
 byte want[2 * NS];
-byte epoch;
+byte begun, epoch;
 byte finished;
 
 /* What went wrong is named in what spin prints. These are never set. */
 hidden byte SHARED_WRITE, LOST_WRITE, STALE_READ, PIN_SWAPPED, PIN_CHANGED, INCONSISTENT_CUT,
-	    USE_AFTER_FREE, GRANTED_IN_SHARED, KEEP_MISSED, TOO_SMALL;
+	    PIN_KEPT, USE_AFTER_FREE, GRANTED_IN_SHARED, KEEP_MISSED, TOO_SMALL;
 
 #define LOCALS								\
-	byte old, page, leaf, mapped, z, fresh, n, i, j, x, got, was;	\
-	bit reuse, all, own_ref
+	byte old, page, leaf, mapped, z, n, i, j, x, got;		\
+	bit reuse, all
+
+/*
+ * Of those who share pages: what they share, and what that was at the instant of it; of a
+ * page that is kept, whether it was written, was equal, is pinned.
+ */
+#define SHARES byte fresh, cut[NS]; bit was, equal, pinned
 
 /* ---- what happens to memory ---- */
+
+/* A page that may be written is one that only region @r reaches. */
+#ifdef M_NO_CUT
+/* As it is, once a clone can be seen: while it is made this one shares it too. */
+#define IS_ALONE(r, s, p) (CUR(1 - (r), s) != p)
+#else
+#define IS_ALONE(r, s, p) (holders[p] == 1 && leaf_refs[root[r]] == 1)
+#endif
 
 /* Somebody stores @v into page @p, believing it to be page @s of region @r. */
 inline store(r, s, p, v)
 {
 	assert(LOST_WRITE || CUR(r, s) == p);
-	assert(SHARED_WRITE || CUR(1 - (r), s) != p);
+	assert(SHARED_WRITE || IS_ALONE(r, s, p));
 	data[p] = v;
-	want[AT(r, s)] = v;
+	want[AT(r, s)] = v
 }
 
 /* ---- pages and leaves ---- */
@@ -244,7 +264,7 @@ inline zap(m, s)
 	fi
 }
 
-/* vm_insert_page(): @n is whether that worked. */
+/* vm_insert_page(): @n is whether that worked.  What is writable is dirty. */
 inline insert(m, s, p, w)
 {
 	d_step {
@@ -253,7 +273,7 @@ inline insert(m, s, p, w)
 		:: n ->
 			pte[AT(m, s)] = p;
 			pte_w[AT(m, s)] = w;
-			pte_d[AT(m, s)] = 0;
+			pte_d[AT(m, s)] = w;
 			if
 			:: p != Z -> ref[p]++; mapcount[p]++
 			:: else
@@ -264,7 +284,7 @@ inline insert(m, s, p, w)
 	}
 }
 
-/* ---- fault.c ---- */
+/* ---- grant.c and fault.c ---- */
 
 inline unmap(r, s)
 {
@@ -281,16 +301,42 @@ inline unmap(r, s)
 /* cowmem_page_busy() */
 #define BUSY(p, mine) (ref[p] != 1 + (mine))
 
-/* cowmem_grant_leaf() of @leaf: sets @page */
-inline grant_leaf(r, s)
+/* unmap_ahead(): of page @p, or 0; the fault that found @mapped is one of mapping @m */
+inline unmap_ahead(m, r, s, p)
+{
+	all = 1;
+	if
+	:: p && p == mapped ->
+		zap(m, s);
+#if defined(M_HERE_NO_CHECK)
+		all = 0
+#elif defined(M_HERE_MAPCOUNT)
+		all = (mapcount[p] > 0)
+#else
+		all = BUSY(p, 1)
+#endif
+	:: else
+	fi;
+	if
+	:: all -> unmap(r, s); hole_mapped[AT(r, s)] = 0
+	:: else
+	fi;
+	all = 0
+}
+
+/* grant_leaf() of @leaf: sets @page */
+inline grant_leaf(m, r, s)
 {
 	old = slot[AT(leaf, s)];
 	if
 	:: granted[AT(leaf, s)] ->
+#ifndef M_GRANTED_NO_UNMAP
+		/* Others may map it as it is. */
 		if
-		:: mapped -> unmap(r, s)
+		:: mapped -> zap(m, s)
 		:: else
 		fi;
+#endif
 		page = old
 	:: else ->
 		reuse = 0;
@@ -302,7 +348,7 @@ inline grant_leaf(r, s)
 		:: old && holders[old] == 1 ->
 #endif
 			if
-			:: mapcount[old] -> unmap(r, s)
+			:: mapcount[old] -> unmap_ahead(m, r, s, old)
 			:: else
 			fi;
 #if defined(M_REUSE_NO_REF) || defined(M_GRANT_SHARED)
@@ -317,6 +363,7 @@ inline grant_leaf(r, s)
 		if
 		:: reuse -> d_step { page = old; granted[AT(leaf, s)] = 1; dirty[old] = 1 }
 		:: else ->
+			/* replace() */
 			d_step {
 				page_alloc(page);
 				j = 0;
@@ -327,14 +374,15 @@ inline grant_leaf(r, s)
 			}
 			if
 #if defined(M_SPLIT_NO_UNMAP)
-			:: false
+			:: false ->
 #elif defined(M_SPLIT_MAPCOUNT)
-			:: (old -> mapcount[old] > 0 : holes_mapped[r]) -> unmap(r, s)
+			:: (old -> mapcount[old] > 0 : hole_mapped[AT(r, s)]) ->
 #elif defined(M_HOLE_NO_UNMAP)
-			:: old && BUSY(old, old == mapped) -> unmap(r, s)
+			:: old && BUSY(old, old == mapped) ->
 #else
-			:: (old -> BUSY(old, old == mapped) : holes_mapped[r]) -> unmap(r, s)
+			:: (old -> BUSY(old, old == mapped) : hole_mapped[AT(r, s)]) ->
 #endif
+				unmap_ahead(m, r, s, old)
 			:: else
 			fi;
 			d_step {
@@ -348,8 +396,8 @@ inline grant_leaf(r, s)
 	d_step { old = 0; reuse = 0 }
 }
 
-/* cowmem_begin_write(): sets @page */
-inline begin_write(r, s)
+/* cowmem_begin_write(): sets @page.  @m is where a fault is, if it found @mapped. */
+inline begin_write(m, r, s)
 {
 	down_read(r);
 	leaf = root[r];
@@ -374,7 +422,7 @@ inline begin_write(r, s)
 #ifndef M_WRITE_NO_LEAF_LOCK
 	lock_leaf(r);
 #endif
-	grant_leaf(r, s);
+	grant_leaf(m, r, s);
 	leaf = 0;
 #ifdef M_EARLY_UNLOCK
 	unlock_leaf(r)
@@ -392,7 +440,7 @@ inline end_write(r)
 /* fault_write(): @mapped is what the core found, with a reference of its own */
 inline fault_write(m, r, s)
 {
-	begin_write(r, s);
+	begin_write(m, r, s);
 #ifdef M_INSERT_LATE
 	end_write(r);
 	insert(m, s, page, 1);
@@ -404,20 +452,16 @@ inline fault_write(m, r, s)
 	d_step { put_page(mapped); mapped = 0 }
 }
 
-/* fault_read(): maps all of the leaf */
-inline fault_read(m, r)
+/* map_around(): all of the leaf */
+inline map_around(m, r)
 {
-	down_read(r);
-#ifndef M_READ_NO_LEAF_LOCK
-	lock_leaf(r);
-#endif
 	i = 0;
 	do
 	:: i < NS ->
 		d_step {
 			page = CUR(r, i);
 			if
-			:: !page -> page = Z; holes_mapped[r] = 1
+			:: !page -> page = Z; hole_mapped[AT(r, i)] = 1
 			:: else
 			fi
 		}
@@ -430,10 +474,43 @@ inline fault_read(m, r)
 	:: else -> break
 	od;
 	atomic { i = 0; page = 0 }
-#ifndef M_READ_NO_LEAF_LOCK
-	unlock_leaf(r);
+}
+
+/*
+ * read_to_write(): memory may be locked, or populated, and then that takes a page from
+ * nobody.  Or neither.
+ */
+#if defined(LOCKED) || defined(M_POPULATE_ANY)
+#define READ_TO_WRITE(r) true
+#elif defined(POPULATE)
+#define READ_TO_WRITE(r) (!CUR(r, 0) || granted[AT(root[r], 0)])
+#else
+#define READ_TO_WRITE(r) false
 #endif
-	up_read(r)
+
+/* fault_read() */
+inline fault_read(m, r)
+{
+	down_read(r);
+#ifndef M_READ_NO_LEAF_LOCK
+	lock_leaf(r);
+#endif
+#if defined(LOCKED) || defined(POPULATE)
+	if
+	:: READ_TO_WRITE(r) ->
+		unlock_leaf(r);
+		up_read(r);
+		fault_write(m, r, 0)
+	:: true ->
+#endif
+		map_around(m, r);
+#ifndef M_READ_NO_LEAF_LOCK
+		unlock_leaf(r);
+#endif
+		up_read(r)
+#if defined(LOCKED) || defined(POPULATE)
+	fi
+#endif
 }
 
 /* ---- what programs do ---- */
@@ -486,7 +563,7 @@ inline save(c, m, r, s, v)
 /* write() */
 inline sys_write(r, s, v)
 {
-	begin_write(r, s);
+	begin_write(0, r, s);
 #ifdef M_WRITE_LATE
 	end_write(r);
 	d_step { store(r, s, page, v); dirty[page] = 1 }
@@ -557,75 +634,75 @@ inline peek(r, s)
 	up_read(r)
 }
 
-/* ---- snapshot.c ---- */
+/* ---- how a region shares its pages: grant.c ---- */
 
-/* lock_and_cut(), with the lock let go of after each page: ahead of the clone */
-inline cut_ahead()
+/* cut_ahead(), with the lock let go of after each page: ahead of the clone */
+inline cut_ahead(r)
 {
 	i = 0;
 	do
 	:: i < NS ->
-		down_write(0);
+		down_write(r);
 		if
-		:: granted[AT(root[0], i)] ->
+		:: granted[AT(root[r], i)] ->
 #ifndef M_AHEAD_NO_CUT
-			unmap(0, i);
+			unmap(r, i);
 #endif
 			/* revoke_idle() */
 #ifdef M_AHEAD_REVOKE_BUSY
-			granted[AT(root[0], i)] = 0
+			granted[AT(root[r], i)] = 0
 #else
 			d_step {
 				if
-				:: !BUSY(CUR(0, i), 0) -> granted[AT(root[0], i)] = 0
+				:: !BUSY(CUR(r, i), 0) -> granted[AT(root[r], i)] = 0
 				:: else
 				fi
 			}
 #endif
 		:: else
 		fi;
-		up_write(0);
+		up_write(r);
 		i++
 	:: else -> break
 	od;
 	i = 0
 }
 
-/* Region 1, which is empty, becomes a clone of region 0. */
-inline clone()
+/* cowmem_share_now(): @fresh becomes what region @r holds at one instant, by name @cut */
+inline share_now(r)
 {
 #ifdef AHEAD
-	cut_ahead();
+	cut_ahead(r);
 #endif
 #ifdef M_CLONE_READ_LOCK
-	down_read(0);
+	down_read(r);
 #else
-	down_write(0);
+	down_write(r);
 #endif
 #ifndef M_NO_CUT
-	/* cut() */
+	/* cowmem_cut() */
 	i = 0;
 	do
 	:: i < NS ->
 		if
-		:: granted[AT(root[0], i)] -> unmap(0, i)
+		:: granted[AT(root[r], i)] -> unmap(r, i)
 		:: else
 		fi;
 		i++
 	:: else -> break
 	od;
 #endif
-	atomic { fresh = root[0]; leaf_refs[fresh]++; i = 0 }
+	atomic { fresh = root[r]; leaf_refs[fresh]++; i = 0 }
 #ifndef M_NO_BUSY_COPY
 	/* copy_busy() */
 	do
 	:: i < NS ->
-		page = CUR(0, i);
+		page = CUR(r, i);
 		if
 #ifdef M_BUSY_MAPCOUNT
-		:: granted[AT(root[0], i)] && mapcount[page] ->
+		:: granted[AT(root[r], i)] && mapcount[page] ->
 #else
-		:: granted[AT(root[0], i)] && BUSY(page, 0) ->
+		:: granted[AT(root[r], i)] && BUSY(page, 0) ->
 #endif
 			tree_own(fresh);
 			d_step {
@@ -642,7 +719,7 @@ inline clone()
 	:: else -> break
 	od;
 #endif
-	/* revoke(), and the clone can be seen from here on */
+	/* revoke() */
 	atomic {
 		i = 0;
 		do
@@ -653,34 +730,73 @@ inline clone()
 #elif defined(M_REVOKE_BUSY)
 			:: true ->
 #else
-			:: slot[AT(fresh, i)] == CUR(0, i) ->
+			:: slot[AT(fresh, i)] == CUR(r, i) ->
 #endif
-				granted[AT(root[0], i)] = 0;
-				assert(STALE_READ || data[CUR(0, i)] == want[AT(0, i)])
+				granted[AT(root[r], i)] = 0;
+				assert(STALE_READ || data[CUR(r, i)] == want[AT(r, i)])
 			:: else
 			fi;
+			cut[i] = data[slot[AT(fresh, i)]];
 			i++
 		:: else -> break
 		od;
-		root[1] = fresh;
 		i = 0;
 		do
 		:: i < NS ->
 			assert(GRANTED_IN_SHARED || leaf_refs[fresh] == 1 || !granted[AT(fresh, i)]);
-			want[AT(1, i)] = data[CUR(1, i)];
 			i++
 		:: else -> break
 		od;
-		assert(INCONSISTENT_CUT || data[CUR(1, 0)] >= data[CUR(1, NS - 1)]);
+		assert(INCONSISTENT_CUT || cut[0] >= cut[NS - 1]);
 		i = 0;
-		fresh = 0;
 		page = 0
 	}
-#ifdef M_CLONE_READ_LOCK
-	up_read(0)
-#else
-	up_write(0)
+#if defined(M_CLONE_READ_LOCK)
+	up_read(r)
+#elif !defined(M_SHARE_KEEPS_LOCK)
+	up_write(r)
 #endif
+}
+
+/* @fresh is the tree of region @r from now on, which shows what was cut. */
+inline install(r)
+{
+	n = fresh;
+	fresh = root[r];
+	root[r] = n;
+	n = 0;
+	i = 0;
+	do
+	:: i < NS ->
+		assert(SHARED_WRITE || data[CUR(r, i)] == cut[i]);
+		want[AT(r, i)] = cut[i];
+		cut[i] = 0;
+		i++
+	:: else -> break
+	od;
+	i = 0
+}
+
+/* cowmem_tree_destroy() */
+inline drop_fresh()
+{
+	d_step {
+		if
+		:: fresh -> leaf_put(fresh)
+		:: else
+		fi;
+		fresh = 0
+	}
+}
+
+/* ---- clone.c ---- */
+
+/* Region 1, which is empty, becomes a clone of region 0. */
+inline clone()
+{
+	share_now(0);
+	/* The clone can be seen from here on. */
+	d_step { install(1) }
 }
 
 /* munmap() and close() */
@@ -694,141 +810,145 @@ inline close_clone()
 	atomic { leaf = root[1]; root[1] = 0; leaf_put(leaf); leaf = 0; i = 0 }
 }
 
-/* ---- restore.c and region.c ---- */
+/* ---- restore.c, copy.c and region.c ---- */
 
-/* Region @a becomes equal to @b, whose pages are not granted.  Both are locked. */
-inline restore_locked(a, b)
+/* restore_locked(), or copy_install(): region @a becomes what was shared. */
+inline restore_locked(a)
 {
-	d_step { fresh = root[b]; leaf_refs[fresh]++; i = 0 }
 #ifndef M_RESTORE_NO_UNMAP
+	i = 0;
 	do
 	:: i < NS ->
 		if
-		:: CUR(a, i) != CUR(b, i) -> unmap(a, i)
+		:: CUR(a, i) != slot[AT(fresh, i)] -> unmap(a, i)
 		:: else
 		fi;
 		i++
 	:: else -> break
 	od;
 #endif
-	atomic {
-		n = fresh;
-		fresh = root[a];
-		root[a] = n;
-		n = 0;
-		i = 0;
-		do
-		:: i < NS -> want[AT(a, i)] = want[AT(b, i)]; i++
-		:: else -> break
-		od;
-		leaf_put(fresh);
-		epoch++;
-		fresh = 0;
-		i = 0
-	}
+	atomic { install(a); epoch = epoch + ((a) == 0) }
 }
 
+/* restore_whole(): region @a becomes what @b is at some instant before. */
 inline restore(a, b)
 {
-#ifdef M_LOCK_ORDER
+	share_now(b);
 	down_write(a);
-	down_write(b);
-#else
-	/* cowmem_lock_two() */
-	down_write(0);
-	down_write(1);
-#endif
-	restore_locked(a, b);
+	d_step { begun = begun + ((a) == 0) }
+	restore_locked(a);
+	up_write(a);
+#ifdef M_SHARE_KEEPS_LOCK
 	up_write(b);
-	up_write(a)
+#endif
+	drop_fresh()
 }
 
-/* clean_record_shared_mapping_range() of one mapping: the PTE's dirty bit, in @was */
+/* clean_record_shared_mapping_range() of one mapping: sets @was if the PTE was dirty */
 inline take_dirty_bit(m)
 {
 	d_step {
-		if
-		:: pte_d[AT(m, 0)] -> pte_d[AT(m, 0)] = 0; was = 1; n = 1
-		:: else
-		fi;
-		x = (data[page] == want[AT(1, 0)])
+		n = pte_d[AT(m, 0)];
+		was = was || n;
+		pte_d[AT(m, 0)] = 0;
+		equal = (data[page] == cut[0])
 	}
 	if
 	:: n ->
-#ifndef M_KEEP_NO_FLUSH
 		d_step { flush(m, 0) }
-#endif
 		n = 0
 	:: else
 	fi
 }
 
-/* RESTORE of region 0 with KEEP: for regions of one page, and one mapping */
+/* give_back() */
+inline give_back()
+{
+#ifndef M_GIVE_BACK_NO_UNMAP
+	unmap(0, 0);
+#endif
+	d_step {
+		old = slot[AT(fresh, 0)];
+		holders[old]++;
+		slot[AT(root[0], 0)] = old;
+		granted[AT(root[0], 0)] = 0;
+		page_drop(page);
+		assert(SHARED_WRITE || data[old] == cut[0]);
+		want[AT(0, 0)] = cut[0];
+		epoch++;
+		old = 0
+	}
+}
+
+/* Make a kept page what the snapshot has. */
+inline copy_back()
+{
+	d_step {
+		data[page] = data[slot[AT(fresh, 0)]];
+		assert(SHARED_WRITE || data[page] == cut[0]);
+		want[AT(0, 0)] = cut[0];
+		epoch++
+	}
+}
+
+/* pinned(): sets @pinned.  The reference count is the first to be looked at. */
+inline look_for_pins()
+{
+#if defined(M_KEEP_PINNED_TOO)
+	pinned = 0
+#elif defined(M_KEEP_MAPCOUNT_FIRST)
+	n = mapcount[page];
+	d_step { pinned = (ref[page] != 1 + n); n = 0 }
+#else
+	n = ref[page];
+	d_step { pinned = (n != 1 + mapcount[page]); n = 0 }
+#endif
+}
+
+/* keep(): for regions of one page, and one mapping.  @was is whether it was written. */
+inline keep()
+{
+	page = CUR(0, 0);
+#ifdef M_KEEP_CLEAN_STAYS
+	d_step { was = dirty[page]; dirty[page] = 0 }
+	take_dirty_bit(0);
+#else
+	/* Not each time is it asked what was written. */
+	if
+	:: was = 1
+	:: d_step { was = dirty[page]; dirty[page] = 0 }
+	   take_dirty_bit(0)
+	fi;
+#endif
+	look_for_pins();
+#ifdef M_KEEP_CLEAN_STAYS
+	if
+	:: pinned -> give_back()
+	:: !pinned && (was || dirty[page]) -> copy_back()
+	/* Then it was equal when its PTE was looked at. */
+	:: else -> assert(KEEP_MISSED || equal); epoch++
+	fi;
+#else
+	if
+	:: pinned || !was -> give_back()
+	:: else -> copy_back()
+	fi;
+#endif
+	d_step { page = 0; was = 0; pinned = 0; equal = 0; cut[0] = 0 }
+}
+
+/* RESTORE of region 0 with KEEP, from region 1, which is a snapshot and shared as it is */
 inline restore_keep()
 {
+	d_step { fresh = root[1]; leaf_refs[fresh]++; cut[0] = want[AT(1, 0)] }
 	down_write(0);
-	down_read(1);
-	page = CUR(0, 0);
+	begun++;
 	if
-	:: granted[AT(root[0], 0)] ->
-		/* Whether it takes too long to find out what is dirty is up to others. */
-		if
-		:: all = 1
-		:: all = 0
-		fi;
-		was = 0;
-		if
-		:: !all ->
-#ifdef M_KEEP_CLEAR_LATE
-			d_step {
-				was = dirty[page] || pte_d[AT(0, 0)];
-				x = (data[page] == want[AT(1, 0)])
-			}
-#else
-			d_step { was = dirty[page]; dirty[page] = 0 }
-			take_dirty_bit(0)
-#endif
-		:: else
-		fi;
-		if
-#ifndef M_KEEP_PINNED_TOO
-		:: ref[page] != 1 + mapcount[page] ->
-			/* give_back() */
-			unmap(0, 0);
-			d_step {
-				old = CUR(1, 0);
-				holders[old]++;
-				slot[AT(root[0], 0)] = old;
-				granted[AT(root[0], 0)] = 0;
-				page_drop(page);
-				want[AT(0, 0)] = want[AT(1, 0)];
-				epoch++;
-				old = 0
-			}
-#endif
-		:: else ->
-#ifndef M_KEEP_NO_RETEST
-			if
-			:: dirty[page] -> was = 1
-			:: else
-			fi;
-#endif
-			if
-			:: all || was ->
-				d_step { data[page] = data[CUR(1, 0)]; want[AT(0, 0)] = want[AT(1, 0)] }
-			/* Then it was equal when its PTE was looked at. */
-			:: else -> assert(KEEP_MISSED || x)
-			fi;
-#ifdef M_KEEP_CLEAR_LATE
-			dirty[page] = 0;
-			take_dirty_bit(0)
-#endif
-		fi
-	:: else -> restore_locked(0, 1)
+	:: granted[AT(root[0], 0)] -> keep()
+	:: else -> restore_locked(0)
 	fi;
-	d_step { page = 0; was = 0; all = 0; x = 0 }
-	up_read(1);
-	up_write(0)
+	up_write(0);
+	drop_fresh()
 }
 
 inline discard(s)
@@ -880,6 +1000,16 @@ proctype reader(byte c, m, r, k)
 }
 #endif
 
+#ifdef RUN_reader_of_both
+proctype reader_of_both(byte c, m, r)
+{
+	LOCALS;
+
+	load(c, m, r, 0);
+	load(c, m, r, NS - 1)
+}
+#endif
+
 #ifdef RUN_reader_for_ever
 /* Reads for as long as there is a writer that is not done. */
 proctype reader_for_ever(byte c, m, r)
@@ -922,6 +1052,7 @@ proctype caller_of_write(byte r, v)
 proctype cloner(byte k)
 {
 	LOCALS;
+	SHARES;
 
 	do
 	:: k ->
@@ -947,6 +1078,7 @@ proctype cloner(byte k)
 proctype cloner_only()
 {
 	LOCALS;
+	SHARES;
 
 	clone()
 }
@@ -980,8 +1112,11 @@ proctype writing_io(byte v)
 	LOCALS;
 
 	gup(0, 0, 0, 1);
+	got = begun;
 	atomic {
 		assert(USE_AFTER_FREE || ref[x]);
+		/* A whole RESTORE since: it must not see this any more. */
+		assert(PIN_KEPT || epoch <= got || CUR(0, 0) != x);
 		assert(SHARED_WRITE || CUR(1, 0) != x);
 		assert(PIN_SWAPPED || CUR(0, 0) == x || epoch);
 		data[x] = v;
@@ -990,7 +1125,10 @@ proctype writing_io(byte v)
 		:: else
 		fi
 	}
+#ifndef CLEAN_IO
+	/* Not everybody does. */
 	dirty[x] = 1;
+#endif
 	put_page(x)
 }
 #endif
@@ -1015,10 +1153,23 @@ proctype leaving_reader()
 }
 #endif
 
+#ifdef RUN_pinning_reader
+/* What is read through a pin is the region's page, as long as nobody writes that. */
+proctype pinning_reader()
+{
+	LOCALS;
+
+	gup(0, 0, 0, 0);
+	assert(PIN_SWAPPED || CUR(0, 0) == x);
+	put_page(x)
+}
+#endif
+
 #ifdef RUN_restorer
 proctype restorer(byte a, b)
 {
 	LOCALS;
+	SHARES;
 
 	restore(a, b)
 }
@@ -1028,6 +1179,7 @@ proctype restorer(byte a, b)
 proctype keeper(byte k)
 {
 	LOCALS;
+	SHARES;
 
 	do
 	:: k -> restore_keep(); k--
@@ -1070,7 +1222,25 @@ inline two_regions()
 	one_region();
 	root[1] = 1;
 	leaf_refs[1] = 2;
-	want[AT(1, 0)] = 1
+	do
+	:: i < NS -> want[AT(1, i)] = 1; i++
+	:: else -> break
+	od;
+	i = 0
+}
+
+/* Both mappings of region 0 have been read. */
+inline map_readonly()
+{
+	do
+	:: i <= CPU_MAP(1) ->
+		pte[AT(i, 0)] = 1;
+		ref[1]++;
+		mapcount[1]++;
+		i++
+	:: else -> break
+	od;
+	i = 0
 }
 
 init {
@@ -1106,6 +1276,19 @@ init {
 		run writer(0, 0, 0, 1, 2);
 		run reader(1, CPU_MAP(1), 0, 2);
 		run dontneed(CPU_MAP(1), 1);
+#elif defined(CASE_mapped)
+		two_regions();
+		map_readonly();
+		run writer(0, 0, 0, 2, 2);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run dontneed(CPU_MAP(1), 1);
+#elif defined(CASE_mapped_owned)
+		one_region();
+		map_readonly();
+		run caller_of_write(0, 2);
+		run writer(0, 0, 0, 1, 3);
+		run reader(1, CPU_MAP(1), 0, 2);
+		run dontneed(CPU_MAP(1), 1);
 #elif defined(CASE_dontneed_clone)
 		one_region();
 		run writer(0, 0, 0, 2, 2);
@@ -1126,6 +1309,11 @@ init {
 		run writing_io(2);
 		run writer(1, 0, 0, 1, 3);
 		run keeper(2);
+#elif defined(CASE_io_keep_zap)
+		two_regions();
+		run writing_io(2);
+		run dontneed(0, 1);
+		run keeper(1);
 #elif defined(CASE_leaving_reader)
 		two_regions();
 		run leaving_reader();
@@ -1141,6 +1329,27 @@ init {
 		run writer(0, 0, 0, 2, 2);
 		run reader(1, CPU_MAP(1), 0, 2);
 		run restorer(0, 1);
+#elif defined(CASE_restore_source)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run reader(2, 2, 1, 2);
+		run restorer(1, 0);
+#elif defined(CASE_restore_cut)
+		two_regions();
+		run writer(0, 0, 0, 1, 3);
+		run follower(1, CPU_MAP(1));
+		run reader_of_both(2, 2, 1);
+		run restorer(1, 0);
+#elif defined(CASE_restore_io)
+		two_regions();
+		run writing_io(2);
+		run writer(1, 0, 0, 1, 3);
+		run restorer(1, 0);
+#elif defined(CASE_restore_written)
+		two_regions();
+		run writer(0, 0, 0, 1, 2);
+		run writer(2, 2, 1, 1, 8);
+		run restorer(0, 1);
 #elif defined(CASE_keep)
 		two_regions();
 		run writer(0, 0, 0, 2, 2);
@@ -1153,6 +1362,7 @@ init {
 		run discarder();
 #elif defined(CASE_restore_both_ways)
 		two_regions();
+		run writer(0, 0, 0, 1, 2);
 		run restorer(0, 1);
 		run restorer(1, 0);
 #elif defined(CASE_progress)
@@ -1163,6 +1373,21 @@ init {
 		one_region();
 		run writer(0, 0, 0, 1, 2);
 		run reader_for_ever(1, CPU_MAP(1), 0);
+#elif defined(CASE_progress_granted)
+		one_region();
+		granted[AT(1, 0)] = 1;
+		run writer(0, 0, 0, 1, 2);
+		run reader_for_ever(1, CPU_MAP(1), 0);
+#elif defined(CASE_populate)
+		two_regions();
+		run pinning_reader();
+		run reader(1, CPU_MAP(1), 0, 1);
+#elif defined(CASE_populate_clone)
+		one_region();
+		granted[AT(1, 0)] = 1;
+		run pinning_reader();
+		run reader(1, CPU_MAP(1), 0, 1);
+		run cloner_only();
 #elif defined(CASE_progress_hole)
 		run writer(0, 0, 0, 1, 2);
 		run reader_for_ever(1, CPU_MAP(1), 0);
