@@ -111,8 +111,9 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 /*
  * Is a page that is only to be read to be mapped writable, as the core does for any
  * shared file?  Where memory is locked no later store shall take a fault.  For who
- * populates a mapping that holds as far as it takes no page from anybody, be it who
- * reads it through a pin.  Under the leaf lock.
+ * populates a mapping that holds as far as it takes no copy, unless a clone comes in
+ * between, as who reads the page through a pin would go on to see the old one.  Under
+ * the leaf lock.
  */
 static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf)
 {
