@@ -219,11 +219,15 @@ int cowmem_copy(struct cowmem_call *call)
 static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t dst,
 			   loff_t len, unsigned int flags)
 {
+	loff_t end;
+
 	if (!PAGE_ALIGNED(src) || !PAGE_ALIGNED(dst))
 		return -EINVAL;
 	if (!len)
 		len = max(src_size - src, 0);
-	/* The VFS has looked at overflows. */
+	/* The VFS has looked at overflows, but only of the length that it was given. */
+	if (check_add_overflow(dst, len, &end))
+		return -EINVAL;
 	if (src + len > src_size) {
 		if (!(flags & REMAP_FILE_DEDUP) || src >= src_size)
 			return -EINVAL;
