@@ -219,11 +219,15 @@ int cowmem_copy(struct cowmem_call *call)
 static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t dst,
 			   loff_t len, unsigned int flags)
 {
+	loff_t end;
+
 	if (!PAGE_ALIGNED(src) || !PAGE_ALIGNED(dst))
 		return -EINVAL;
 	if (!len)
 		len = max(src_size - src, 0);
-	/* The VFS has looked at overflows. */
+	/* The VFS has looked at overflows, but only of the length that it was given. */
+	if (check_add_overflow(dst, len, &end))
+		return -EINVAL;
 	if (src + len > src_size) {
 		if (!(flags & REMAP_FILE_DEDUP) || src >= src_size)
 			return -EINVAL;
@@ -316,7 +320,7 @@ static int dedupe(struct copy *c)
 	return err;
 }
 
-/* What can be said of the length is said.  Under both i_rwsem. */
+/* What can be said of the length is said.  Under i_rwsem of what remap_lock() says. */
 static int remap(struct cowmem_region *from, loff_t src, struct file *file,
 		 loff_t dst, loff_t len, unsigned int flags)
 {
@@ -336,6 +340,25 @@ static int remap(struct cowmem_region *from, loff_t src, struct file *file,
 	if (!err)
 		err = file_remove_privs(file);
 	return err ?: copy_do(&c);
+}
+
+/*
+ * A clone is not to get half of what a write() adds to the source, whose size it gets.
+ * But to find two ranges equal may take long, and who may only read the source is not
+ * to keep its writers waiting: dedupe() leaves that unlocked and gets no size.
+ */
+static void remap_lock(struct cowmem_region *from, struct cowmem_region *region,
+		       unsigned int flags)
+{
+	lock_two_nondirectories(flags & REMAP_FILE_DEDUP ? NULL : &from->inode,
+				&region->inode);
+}
+
+static void remap_unlock(struct cowmem_region *from, struct cowmem_region *region,
+			 unsigned int flags)
+{
+	unlock_two_nondirectories(flags & REMAP_FILE_DEDUP ? NULL : &from->inode,
+				  &region->inode);
 }
 
 /**
@@ -364,11 +387,11 @@ loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
 
 	if (remap_flags & ~(REMAP_FILE_DEDUP | REMAP_FILE_ADVISORY))
 		return -EINVAL;
-	lock_two_nondirectories(&from->inode, &region->inode);
+	remap_lock(from, region, remap_flags);
 	len = remap_length(cowmem_region_size(from), pos_in,
 			   cowmem_region_size(region), pos_out, len, remap_flags);
 	if (len > 0)
 		err = remap(from, pos_in, file_out, pos_out, len, remap_flags);
-	unlock_two_nondirectories(&from->inode, &region->inode);
+	remap_unlock(from, region, remap_flags);
 	return err ? cowmem_user_error(err) : len;
 }

@@ -72,7 +72,7 @@ static void init_file(struct file *file, struct cowmem_region *region)
 
 /*
  * A regular file of @region that no descriptor refers to.  It takes over a reference to
- * the inode and one from cowmem_fs_pin().
+ * the inode and one from cowmem_fs_pin().  @mnt is a mount of the inode's superblock.
  */
 static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 			     const char *name, int flags)
@@ -209,15 +209,21 @@ static char *get_name(u64 user)
 	return strndup_user(u64_to_user_ptr(user), COWMEM_FILE_NAME_MAX + 1);
 }
 
-/* The file that COWMEM_IOC_FILE makes. */
-static struct file *another_file(struct cowmem_region *region, const char *name,
-				 u32 flags)
+/* The file that COWMEM_IOC_FILE makes: one more of the region of @of. */
+static struct file *another_file(struct file *of, const char *name, u32 flags)
 {
+	struct cowmem_region *region = cowmem_file_region(of);
 	struct vfsmount *mnt = cowmem_fs_pin();
 	struct file *file;
 
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
+	/*
+	 * What is pinned may be another mount, if nothing but O_PATH descriptors was
+	 * left of the region for a while.
+	 */
+	if (is_regular(of))
+		mnt = of->f_path.mnt;
 	ihold(&region->inode);
 	file = new_file(region, mnt, name, flags ? O_RDONLY : O_RDWR);
 	if (!IS_ERR(file) && flags == COWMEM_FILE_VIEW)
@@ -248,7 +254,7 @@ int cowmem_file(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		goto free_name;
-	file = another_file(call->region, name, args->flags);
+	file = another_file(call->file, name, args->flags);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);
@@ -528,7 +534,7 @@ static int device_lock(struct file *file, int cmd, struct file_lock *lock)
 	if (cmd != F_GETLK)
 		return device_flock(file, cmd, lock);
 	/* The only one who can ask does so for the inode of a file. */
-	regular = another_file(cowmem_file_region(file), "", COWMEM_FILE_RDONLY);
+	regular = another_file(file, "", COWMEM_FILE_RDONLY);
 	if (IS_ERR(regular))
 		return PTR_ERR(regular);
 	posix_test_lock(regular, lock);

@@ -879,17 +879,7 @@ int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write)
 	return err || !whole ? err : cut_ahead(region);
 }
 
-/**
- * cowmem_share_now - let a tree share pages of a region
- * @s: which pages; the tree is empty
- *
- * The region is locked no longer than that takes, whatever the caller does with
- * the pages then.
- *
- * Context: may sleep; no region is locked.
- * Return: 0; -EINVAL if the region ends before @s->need; -ENOMEM, -ENOSPC or -EINTR.
- */
-int cowmem_share_now(struct cowmem_share *s)
+static int share_now(struct cowmem_share *s)
 {
 	struct cowmem_region *region = s->region;
 	bool write;
@@ -915,4 +905,47 @@ int cowmem_share_now(struct cowmem_share *s)
 	s->frozen = cowmem_region_frozen(region);
 	cowmem_unlock(region, write);
 	return err;
+}
+
+/*
+ * Pages that go to other slots are shared one by one, which may be many.  Who may only
+ * read the region is not to stop it for so long: share them where they are, in few
+ * nodes, and go on from there.
+ */
+static int share_shifted(struct cowmem_share *s)
+{
+	struct cowmem_share same = *s;
+	struct cowmem_tree there;
+	int err;
+
+	cowmem_tree_init(&there);
+	same.tree = &there;
+	same.to = s->first;
+	err = share_now(&same);
+	same.tree = s->tree;
+	same.to = s->to;
+	*s = same;
+	if (err)
+		return err;
+	err = cowmem_tree_share(s->tree, s->to, &there, s->first, s->end - s->first);
+	if (err)
+		cowmem_tree_destroy(s->tree);
+	cowmem_tree_destroy(&there);
+	return err;
+}
+
+/**
+ * cowmem_share_now - let a tree share pages of a region
+ * @s: which pages; the tree is empty
+ *
+ * The region is locked no longer than it takes to stop its writers, whatever is done
+ * with the pages then.
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0; -EINVAL if the region ends before @s->need; -ENOMEM, -ENOSPC or -EINTR,
+ * and the tree is empty.
+ */
+int cowmem_share_now(struct cowmem_share *s)
+{
+	return (s->first ^ s->to) & COWMEM_NODE_MASK ? share_shifted(s) : share_now(s);
 }

@@ -4,6 +4,7 @@
  * of the same.  No page is copied; a later write on either side stays there;
  * holes come as holes; all of it is seen or nothing; memmove() is the model.
  */
+#include <linux/fs.h>
 #include <pthread.h>
 
 #include "../kselftest_harness.h"
@@ -1210,6 +1211,22 @@ TEST(random_model)
 	for (i = 0; i < REGIONS; i++)
 		shadow_end(&s[i]);
 	TH_LOG("%llu copies", (unsigned long long)copies);
+}
+
+/* "All up to the end" may be more than fits. */
+TEST(nothing_goes_past_the_largest_offset)
+{
+	int fd = region_of(4, 1), dev = region_of(1, 2);
+	struct cowmem_file from = {}, to = {};
+	struct file_clone_range arg = {};
+
+	ASSERT_EQ(0, ioctl(fd, COWMEM_IOC_FILE, &from));
+	ASSERT_EQ(0, ioctl(dev, COWMEM_IOC_FILE, &to));
+	arg.src_fd = from.fd;
+	arg.dest_offset = INT64_MAX & ~(pgsz() - 1);
+	EXPECT_EQ(-1, ioctl(to.fd, FICLONERANGE, &arg));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(1, info(dev).pages_populated);
 }
 
 TEST_HARNESS_MAIN
