@@ -86,7 +86,9 @@ TEST(all_of_a_file)
 	/* Neither sees what is written to the other afterwards. */
 	pg_fill(mem, 7, 0);
 	ASSERT_EQ(1, pwrite(b, "x", 1, LEN));
-	fill(map_rw(a, PAGES), PAGES, 5, 0);
+	mem = map_rw(a, PAGES);
+	fill(mem, PAGES, 5, 0);
+	unmap(mem, PAGES);
 	EXPECT_TRUE(fd_is(far, 0, 1, 7));
 	EXPECT_TRUE(fd_is(far, 1, 1, 1));
 	EXPECT_TRUE(fd_is(b, 0, 2, 1));
