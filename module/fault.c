@@ -139,8 +139,9 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 	if (down_read_killable(&region->lock))
 		return fault_error(-EINTR);
 	if (vmf->pgoff < cowmem_region_end(region)) {
-		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
+		/* Somebody may just have added the leaf. */
+		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
 		err = write ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);

@@ -987,14 +987,16 @@ void cowmem_tree_graft(struct cowmem_tree *tree, pgoff_t first, pgoff_t last,
  * @a: a tree
  * @b: another one, without granted pages
  *
- * The list of granted pages stays with @a, for the caller to drop what was in
- * it with @b.
+ * The list of granted pages goes with what has them: whoever destroys @b then does not
+ * touch that of @a, which others may be using already.
  *
  * Context: any; nobody else may use either tree.  Cannot fail.
  */
 void cowmem_tree_swap(struct cowmem_tree *a, struct cowmem_tree *b)
 {
 	swap(a->root, b->root);
+	list_splice_tail(&a->granted, &b->granted);
+	INIT_LIST_HEAD(&a->granted);
 }
 
 /**

@@ -30,6 +30,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -332,6 +333,33 @@ static __maybe_unused int do_merge(struct cowmem_merge *m, const int *fds,
 	free(table);
 	free(range);
 	return ret;
+}
+
+/* Another descriptor of a region, a regular file; or -1. */
+static __maybe_unused int do_file(int fd, uint32_t flags, const char *name)
+{
+	struct cowmem_file arg = {
+		.flags = flags, .fd = -1, .name = (uintptr_t)name,
+	};
+
+	return ioctl(fd, COWMEM_IOC_FILE, &arg) ? -1 : arg.fd;
+}
+
+static __maybe_unused int file_of(int fd, uint32_t flags)
+{
+	int file = do_file(fd, flags, NULL);
+
+	must(file >= 0);
+	return file;
+}
+
+/* Open what a descriptor refers to once more, by its name in /proc. */
+static __maybe_unused int open_again(int fd, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
 }
 
 static __maybe_unused struct cowmem_info info(int fd)
@@ -655,6 +683,46 @@ static __maybe_unused int read_file(const char *path, char *buf, size_t size)
 	close(fd);
 	buf[have] = 0;
 	return n < 0 ? -1 : (int)have;
+}
+
+/* Pass a descriptor over a socket. */
+static __maybe_unused void send_fd(int sk, int fd)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} ctl = {};
+	struct iovec iov = { "f", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = ctl.buf, .msg_controllen = sizeof(ctl.buf),
+	};
+
+	ctl.hdr.cmsg_level = SOL_SOCKET;
+	ctl.hdr.cmsg_type = SCM_RIGHTS;
+	ctl.hdr.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&ctl.hdr), &fd, sizeof(fd));
+	must(sendmsg(sk, &msg, 0) == 1);
+}
+
+static __maybe_unused int recv_fd(int sk)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} ctl = {};
+	char c;
+	struct iovec iov = { &c, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = ctl.buf, .msg_controllen = sizeof(ctl.buf),
+	};
+	int fd;
+
+	must(recvmsg(sk, &msg, 0) == 1);
+	must(ctl.hdr.cmsg_type == SCM_RIGHTS);
+	memcpy(&fd, CMSG_DATA(&ctl.hdr), sizeof(fd));
+	return fd;
 }
 
 /* ---- memory cgroups ---- */

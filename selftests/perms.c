@@ -4,7 +4,6 @@
  * descriptor can use it, for no more than it was opened for.
  */
 #include <grp.h>
-#include <sys/socket.h>
 #include <sys/sysmacros.h>
 
 #include "../kselftest_harness.h"
@@ -17,45 +16,6 @@ static void become_nobody(void)
 	must(!setgroups(0, NULL));
 	must(!setresgid(NOBODY, NOBODY, NOBODY));
 	must(!setresuid(NOBODY, NOBODY, NOBODY));
-}
-
-static void send_fd(int sk, int fd)
-{
-	union {
-		struct cmsghdr hdr;
-		char buf[CMSG_SPACE(sizeof(int))];
-	} ctl = {};
-	struct iovec iov = { "f", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = ctl.buf, .msg_controllen = sizeof(ctl.buf),
-	};
-
-	ctl.hdr.cmsg_level = SOL_SOCKET;
-	ctl.hdr.cmsg_type = SCM_RIGHTS;
-	ctl.hdr.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&ctl.hdr), &fd, sizeof(fd));
-	must(sendmsg(sk, &msg, 0) == 1);
-}
-
-static int recv_fd(int sk)
-{
-	union {
-		struct cmsghdr hdr;
-		char buf[CMSG_SPACE(sizeof(int))];
-	} ctl = {};
-	char c;
-	struct iovec iov = { &c, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = ctl.buf, .msg_controllen = sizeof(ctl.buf),
-	};
-	int fd;
-
-	must(recvmsg(sk, &msg, 0) == 1);
-	must(ctl.hdr.cmsg_type == SCM_RIGHTS);
-	memcpy(&fd, CMSG_DATA(&ctl.hdr), sizeof(fd));
-	return fd;
 }
 
 TEST(device_is_roots)

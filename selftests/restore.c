@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Promise: RESTORE makes a region equal to another one, in place and at one
- * instant.  Mappings stay and show the other's content, in every process;
- * afterwards neither sees what is written to the other.  It costs what differs.
+ * instant, or a range of it.  Mappings stay and show the other's content, in every
+ * process; afterwards neither sees what is written to the other.  It costs what
+ * differs.  The size comes along if that is asked for.
  */
 #include <linux/futex.h>
 #include <pthread.h>
@@ -1252,6 +1253,358 @@ TEST(each_other)
 	restored(a, b);
 	EXPECT_EQ(0, memcmp(mem, there, PAGES * pgsz()));
 	EXPECT_TRUE(holds(a, 0, PAGES));
+}
+
+/* ---- the size comes along ---- */
+
+FIXTURE(size) {
+	int fd, snap;
+	char *mem;
+};
+
+FIXTURE_VARIANT(size) {
+	uint32_t flags;
+};
+
+FIXTURE_VARIANT_ADD(size, plain) { .flags = COWMEM_RESTORE_SIZE };
+FIXTURE_VARIANT_ADD(size, keep) { .flags = COWMEM_RESTORE_SIZE | COWMEM_RESTORE_KEEP };
+
+FIXTURE_SETUP(size)
+{
+	self->fd = sparse_region(PAGES, DATA, 1);
+	self->mem = map_rw(self->fd, PAGES);
+	self->snap = snapshot(self->fd);
+}
+
+/* It is what the snapshot is, whatever happened. */
+FIXTURE_TEARDOWN(size)
+{
+	EXPECT_EQ(PAGES * pgsz(), info(self->fd).size);
+	EXPECT_TRUE(is_original(self->mem));
+	EXPECT_TRUE(fd_is(self->fd, 0, DATA, 1));
+	EXPECT_TRUE(fd_is(self->fd, DATA, PAGES - DATA, 0));
+	EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
+	EXPECT_EQ(DATA, info(self->fd).pages_populated);
+	pg_fill(self->mem, 3, 0);
+	EXPECT_TRUE(fd_is(self->fd, 0, 1, 3));
+	EXPECT_TRUE(fd_is(self->snap, 0, 1, 1));
+}
+
+static int restore_with(int fd, int from, uint32_t flags)
+{
+	struct cowmem_restore arg = { .fd = from, .flags = flags };
+
+	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
+}
+
+TEST_F(size, comes_back_after_growing)
+{
+	const uint64_t sizes[] = { PAGES + 1, 2 * PAGES, 100 * PAGES };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		char *more, *priv;
+
+		ASSERT_EQ(0, do_resize(self->fd, sizes[i] * pgsz() - 5));
+		more = map_rw(self->fd, sizes[i]);
+		priv = map_at(self->fd, sizes[i], PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+		pg_fill(more + PAGES * pgsz(), 2, PAGES);
+		pg_fill(more + pgsz(), 2, 1);
+		pg_fill(priv + PAGES * pgsz(), 4, PAGES);
+		pg_fill(priv + 2 * pgsz(), 4, 2);
+		EXPECT_EQ(-1, restore_with(self->fd, self->snap, 0));
+		EXPECT_EQ(EINVAL, errno);
+		EXPECT_TRUE(is(more + PAGES * pgsz(), 1, 2, PAGES));
+		ASSERT_EQ(0, restore_with(self->fd, self->snap, variant->flags));
+		EXPECT_EQ(PAGES * pgsz(), info(self->fd).size);
+		EXPECT_TRUE(is_original(more));
+		/* Private copies inside stay; beyond they go, as when a file is truncated. */
+		EXPECT_TRUE(is(priv + 2 * pgsz(), 1, 4, 2));
+		EXPECT_EQ(SIGBUS, touch(more + PAGES * pgsz(), false));
+		EXPECT_EQ(SIGBUS, touch(more + PAGES * pgsz(), true));
+		EXPECT_EQ(SIGBUS, touch(priv + PAGES * pgsz(), false));
+		/* Nothing of it comes to light again. */
+		ASSERT_EQ(0, do_resize(self->fd, sizes[i] * pgsz()));
+		EXPECT_TRUE(is(more + PAGES * pgsz(), 1, 0, PAGES));
+		EXPECT_TRUE(is(priv + PAGES * pgsz(), 1, 0, PAGES));
+		ASSERT_EQ(0, restore_with(self->fd, self->snap, variant->flags));
+		unmap(more, sizes[i]);
+		unmap(priv, sizes[i]);
+	}
+}
+
+TEST_F(size, comes_back_after_shrinking)
+{
+	const uint64_t sizes[] = { PAGES * pgsz() - 1, 120 * pgsz() + 5, 64 * pgsz(), 0 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct cowmem_restore arg = { .fd = self->snap, .flags = variant->flags };
+
+		ASSERT_EQ(0, do_resize(self->fd, sizes[i]));
+		if (sizes[i])
+			pg_fill(self->mem, 5, 0);
+		ASSERT_EQ(0, ioctl(self->fd, COWMEM_IOC_RESTORE, &arg));
+		EXPECT_EQ(PAGES * pgsz(), info(self->fd).size);
+		EXPECT_TRUE(is_original(self->mem));
+		EXPECT_LE(arg.pages, DATA);
+	}
+}
+
+/* A source whose size is no multiple of a page. */
+TEST_F(size, unaligned)
+{
+	int fd = cloned(self->fd), snap;
+	char *mem = map_rw(fd, PAGES);
+
+	ASSERT_EQ(0, do_resize(fd, 100 * pgsz() + 100));
+	snap = snapshot(fd);
+	ASSERT_EQ(0, do_resize(fd, PAGES * pgsz()));
+	fill(mem + 99 * pgsz(), 3, 2, 99);
+	ASSERT_EQ(0, restore_with(fd, snap, variant->flags));
+	EXPECT_EQ(100 * pgsz() + 100, info(fd).size);
+	EXPECT_TRUE(is(mem, 100, 1, 0));
+	EXPECT_EQ(pattern(1, 100, 0), *(uint64_t *)(mem + 100 * pgsz()));
+	EXPECT_EQ(0, mem[100 * pgsz() + 100]);
+	EXPECT_EQ(SIGBUS, touch(mem + 101 * pgsz(), false));
+	ASSERT_EQ(0, do_resize(fd, 101 * pgsz()));
+	EXPECT_EQ(0, mem[101 * pgsz() - 1]);
+	/* And from a live region, to a larger one and back. */
+	ASSERT_EQ(0, restore_with(fd, self->fd, variant->flags));
+	EXPECT_TRUE(is_original(mem));
+	ASSERT_EQ(0, restore_with(fd, region(), variant->flags));
+	EXPECT_EQ(0, info(fd).size);
+	EXPECT_EQ(0, info(fd).pages_populated);
+	EXPECT_EQ(SIGBUS, touch(mem, false));
+}
+
+TEST_F(size, seals)
+{
+	const struct { uint32_t seal; uint64_t size; bool ok; } at[] = {
+		{ COWMEM_SEAL_GROW, 100, false }, { COWMEM_SEAL_SHRINK, 100, true },
+		{ COWMEM_SEAL_GROW, 300, true }, { COWMEM_SEAL_SHRINK, 300, false },
+		{ COWMEM_SEAL_GROW | COWMEM_SEAL_SHRINK, PAGES, true },
+		{ COWMEM_SEAL_WRITE, PAGES, false }, { COWMEM_SEAL_WRITE, 300, false },
+		{ COWMEM_SEAL_FUTURE_WRITE, 100, false },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		int fd = cloned(self->fd);
+
+		ASSERT_EQ(0, do_resize(fd, at[i].size * pgsz()));
+		put_page_at(fd, 1, 6);
+		ASSERT_EQ(0, do_seal(fd, at[i].seal));
+		EXPECT_EQ(at[i].ok ? 0 : -1, restore_with(fd, self->snap, variant->flags))
+			TH_LOG("case %zu", i);
+		if (!at[i].ok)
+			EXPECT_EQ(EPERM, errno);
+		EXPECT_EQ((at[i].ok ? PAGES : at[i].size) * pgsz(), info(fd).size);
+		EXPECT_TRUE(fd_is(fd, 1, 1, at[i].ok ? 1 : 6));
+		EXPECT_TRUE(fd_is(fd, 2, 50, 1));
+		close(fd);
+	}
+}
+
+/* Same size: the flag changes nothing. */
+TEST_F(size, stays)
+{
+	struct cowmem_restore arg = { .fd = self->snap, .flags = variant->flags };
+
+	fill(self->mem, 5, 2, 0);
+	ASSERT_EQ(0, ioctl(self->fd, COWMEM_IOC_RESTORE, &arg));
+	EXPECT_EQ(5, arg.pages);
+	EXPECT_EQ(0, restore_with(self->fd, self->fd, variant->flags));
+}
+
+/* ---- a range ---- */
+
+FIXTURE(range) {
+	int fd, snap;
+	char *mem, *priv;
+};
+
+FIXTURE_SETUP(range)
+{
+	self->fd = sparse_region(PAGES, DATA, 1);
+	self->mem = map_rw(self->fd, PAGES);
+	self->priv = map_at(self->fd, PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+	self->snap = snapshot(self->fd);
+	fill(self->mem, PAGES, 2, 0);
+}
+
+FIXTURE_TEARDOWN(range)
+{
+	EXPECT_EQ(PAGES * pgsz(), info(self->fd).size);
+	EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
+	EXPECT_TRUE(holds(self->snap, DATA - info(self->snap).pages_shared,
+			  info(self->snap).pages_shared));
+}
+
+static int restore_range(int fd, int from, uint64_t offset, uint64_t length,
+			 struct cowmem_restore *arg)
+{
+	*arg = (struct cowmem_restore) {
+		.fd = from, .flags = arg->flags, .offset = offset, .length = length,
+	};
+	return ioctl(fd, COWMEM_IOC_RESTORE, arg);
+}
+
+TEST_F(range, changes_alone)
+{
+	/* Whole leaves, parts of them, holes, single pages, all. */
+	const struct { int at, n; } r[] = {
+		{ 64, 64 }, { 10, 5 }, { 60, 10 }, { 3, 130 }, { 140, 30 }, { 160, 40 },
+		{ 0, 1 }, { 199, 1 }, { 0, PAGES },
+	};
+	struct cowmem_restore arg = {};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(r); i++) {
+		int fd = cloned(self->fd);
+		char *mem = map_rw(fd, PAGES), *ro = map_ro(fd, PAGES);
+		size_t at = r[i].at, end = at + r[i].n, data;
+
+		fill(mem, PAGES, 3, 0);
+		read_in(ro);
+		arg.flags = i % 2 ? COWMEM_RESTORE_KEEP : 0;
+		ASSERT_EQ(0, restore_range(fd, self->snap, at * pgsz(),
+					   r[i].n * pgsz(), &arg));
+		EXPECT_EQ(r[i].n, arg.pages) TH_LOG("range %zu", i);
+		EXPECT_LT(0, arg.nodes);
+		EXPECT_GE(20 * r[i].n, arg.nodes);
+		data = end < DATA ? end : DATA;
+		if (data < at)
+			data = at;
+		EXPECT_TRUE(is(mem, at, 3, 0));
+		EXPECT_TRUE(is(mem + at * pgsz(), data - at, 1, at));
+		EXPECT_TRUE(is(mem + data * pgsz(), end - data, 0, data));
+		EXPECT_TRUE(is(mem + end * pgsz(), PAGES - end, 3, end));
+		EXPECT_EQ(0, memcmp(mem, ro, PAGES * pgsz()));
+		/* Once more: nothing differs. */
+		ASSERT_EQ(0, restore_range(fd, self->snap, at * pgsz(),
+					   r[i].n * pgsz(), &arg));
+		EXPECT_EQ(0, arg.pages);
+		/* They go separate ways afterwards. */
+		fill(mem, PAGES, 4, 0);
+		EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
+		EXPECT_TRUE(fd_is(fd, 0, PAGES, 4));
+		unmap(mem, PAGES);
+		unmap(ro, PAGES);
+		close(fd);
+	}
+	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 2));
+}
+
+TEST_F(range, counts_what_differs)
+{
+	struct cowmem_restore arg = {};
+
+	ASSERT_EQ(0, restore_range(self->fd, self->snap, 0, PAGES * pgsz(), &arg));
+	EXPECT_EQ(PAGES, arg.pages);
+	/* Before, in, and behind it. */
+	pg_fill(self->mem + 9 * pgsz(), 5, 9);
+	pg_fill(self->mem + 10 * pgsz(), 5, 10);
+	pg_fill(self->mem + 79 * pgsz(), 5, 79);
+	pg_fill(self->mem + 80 * pgsz(), 5, 80);
+	ASSERT_EQ(0, restore_range(self->fd, self->snap, 10 * pgsz(), 70 * pgsz(), &arg));
+	EXPECT_EQ(2, arg.pages);
+	EXPECT_TRUE(is(self->mem + 9 * pgsz(), 1, 5, 9));
+	EXPECT_TRUE(is(self->mem + 10 * pgsz(), 70, 1, 10));
+	EXPECT_TRUE(is(self->mem + 80 * pgsz(), 1, 5, 80));
+	EXPECT_EQ(0, arg.kept);
+	/* What a private mapping has for itself stays. */
+	pg_fill(self->priv + 20 * pgsz(), 9, 20);
+	pg_fill(self->mem + 20 * pgsz(), 5, 20);
+	pg_fill(self->mem + 21 * pgsz(), 5, 21);
+	EXPECT_TRUE(is(self->priv + 21 * pgsz(), 1, 5, 21));
+	ASSERT_EQ(0, restore_range(self->fd, self->snap, 20 * pgsz(), 2 * pgsz(), &arg));
+	EXPECT_TRUE(is(self->priv + 20 * pgsz(), 1, 9, 20));
+	EXPECT_TRUE(is(self->priv + 21 * pgsz(), 1, 1, 21));
+}
+
+/* The regions may differ in size, as long as both have the range. */
+TEST_F(range, of_another_size)
+{
+	int small = do_clone(self->snap, 0, 0, 100 * pgsz());
+	struct cowmem_restore arg = {};
+
+	ASSERT_LE(0, small);
+	ASSERT_EQ(0, restore_range(self->fd, small, 90 * pgsz(), 10 * pgsz(), &arg));
+	EXPECT_EQ(10, arg.pages);
+	EXPECT_TRUE(is(self->mem, 90, 2, 0));
+	EXPECT_TRUE(is(self->mem + 90 * pgsz(), 10, 1, 90));
+	EXPECT_TRUE(is(self->mem + 100 * pgsz(), 100, 2, 100));
+	ASSERT_EQ(0, restore_range(small, self->fd, 0, 10 * pgsz(), &arg));
+	EXPECT_TRUE(fd_is(small, 0, 10, 2));
+	EXPECT_EQ(100 * pgsz(), info(small).size);
+}
+
+TEST_F(range, errors)
+{
+	const struct { uint64_t offset, length; uint32_t flags; } bad[] = {
+		{ 1, pgsz(), 0 }, { 0, 1, 0 }, { pgsz() - 1, pgsz(), 0 },
+		{ 0, pgsz() + 1, 0 }, { pgsz(), 0, 0 }, { PAGES * pgsz(), 0, 0 },
+		{ 0, pgsz(), COWMEM_RESTORE_SIZE },
+		{ 0, PAGES * pgsz(), COWMEM_RESTORE_SIZE },
+		{ pgsz(), 0, COWMEM_RESTORE_SIZE },
+		{ 0, (PAGES + 1) * pgsz(), 0 }, { PAGES * pgsz(), pgsz(), 0 },
+		{ -pgsz(), pgsz(), 0 }, { -pgsz(), 2 * pgsz(), 0 },
+		{ pgsz(), -pgsz(), 0 }, { 1ULL << 62, 1ULL << 62, 0 },
+	};
+	int small = do_clone(self->snap, 0, 0, 100 * pgsz());
+	struct cowmem_restore arg;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		arg = (struct cowmem_restore) { .flags = bad[i].flags };
+		EXPECT_EQ(-1, restore_range(self->fd, self->snap, bad[i].offset,
+					    bad[i].length, &arg))
+			TH_LOG("case %zu", i);
+		EXPECT_EQ(EINVAL, errno) TH_LOG("case %zu", i);
+	}
+	arg.flags = 0;
+	/* Past the end of the one, of the other. */
+	EXPECT_EQ(-1, restore_range(self->fd, small, 99 * pgsz(), 2 * pgsz(), &arg));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, restore_range(small, self->fd, 99 * pgsz(), 2 * pgsz(), &arg));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_TRUE(fd_is(small, 0, 100, 1));
+	ASSERT_EQ(0, do_seal(small, COWMEM_SEAL_WRITE));
+	EXPECT_EQ(-1, restore_range(small, self->fd, 0, pgsz(), &arg));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, restore_range(small, small, 0, pgsz(), &arg));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, restore_range(self->snap, self->fd, 0, pgsz(), &arg));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_TRUE(is(self->mem, PAGES, 2, 0));
+	EXPECT_EQ(0, restore_range(self->fd, self->fd, 0, pgsz(), &arg));
+	EXPECT_TRUE(is(self->mem, PAGES, 2, 0));
+}
+
+/* Programs that were built before there were ranges. */
+TEST(struct_of_32_bytes)
+{
+	int fd = sparse_region(PAGES, DATA, 1), snap = snapshot(fd);
+	struct {
+		struct {
+			int32_t fd;
+			uint32_t flags;
+			uint64_t pages, nodes, kept;
+		} arg;
+		/* Not a part of it. */
+		uint64_t offset, length;
+	} old = { .arg = { .fd = snap }, .offset = 1, .length = 1 };
+	char *mem = map_rw(fd, PAGES);
+
+	fill(mem, PAGES, 2, 0);
+	ASSERT_EQ(32, sizeof(old.arg));
+	ASSERT_EQ(0, ioctl(fd, _IOWR(COWMEM_IOC_TYPE, 5, old.arg), &old));
+	EXPECT_EQ(PAGES, old.arg.pages);
+	EXPECT_LT(0, old.arg.nodes);
+	EXPECT_EQ(1, old.offset);
+	EXPECT_EQ(1, old.length);
+	EXPECT_TRUE(is_original(mem));
 }
 
 TEST_HARNESS_MAIN

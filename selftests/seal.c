@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: seals are like those of a memfd.  WRITE keeps the content, GROW and
- * SHRINK keep the size, SEAL keeps the seals; none can be taken off; a clone
- * starts without any.
+ * Promise: seals are like those of a memfd.  WRITE keeps the content, FUTURE_WRITE
+ * keeps it but for mappings that exist, GROW and SHRINK keep the size, SEAL keeps the
+ * seals; none can be taken off; a clone starts without any.
  */
 #include <linux/if_xdp.h>
 #include <sys/socket.h>
@@ -370,6 +370,187 @@ TEST(seal_write_against_mmap)
 		}
 		close(fd);
 	}
+}
+
+/* ---- FUTURE_WRITE: who maps it already may go on writing ---- */
+
+FIXTURE(future) {
+	int fd, other;
+	char *mem, *late;	/* mappings made before and after the seal */
+};
+
+FIXTURE_VARIANT(future) {
+	bool file;
+};
+
+FIXTURE_VARIANT_ADD(future, device) { .file = false };
+FIXTURE_VARIANT_ADD(future, file) { .file = true };
+
+FIXTURE_SETUP(future)
+{
+	self->fd = region_of(PAGES, 1);
+	if (variant->file)
+		self->fd = file_of(self->fd, 0);
+	self->other = region_of(PAGES, 2);
+	self->mem = map_rw(self->fd, PAGES);
+	ASSERT_EQ(0, touch(self->mem, false));
+	/* A writable mapping does not keep it busy. */
+	ASSERT_EQ(COWMEM_SEAL_FUTURE_WRITE, seal(self->fd, COWMEM_SEAL_FUTURE_WRITE));
+	self->late = map_ro(self->fd, PAGES);
+}
+
+/* The first page may have been written, by its old mapping. */
+FIXTURE_TEARDOWN(future)
+{
+	EXPECT_TRUE(is(self->mem + pgsz(), PAGES - 1, 1, 1));
+	EXPECT_TRUE(fd_is(self->fd, 1, PAGES - 1, 1));
+	EXPECT_EQ(LEN, info(self->fd).size);
+	EXPECT_EQ(COWMEM_SEAL_FUTURE_WRITE, info(self->fd).seals);
+}
+
+TEST_F(future, mappings_that_exist_write_on)
+{
+	int clone, i;
+
+	for (i = 2; i < 10; i++) {
+		pg_fill(self->mem, i, 0);
+		EXPECT_TRUE(is(self->late, 1, i, 0));
+		EXPECT_TRUE(fd_is(self->fd, 0, 1, i));
+		clone = i % 2 ? cloned(self->fd) : snapshot(self->fd);
+		pg_fill(self->mem, i + 20, 0);
+		EXPECT_TRUE(fd_is(clone, 0, 1, i));
+		EXPECT_TRUE(is(self->late, 1, i + 20, 0));
+		close(clone);
+	}
+	/* A child has them, too; and they may be made read-only and writable again. */
+	ASSERT_EQ(0, mprotect(self->mem, pgsz(), PROT_READ));
+	EXPECT_EQ(SIGSEGV, poke(self->mem, 1));
+	ASSERT_EQ(0, mprotect(self->mem, pgsz(), PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, in_child(pg_fill(self->mem, 3, 0)));
+	EXPECT_TRUE(is(self->late, 1, 3, 0));
+	self->mem = mremap(self->mem, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, anon(PAGES));
+	ASSERT_NE(MAP_FAILED, self->mem);
+	pg_fill(self->mem, 4, 0);
+	EXPECT_TRUE(fd_is(self->fd, 0, 1, 4));
+}
+
+TEST_F(future, no_new_ones_do)
+{
+	struct iovec local = { "xxxxxxxx", 8 }, remote = { self->late, 8 };
+	char *priv;
+
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+				   self->fd, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, LEN, PROT_WRITE, MAP_SHARED, self->fd, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, mprotect(self->late, LEN, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(EACCES, errno);
+	EXPECT_EQ(SIGSEGV, poke(self->late, 1));
+	EXPECT_NE(0, madvise(self->late, LEN, MADV_POPULATE_WRITE));
+	EXPECT_EQ(-1, process_vm_writev(getpid(), &local, 1, &remote, 1, 0));
+	EXPECT_TRUE(is(self->late, PAGES, 1, 0));
+	priv = map_at(self->fd, PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+	fill(priv, PAGES, 5, 0);
+	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
+}
+
+TEST_F(future, no_call_does)
+{
+	struct cowmem_copy copy = { .fd = self->other, .length = pgsz() };
+	struct cowmem_restore restore = { .fd = self->other };
+	int pipes[2];
+	loff_t off = 0;
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(1, write(pipes[1], "x", 1));
+	EXPECT_EQ(-1, write(self->fd, "x", 1));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, pwrite(self->fd, "x", 1, LEN));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, splice(pipes[0], NULL, self->fd, &off, 1, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, do_discard(self->fd, 0, pgsz()));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_COPY, &copy));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(EPERM, errno);
+	restore.flags = COWMEM_RESTORE_KEEP;
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(EPERM, errno);
+	restore.flags = COWMEM_RESTORE_SIZE;
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(EPERM, errno);
+	restore = (struct cowmem_restore) { .fd = self->other, .length = pgsz() };
+	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(EPERM, errno);
+	if (variant->file) {
+		EXPECT_EQ(-1, fallocate(self->fd, 0, 0, LEN));
+		EXPECT_EQ(EPERM, errno);
+		EXPECT_EQ(-1, fallocate(self->fd, 3, 0, pgsz()));
+		EXPECT_EQ(EPERM, errno);
+		EXPECT_EQ(-1, open_again(self->fd, O_RDWR));
+		EXPECT_EQ(EPERM, errno);
+		/* By the old mapping, but that is a call, too. */
+		EXPECT_EQ(-1, madvise(self->mem, pgsz(), MADV_REMOVE));
+		EXPECT_EQ(EPERM, errno);
+	}
+	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
+}
+
+TEST_F(future, reading_and_sharing_go_on)
+{
+	struct cowmem_restore restore = { .fd = self->fd };
+	struct cowmem_copy copy = { .fd = self->fd, .length = pgsz() };
+	struct cowmem_merge merge = {};
+	int clone = cloned(self->fd), dup = region_of(PAGES, 1);
+	char *mem = map_rw(clone, PAGES);
+
+	EXPECT_EQ(0, info(clone).seals);
+	fill(mem, PAGES, 3, 0);
+	ASSERT_EQ(1, pwrite(clone, "x", 1, LEN));
+	ASSERT_EQ(0, do_resize(clone, LEN));
+	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
+	/* It is a source as good as any; MERGE changes no content. */
+	EXPECT_EQ(0, ioctl(clone, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_TRUE(is(mem, PAGES, 1, 0));
+	EXPECT_EQ(0, ioctl(self->other, COWMEM_IOC_COPY, &copy));
+	EXPECT_TRUE(fd_is(self->other, 0, 1, 1));
+	unmap(mem, PAGES);
+	close(clone);
+	EXPECT_EQ(0, ioctl(self->other, COWMEM_IOC_COPY,
+			   &(struct cowmem_copy){ .fd = dup, .length = pgsz() }));
+	EXPECT_EQ(0, do_merge(&merge, (int[]){ dup, self->fd }, 2));
+	EXPECT_LT(0, merge.merged);
+	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
+	pg_fill(self->mem, 7, 0);
+	EXPECT_TRUE(fd_is(dup, 0, PAGES, 1));
+	/* To restore it to itself changes nothing. */
+	EXPECT_EQ(0, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+}
+
+/* The size is another matter, as on a memfd; and WRITE may follow when no mapping is left. */
+TEST(future_and_other_seals)
+{
+	int fd = region_of(PAGES, 1), view;
+	char *mem = map_rw(fd, PAGES);
+
+	ASSERT_EQ(COWMEM_SEAL_FUTURE_WRITE, seal(fd, COWMEM_SEAL_FUTURE_WRITE));
+	EXPECT_EQ(0, do_resize(fd, 2 * LEN));
+	EXPECT_EQ(0, do_resize(fd, LEN));
+	EXPECT_EQ(-1, seal(fd, COWMEM_SEAL_WRITE));
+	EXPECT_EQ(EBUSY, errno);
+	view = file_of(fd, COWMEM_FILE_VIEW);
+	unmap(mem, PAGES);
+	/* One that cannot become writable is not in the way. */
+	map_ro(fd, PAGES);
+	map_ro(view, PAGES);
+	EXPECT_EQ(COWMEM_SEAL_FUTURE_WRITE | COWMEM_SEAL_WRITE | COWMEM_SEAL_SEAL,
+		  seal(fd, COWMEM_SEAL_WRITE | COWMEM_SEAL_SEAL));
+	EXPECT_EQ(-1, seal(fd, COWMEM_SEAL_FUTURE_WRITE));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_TRUE(fd_is(fd, 0, PAGES, 1));
 }
 
 TEST_HARNESS_MAIN
