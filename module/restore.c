@@ -59,7 +59,11 @@ static u64 take_dirty_flags(const struct cowmem_node *leaf, u64 slots)
 /* May I/O that is under way write to @page? */
 static bool pinned(struct page *page)
 {
-	return page_ref_count(page) != 1 + cowmem_page_mapcount(page);
+	int refs = page_ref_count(page);
+
+	/* A PTE that goes meanwhile leaves the mapcount first: better one pin too many. */
+	smp_rmb();
+	return refs != 1 + cowmem_page_mapcount(page);
 }
 
 /* Let go of a kept page: the slot becomes what the snapshot has. */
