@@ -404,6 +404,12 @@ static void keep_small(int fd)
 	do_resize(fd, PAGES * pgsz());
 }
 
+/* Is this one of those that are not to be written? */
+static bool not_ours(int fd)
+{
+	return fd >= SNAPSHOT && fd <= READER;
+}
+
 static void fuzz_ioctl(void)
 {
 	static const int common[] = {
@@ -416,7 +422,8 @@ static void fuzz_ioctl(void)
 	uint64_t to;
 	int fd, err;
 
-	fd = one_in(16) ? SNAPSHOT + (int)pick(NAMED) : one_in(16) ? any_fd() :
+	/* FILE may give more than was given. */
+	fd = one_in(nr == 10 ? 3 : 16) ? SNAPSHOT + (int)pick(NAMED) : one_in(16) ? any_fd() :
 		__atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
 	fill_args(nr, &a);
 	if (one_in(8)) {
@@ -484,6 +491,8 @@ static void fuzz_ioctl(void)
 		}
 		break;
 	case 10:
+		if (to == (uintptr_t)&a && !a.file.flags && not_ours(fd))
+			complain("a file for writing, by", cmd, fd, 0);
 		a.file.fd = -1;
 		may_copy(&a, (void *)(uintptr_t)to, sizeof(a.file));
 		learn(a.file.fd);
@@ -502,12 +511,6 @@ static int any_region(void)
 	if (one_in(4))
 		return SNAPSHOT + (int)pick(NAMED);
 	return __atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
-}
-
-/* Is this one of those that are not to be written? */
-static bool not_ours(int fd)
-{
-	return fd >= SNAPSHOT && fd <= READER;
 }
 
 /* Any of these may be wrong with a file, or with the memory. */
