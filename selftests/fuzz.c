@@ -5,16 +5,19 @@
  * exact, and the kernel has nothing to report.
  *
  * A fuzzer that knows the structs.  Some processes, of a user without any rights,
- * have a snapshot, a clone of a region that is kept from them, and a region; in
- * each, two threads make calls while another one changes the structs under way.
+ * have a snapshot, a clone of a region that is kept from them, two descriptors to read
+ * what somebody else has, and a region; in each, two threads make calls while another one changes the structs under way.
  *
  * COWMEM_SEED replays a run, as far as threads can be replayed.  COWMEM_FUZZ_OPS is
  * how many calls each thread makes.
  */
 #include <grp.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -41,7 +44,11 @@ enum {
 
 /* ---- what the fuzzer has at hand ---- */
 
-enum { SNAPSHOT = 3, CLONE, OWN, READ_ONLY, WRITE_ONLY, FOREIGN };
+/* The first three are somebody else's, and not to be written. */
+enum {
+	SNAPSHOT = 3, VIEW, READER, CLONE, OWN, READ_ONLY, WRITE_ONLY, FOREIGN,
+	NAMED = FOREIGN - SNAPSHOT, GIVEN = OWN - SNAPSHOT,
+};
 
 static int slots[SLOTS];	/* descriptors of regions, of this process */
 static unsigned int nr_foreign;
@@ -135,7 +142,7 @@ static int any_fd(void)
 	case 2:
 		return pick(MAX_FDS);
 	case 3 ... 4:
-		return SNAPSHOT + pick(5);
+		return SNAPSHOT + pick(NAMED);
 	default:
 		return __atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
 	}
@@ -217,6 +224,7 @@ union args {
 	struct cowmem_copy copy;
 	struct cowmem_clone_many many;
 	struct cowmem_merge merge;
+	struct cowmem_file file;
 	char bytes[256];
 };
 
@@ -232,11 +240,12 @@ static const struct command {
 	{ COWMEM_IOC_SEAL, 8, { EPERM, EBUSY } },
 	{ COWMEM_IOC_CLONE, 24, { EMFILE, ENFILE, MEMORY } },
 	{ COWMEM_IOC_DISCARD, 24, { EPERM, MEMORY } },
-	{ COWMEM_IOC_RESTORE, 32, { EPERM, MEMORY } },
+	{ COWMEM_IOC_RESTORE, 32, { EPERM, EFBIG, MEMORY } },
 	{ COWMEM_IOC_DIFF, 40, { ENOMEM } },
 	{ COWMEM_IOC_COPY, 32, { EPERM, MEMORY } },
 	{ COWMEM_IOC_CLONE_MANY, 24, { EMFILE, ENFILE, MEMORY } },
 	{ COWMEM_IOC_MERGE, 80, { EPERM, MEMORY } },
+	{ COWMEM_IOC_FILE, 16, { EACCES, EPERM, EMFILE, ENFILE, ENOMEM } },
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(*commands) };
@@ -276,8 +285,12 @@ static void fill_args(unsigned int nr, union args *a)
 		break;
 	case 5:
 		a->restore.fd = any_fd();
-		a->restore.flags = any_flags();
+		a->restore.flags = one_in(3) ? pick(4) : any_flags();
 		a->restore.pages = rnd();
+		if (one_in(3)) {
+			a->restore.offset = any_number();
+			a->restore.length = any_number();
+		}
 		break;
 	case 6:
 		a->diff.fd = any_fd();
@@ -332,6 +345,17 @@ static void fill_args(unsigned int nr, union args *a)
 			may_copy((char *)array + i * sizeof(r), &r, sizeof(r));
 		}
 		break;
+	case 10:
+		a->file.flags = one_in(3) ? 1 + pick(3) : any_flags();
+		a->file.fd = any_fd();
+		if (one_in(2))
+			break;
+		a->file.name = any_pointer(256);
+		n = one_in(4) ? pick(300) : pick(20);
+		for (i = 0; i < n; i++)
+			may_touch((char *)(uintptr_t)a->file.name + i, true, 1 + pick(255));
+		may_touch((char *)(uintptr_t)a->file.name + n, true, 0);
+		break;
 	}
 	/* Something may be anything. */
 	if (one_in(16))
@@ -380,6 +404,12 @@ static void keep_small(int fd)
 	do_resize(fd, PAGES * pgsz());
 }
 
+/* Is this one of those that are not to be written? */
+static bool not_ours(int fd)
+{
+	return fd >= SNAPSHOT && fd <= READER;
+}
+
 static void fuzz_ioctl(void)
 {
 	static const int common[] = {
@@ -392,7 +422,8 @@ static void fuzz_ioctl(void)
 	uint64_t to;
 	int fd, err;
 
-	fd = one_in(16) ? SNAPSHOT + (int)pick(5) : one_in(16) ? any_fd() :
+	/* FILE may give more than was given. */
+	fd = one_in(nr == 10 ? 3 : 16) ? SNAPSHOT + (int)pick(NAMED) : one_in(16) ? any_fd() :
 		__atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
 	fill_args(nr, &a);
 	if (one_in(8)) {
@@ -459,10 +490,227 @@ static void fuzz_ioctl(void)
 			learn(new);
 		}
 		break;
+	case 10:
+		if (to == (uintptr_t)&a && !a.file.flags && not_ours(fd))
+			complain("a file for writing, by", cmd, fd, 0);
+		a.file.fd = -1;
+		may_copy(&a, (void *)(uintptr_t)to, sizeof(a.file));
+		learn(a.file.fd);
+		break;
+	case 5:
 	case 7:
 		keep_small(fd);
 		break;
 	}
+}
+
+/* ---- the calls on files ---- */
+
+static int any_region(void)
+{
+	if (one_in(4))
+		return SNAPSHOT + (int)pick(NAMED);
+	return __atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
+}
+
+/* Any of these may be wrong with a file, or with the memory. */
+#define OF_FILES EBADF, EINVAL, EPERM, EFBIG, MEMORY
+
+/* One call on @fd: may it say what it says? */
+static void judge(const char *what, int fd, bool done, const int *errnos, size_t n)
+{
+	int err = done ? 0 : errno;
+
+	shared->calls[me]++;
+	shared->good[me] += done;
+	if (err && !among(err, errnos, n))
+		complain(what, 0, fd, err);
+	errno = err;
+}
+
+#define JUDGE(what, fd, done, ...) do {					\
+	static const int errnos[] = { __VA_ARGS__ };			\
+									\
+	judge(what, fd, done, errnos, sizeof(errnos) / sizeof(*errnos)); \
+} while (0)
+
+static void fuzz_size(void)
+{
+	int fd = any_region(), mode = 0;
+	uint64_t offset = any_number(), n = pick(PAGES * pgsz());
+
+	if (one_in(3)) {
+		JUDGE("ftruncate", fd, !ftruncate(fd, any_number()), OF_FILES);
+		return;
+	}
+	if (!one_in(4))
+		mode = one_in(16) ? (int)rnd() : (int)pick(0x80);
+	if (one_in(2))
+		mode &= FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
+			FALLOC_FL_ZERO_RANGE | FALLOC_FL_UNSHARE_RANGE;
+	/* A hole costs nothing. */
+	if (mode & FALLOC_FL_PUNCH_HOLE && one_in(2))
+		n = any_number();
+	JUDGE("fallocate", fd, !fallocate(fd, mode, offset, n), OF_FILES,
+	      EOPNOTSUPP, ENODEV);
+	keep_small(fd);
+}
+
+static void fuzz_reflink(void)
+{
+	struct file_clone_range arg = {
+		.src_fd = one_in(8) ? any_fd() : any_region(),
+		.src_offset = any_number(),
+		.src_length = one_in(4) ? 0 : any_number(),
+		.dest_offset = any_number(),
+	};
+	int fd = any_region();
+	bool done;
+
+	if (one_in(4))
+		done = !ioctl(fd, FICLONE, arg.src_fd);
+	else if (one_in(8))
+		done = !ioctl(fd, FICLONERANGE, any_pointer(sizeof(arg)));
+	else
+		done = !ioctl(fd, FICLONERANGE, &arg);
+	JUDGE("FICLONE", fd, done, OF_FILES, EXDEV, EOPNOTSUPP, EISDIR, EFAULT);
+	keep_small(fd);
+}
+
+static void fuzz_dedupe(void)
+{
+	struct {
+		struct file_dedupe_range range;
+		struct file_dedupe_range_info info[4];
+	} arg = { .range.dest_count = one_in(16) ? rnd() : pick(5) };
+	int fd = any_region();
+	unsigned int i;
+	uint64_t to = (uintptr_t)&arg;
+
+	arg.range.src_offset = any_number();
+	arg.range.src_length = one_in(4) ? any_number() : pick(8) * pgsz();
+	arg.range.reserved1 = one_in(32);
+	for (i = 0; i < 4; i++) {
+		arg.info[i].dest_fd = one_in(8) ? any_fd() : any_region();
+		arg.info[i].dest_offset = one_in(2) ? arg.range.src_offset :
+						      any_number();
+		arg.info[i].reserved = one_in(32);
+	}
+	if (arg.range.dest_count > 4 || one_in(2)) {
+		to = any_pointer(sizeof(arg));
+		may_copy((void *)(uintptr_t)to, &arg, sizeof(arg));
+	}
+	JUDGE("FIDEDUPERANGE", fd, !ioctl(fd, FIDEDUPERANGE, to), EBADF, EINVAL,
+	      EOPNOTSUPP, EFAULT, ENOMEM, EISDIR);
+	if (to != (uintptr_t)&arg || errno)
+		return;
+	for (i = 0; i < arg.range.dest_count; i++) {
+		errno = -arg.info[i].status;
+		JUDGE("deduping", arg.info[i].dest_fd, arg.info[i].status >= 0,
+		      EBADF, EINVAL, EPERM, EBUSY, EXDEV, EISDIR, EOPNOTSUPP, MEMORY);
+	}
+}
+
+static void fuzz_copy_file_range(void)
+{
+	loff_t src = any_number(), dst = any_number();
+	int in = one_in(8) ? any_fd() : any_region(), out = any_region();
+	ssize_t n;
+
+	n = copy_file_range(in, one_in(4) ? NULL : &src, out,
+			    one_in(4) ? NULL : &dst, pick(PAGES * pgsz()),
+			    one_in(16) ? rnd() : 0);
+	JUDGE("copy_file_range", out, n >= 0, OF_FILES, EXDEV, EISDIR, EOVERFLOW,
+	      EOPNOTSUPP, EIO, EFAULT);
+	keep_small(out);
+}
+
+static void fuzz_reopen(void)
+{
+	static const int modes[] = { O_RDONLY, O_RDWR, O_RDWR, O_WRONLY, O_PATH };
+	static const int more[] = { O_TRUNC, O_APPEND, O_DIRECT, O_CREAT, O_NOATIME };
+	int fd = any_region(), mode = modes[pick(5)], flags, new;
+	char path[64];
+
+	flags = mode | O_NONBLOCK | (one_in(3) ? more[pick(5)] : 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	new = open(path, flags, 0600);
+	/* O_DIRECT is for file systems that have it. */
+	JUDGE("reopening", fd, new >= 0, EACCES, EPERM, ENOENT, EMFILE, ENFILE,
+	      ENOMEM, EINVAL, ETXTBSY, EEXIST);
+	if (new >= 0 && not_ours(fd) && mode != O_RDONLY && mode != O_PATH)
+		complain("reopening for writing", flags, fd, 0);
+	if (new >= 0 && mode == O_PATH)
+		close(new);
+	else
+		learn(new);
+}
+
+static void fuzz_inode(void)
+{
+	int fd = any_region();
+	char path[64], name[64];
+	struct stat st;
+
+	switch (pick(6)) {
+	case 0:
+		JUDGE("fchmod", fd, !fchmod(fd, one_in(4) ? rnd() & 07777 : 0600),
+		      EBADF, EPERM);
+		if (!errno && fd <= CLONE)
+			complain("fchmod", 0, fd, 0);
+		break;
+	case 1:
+		JUDGE("fchown", fd, !fchown(fd, NOBODY, one_in(2) ? NOBODY : rnd()),
+		      EBADF, EPERM, EINVAL);
+		if (!errno && fd <= CLONE)
+			complain("fchown", 0, fd, 0);
+		break;
+	case 2:
+		JUDGE("futimens", fd, !futimens(fd, NULL), EBADF, EPERM, EACCES);
+		break;
+	case 3:
+		JUDGE("fstat", fd, !fstat(fd, &st), EBADF);
+		break;
+	case 4:
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		JUDGE("readlink", fd, readlink(path, name, sizeof(name)) >= 0,
+		      ENOENT, ENAMETOOLONG, ENOMEM);
+		break;
+	case 5:
+		JUDGE("sync_file_range", fd, !sync_file_range(fd, any_number(),
+		      any_number(), pick(8)), EBADF, EINVAL, ESPIPE);
+		break;
+	}
+}
+
+static void fuzz_locks(void)
+{
+	static const int cmds[] = { F_SETLK, F_GETLK, F_OFD_SETLK, F_OFD_GETLK };
+	struct flock lock = {
+		.l_type = pick(4),
+		.l_start = any_number(),
+		.l_len = any_number(),
+		.l_pid = one_in(16),
+	};
+	int fd = any_region();
+
+	if (one_in(3)) {
+		JUDGE("flock", fd, !flock(fd, (1 << pick(4)) | LOCK_NB), EBADF,
+		      EINVAL, EAGAIN, ENOMEM, ENOLCK);
+		return;
+	}
+	JUDGE("a lock", fd, !fcntl(fd, cmds[pick(4)], &lock), EBADF, EINVAL,
+	      EAGAIN, EACCES, EOVERFLOW, ENOMEM, ENFILE, ENOLCK);
+}
+
+static void fuzz_file(void)
+{
+	static void (*const all[])(void) = {
+		fuzz_size, fuzz_size, fuzz_reflink, fuzz_reflink, fuzz_dedupe,
+		fuzz_copy_file_range, fuzz_reopen, fuzz_inode, fuzz_locks,
+	};
+
+	all[pick(sizeof(all) / sizeof(*all))]();
 }
 
 /* ---- other calls, which are there to disturb ---- */
@@ -475,7 +723,7 @@ static void fuzz_io(void)
 	};
 	uint64_t offset = any_number(), mem = any_pointer(64);
 	size_t size = one_in(8) ? any_number() : pick(3 * pgsz());
-	int fd = one_in(8) ? SNAPSHOT + (int)pick(5) :
+	int fd = one_in(8) ? SNAPSHOT + (int)pick(NAMED) :
 		__atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
 	bool write = one_in(2);
 	ssize_t n;
@@ -507,7 +755,7 @@ static void fuzz_mapping(void)
 		21 /* PAGEOUT */, 25 /* COLLAPSE */,
 	};
 	char *win = window(me % THREADS, pick(WINDOWS));
-	int fd = one_in(8) ? SNAPSHOT + (int)pick(5) :
+	int fd = one_in(8) ? SNAPSHOT + (int)pick(NAMED) :
 		__atomic_load_n(&slots[pick(SLOTS)], __ATOMIC_RELAXED);
 	size_t first = pick(WINDOW), n = 1 + pick(WINDOW - first), i;
 	pid_t pid;
@@ -581,12 +829,15 @@ static void *fuzzer(void *arg)
 	for (i = 0; i < ops; i++) {
 		if (!(me % THREADS) && !(i % SWEEP))
 			sweep_fds();
-		switch (pick(8)) {
+		switch (pick(10)) {
 		case 0:
 			fuzz_io();
 			break;
 		case 1 ... 2:
 			fuzz_mapping();
+			break;
+		case 3 ... 4:
+			fuzz_file();
 			break;
 		default:
 			fuzz_ioctl();
@@ -685,35 +936,27 @@ static char *island(size_t pages, int prot)
 }
 
 static void fuzz_process(unsigned int nr, uint64_t first_seed, uint64_t ops,
-			 int snap, int clone)
+			 const int *given)
 {
 	struct rlimit limit = { MAX_FDS, MAX_FDS };
 	struct sigaction act = { .sa_handler = on_fault };
 	struct start start[THREADS + 1];
 	pthread_t threads[THREADS + 1];
 	unsigned int i;
-	int own, ro, wo;
+	int fds[NAMED];
 
-	own = region_of(PAGES, 9);
-	ro = open(COWMEM_DEV, O_RDONLY);
-	wo = open(COWMEM_DEV, O_WRONLY);
-	snap = dup(snap);
-	clone = dup(clone);
-	must(snap >= 0 && clone >= 0);
+	for (i = 0; i < GIVEN; i++)
+		fds[i] = given[i];
+	fds[OWN - SNAPSHOT] = region_of(PAGES, 9);
+	fds[READ_ONLY - SNAPSHOT] = open(COWMEM_DEV, O_RDONLY);
+	fds[WRITE_ONLY - SNAPSHOT] = open(COWMEM_DEV, O_WRONLY);
 	/* Out of the way of the places that they are to have. */
-	own = fcntl(own, F_DUPFD, 100);
-	ro = fcntl(ro, F_DUPFD, 100);
-	wo = fcntl(wo, F_DUPFD, 100);
-	snap = fcntl(snap, F_DUPFD, 100);
-	clone = fcntl(clone, F_DUPFD, 100);
-	must(own >= 0 && ro >= 0 && wo >= 0 && snap >= 0 && clone >= 0);
+	for (i = 0; i < NAMED; i++)
+		fds[i] = fcntl(fds[i], F_DUPFD, 100);
 	for (i = 3; i < 100; i++)
 		close(i);
-	place(snap, SNAPSHOT);
-	place(clone, CLONE);
-	place(own, OWN);
-	place(ro, READ_ONLY);
-	place(wo, WRITE_ONLY);
+	for (i = 0; i < NAMED; i++)
+		place(fds[i], SNAPSHOT + i);
 
 	must(!setgroups(0, NULL));
 	must(!setresgid(NOBODY, NOBODY, NOBODY));
@@ -754,6 +997,14 @@ static void fuzz_process(unsigned int nr, uint64_t first_seed, uint64_t ops,
 	_exit(0);
 }
 
+static int file_of(int fd, uint32_t flags)
+{
+	struct cowmem_file arg = { .flags = flags };
+
+	must(!ioctl(fd, COWMEM_IOC_FILE, &arg));
+	return arg.fd;
+}
+
 /* The kernel's word on whether there was a warning, but for modules built elsewhere. */
 static unsigned long taints(void)
 {
@@ -767,7 +1018,7 @@ int main(void)
 {
 	const char *env_ops = getenv("COWMEM_FUZZ_OPS");
 	uint64_t ops = env_ops ? strtoull(env_ops, NULL, 0) : effort(OPS);
-	int neighbour, snap, clone, i, ended = 0, bad = 0;
+	int neighbour, watched, given[GIVEN], i, ended = 0, bad = 0;
 	unsigned long taint = taints();
 	uint64_t calls = 0, good = 0;
 	bool exact = true;
@@ -777,18 +1028,22 @@ int main(void)
 	rng_init();
 	shared = shared_mem(sizeof(*shared));
 	neighbour = region_of(PAGES, 7);
-	snap = snapshot(neighbour);
-	clone = cloned(neighbour);
+	watched = region_of(PAGES, 8);
+	given[SNAPSHOT - SNAPSHOT] = snapshot(neighbour);
+	given[VIEW - SNAPSHOT] = file_of(watched, COWMEM_FILE_VIEW);
+	given[READER - SNAPSHOT] = file_of(watched, COWMEM_FILE_RDONLY);
+	given[CLONE - SNAPSHOT] = cloned(neighbour);
 
 	for (i = 0; i < PROCESSES; i++)
 		if (!spawn())
-			fuzz_process(i, rng_state, ops, snap, clone);
+			fuzz_process(i, rng_state, ops, given);
 	while (ended < PROCESSES) {
 		int status;
 
 		/* Nothing stays mapped: a PTE would keep the page from being reused. */
 		exact = exact && fd_is(neighbour, below(PAGES), 1, 7) &&
-			fd_is(snap, below(PAGES), 1, 7);
+			fd_is(given[SNAPSHOT - SNAPSHOT], below(PAGES), 1, 7) &&
+			fd_is(watched, below(PAGES), 1, 8);
 		while (waitpid(-1, &status, WNOHANG) > 0) {
 			ended++;
 			if (!status)
@@ -808,12 +1063,15 @@ int main(void)
 			 "all processes came to their end\n");
 	ksft_test_result(!shared->undocumented, "all errors are documented\n");
 
-	exact = exact && fd_is(neighbour, 0, PAGES, 7) && fd_is(snap, 0, PAGES, 7);
-	close(snap);
-	close(clone);
+	exact = exact && fd_is(neighbour, 0, PAGES, 7) &&
+		fd_is(given[SNAPSHOT - SNAPSHOT], 0, PAGES, 7) &&
+		fd_is(watched, 0, PAGES, 8) &&
+		info(watched).size == PAGES * pgsz() && !info(watched).seals;
+	for (i = 0; i < GIVEN; i++)
+		close(given[i]);
 	/* And nobody has lost a reference to its pages. */
-	exact = exact && holds(neighbour, PAGES, 0);
-	ksft_test_result(exact, "the neighbour and the snapshot stay exact\n");
+	exact = exact && holds(neighbour, PAGES, 0) && holds(watched, PAGES, 0);
+	ksft_test_result(exact, "the neighbour, the snapshot and what is only read stay exact\n");
 	ksft_test_result(taints() == taint, "the kernel has nothing to report\n");
 	ksft_finished();
 }

@@ -21,6 +21,8 @@
  * restored region must be a cut through what all of them write.
  */
 #include <pthread.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
 #include <sys/syscall.h>
 
 #include "../kselftest.h"
@@ -52,6 +54,7 @@ struct model {
 	int fd;			/* -1: only mappings are left */
 	uint32_t flags;		/* COWMEM_CLONE_SNAPSHOT, or 0 */
 	uint32_t seals;
+	bool regular;		/* @fd is a regular file, not one of the device */
 	uint64_t base, size;	/* in bytes */
 	char *want;		/* MAX bytes, zeroes past the end */
 };
@@ -61,7 +64,7 @@ struct map {
 	char *addr;		/* always the same; PROT_NONE if there is none */
 	uint64_t off;		/* first page, from the window's start */
 	uint64_t pages;
-	bool private, writable, maywrite;
+	bool private, writable, maywrite, regular;
 	bool own[PAGES];	/* private pages that were written ... */
 	char *mine;		/* ... and what they hold */
 };
@@ -237,6 +240,7 @@ static void plant(struct model *m, int fd, uint32_t flags, uint64_t base,
 	m->fd = fd;
 	m->flags = flags;
 	m->seals = 0;
+	m->regular = true;
 	m->base = base;
 	m->size = size;
 	memset(m->want, 0, MAX);
@@ -338,6 +342,23 @@ static void check_map(const struct map *p)
 		WRONG("region %d: no SIGSEGV at a read-only page", nr(m));
 }
 
+static void check_stat(const struct model *m, uint64_t pages)
+{
+	struct stat st;
+
+	NEED(!fstat(m->fd, &st));
+	if (!m->regular) {
+		NEED(S_ISCHR(st.st_mode));
+		return;
+	}
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != m->size)
+		WRONG("region %d: mode %o, size %llu, not %llu", nr(m),
+		      st.st_mode, ULL(st.st_size), ULL(m->size));
+	if (!disturbed && st.st_blocks * 512ULL != pages * pgsz())
+		WRONG("region %d: %llu blocks for %llu pages", nr(m),
+		      ULL(st.st_blocks), ULL(pages));
+}
+
 static void check_fd(const struct model *m)
 {
 	struct cowmem_info i = info(m->fd);
@@ -352,6 +373,7 @@ static void check_fd(const struct model *m)
 		      ULL(i.pages_shared));
 	if (i.seals != (m->flags ? 15 : m->seals))
 		WRONG("region %d: seals %x, not %x", nr(m), i.seals, m->seals);
+	check_stat(m, i.pages_populated);
 	if (pread(m->fd, buf2, MAX, m->base) != (ssize_t)inside(m))
 		WRONG("region %d: short read", nr(m));
 	same(m, 0, buf2, m->want, inside(m), "read()");
@@ -380,12 +402,63 @@ static void check_all(void)
 
 /* ---- what can be done ---- */
 
+/* Is what a call said what it should say?  Returns whether it was done. */
+static bool as_expected(const char *what, int ret, int err)
+{
+	if (ret ? errno != err : err)
+		WRONG("%s: %s, not %s", what, strerror(ret ? errno : 0),
+		      strerror(err));
+	return !ret;
+}
+
+/* A new descriptor of a region, as COWMEM_IOC_FILE makes it; -1 with errno. */
+static int file_of(int fd, uint32_t flags)
+{
+	struct cowmem_file arg = { .flags = flags, .fd = -1 };
+
+	if (below(2))
+		arg.name = (uintptr_t)"torture";
+	return ioctl(fd, COWMEM_IOC_FILE, &arg) ? -1 : arg.fd;
+}
+
+static int reopen(int fd, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* A descriptor that is a regular file for sure, as @m's own is open; or -1. */
+static int regular(const struct model *m)
+{
+	int fd;
+
+	if (m->regular)
+		fd = fcntl(m->fd, F_DUPFD_CLOEXEC, 0);
+	else
+		fd = file_of(m->fd, writable(m) ? 0 : COWMEM_FILE_RDONLY);
+	NEED(fd >= 0);
+	return fd;
+}
+
+/* From now on @m is used by another descriptor. */
+static void use_fd(struct model *m, int fd)
+{
+	int old = m->fd;
+
+	m->fd = fd;
+	m->regular = true;
+	close(old);
+}
+
 static void op_open(void)
 {
 	struct model *m = place();
 
 	SAY("open %d", nr(m));
 	plant(m, region(), 0, episode_base, 0, NULL);
+	m->regular = false;
 }
 
 static void op_close(void)
@@ -531,14 +604,16 @@ static bool resize_to(struct model *m, uint64_t size)
 	int err = m->flags ? EBADF :
 		  size > m->size && (m->seals & COWMEM_SEAL_GROW) ? EPERM :
 		  size < m->size && (m->seals & COWMEM_SEAL_SHRINK) ? EPERM : 0;
-	int ret = do_resize(m->fd, size);
+	bool truncate = m->regular && below(2);
+	int ret = truncate ? ftruncate(m->fd, size) : do_resize(m->fd, size);
 
-	if (ret ? errno != err : err)
-		WRONG("resize of %d: %s, not %s", nr(m),
-		      strerror(ret ? errno : 0), strerror(err));
-	if (!ret)
-		resized(m, size);
-	return !ret;
+	/* Of a descriptor that is open for reading. */
+	if (truncate && m->flags)
+		err = EINVAL;
+	if (!as_expected(truncate ? "ftruncate" : "RESIZE", ret, err))
+		return false;
+	resized(m, size);
+	return true;
 }
 
 static void op_resize(void)
@@ -570,25 +645,77 @@ static void op_resize(void)
 }
 
 /* What RESTORE must say, for a region and where from. */
-static int restore_err(const struct model *m, const struct model *from)
+static int restore_err(const struct model *m, const struct model *from,
+		       uint32_t flags)
 {
-	return m->flags ? EBADF : m->size != from->size ? EINVAL :
-	       !writable(m) ? EPERM : 0;
+	if (m->flags)
+		return EBADF;
+	if (!writable(m))
+		return EPERM;
+	if (m->size != from->size && !(flags & COWMEM_RESTORE_SIZE))
+		return EINVAL;
+	if ((m->size < from->size && (m->seals & COWMEM_SEAL_GROW)) ||
+	    (m->size > from->size && (m->seals & COWMEM_SEAL_SHRINK)))
+		return EPERM;
+	return 0;
 }
 
 static void restore(struct model *m, struct model *from, uint32_t flags)
 {
 	struct cowmem_restore arg = { .fd = from->fd, .flags = flags };
 	int ret = ioctl(m->fd, COWMEM_IOC_RESTORE, &arg);
-	int err = restore_err(m, from);
 
-	if (ret ? errno != err : err)
-		WRONG("RESTORE: %s, not %s", strerror(ret ? errno : 0),
-		      strerror(err));
-	if (ret)
+	if (!as_expected("RESTORE", ret, restore_err(m, from, flags)))
 		return;
+	if (flags & COWMEM_RESTORE_SIZE)
+		resized(m, from->size);
 	changing(m);
 	memcpy(m->want, from->want, MAX);
+	changed(m);
+}
+
+static void restore_range(struct model *m, struct model *from, uint32_t flags)
+{
+	struct cowmem_restore arg = { .fd = from->fd, .flags = flags };
+	uint64_t first, n;
+	int ret, err;
+
+	if (!any_pages(PAGES, &first, &n))
+		return;
+	/* As most calls do, it fits. */
+	if (below(8) && !any_pages((inside(m) < inside(from) ? inside(m) :
+				    inside(from)) / pgsz(), &first, &n))
+		return;
+	SAY("restore %llu pages of %d from %llu on from %d", ULL(n), nr(m),
+	    ULL(first), nr(from));
+	arg.offset = m->base + first * pgsz();
+	arg.length = n * pgsz();
+	if (!below(8)) {
+		arg.length += arg.offset;
+		arg.offset = 0;
+	}
+	ret = ioctl(m->fd, COWMEM_IOC_RESTORE, &arg);
+	if (m->flags)
+		err = EBADF;
+	else if ((first + n) * pgsz() > inside(m) ||
+		 (first + n) * pgsz() > inside(from))
+		err = EINVAL;
+	else
+		err = writable(m) ? 0 : EPERM;
+	/* If there are two reasons, which of them it is, is not said. */
+	if (ret && errno == EPERM && !writable(m))
+		err = EPERM;
+	/* To itself it changes nothing, wherever the range is. */
+	if (!ret && m == from)
+		return;
+	if (!as_expected("RESTORE of a range", ret, err))
+		return;
+	if (!arg.offset) {
+		n += first;
+		first = 0;
+	}
+	changing(m);
+	memcpy(m->want + first * pgsz(), from->want + first * pgsz(), n * pgsz());
 	changed(m);
 }
 
@@ -599,8 +726,15 @@ static void op_restore(void)
 
 	if (!m || m->base != from->base)
 		return;
+	if (!below(3)) {
+		restore_range(m, from, flags);
+		check(m);
+		return;
+	}
+	if (below(2))
+		flags |= COWMEM_RESTORE_SIZE;
 	SAY("restore %d from %d, flags %u", nr(m), nr(from), flags);
-	if (!m->flags && below(8))
+	if (!(flags & COWMEM_RESTORE_SIZE) && !m->flags && below(8))
 		resize_to(m, from->size);
 	restore(m, from, flags);
 	check(m);
@@ -693,6 +827,309 @@ static void op_copy(void)
 			n * pgsz());
 		changed(m);
 	}
+	check(m);
+}
+
+/* ---- as a file ---- */
+
+/* What nobody can do through a descriptor that is only to be read. */
+static void check_reader(const struct model *m, int fd, bool view)
+{
+	int other, err = view ? EACCES : writable(m) ? 0 : EPERM;
+	char *mem;
+
+	NEED(write(fd, buf, 1) == -1 && errno == EBADF);
+	NEED(ftruncate(fd, 0) == -1 && errno == EINVAL);
+	NEED(pread(fd, buf2, MAX, m->base) == (ssize_t)inside(m));
+	same(m, 0, buf2, m->want, inside(m), "a reader's read()");
+	other = reopen(fd, O_RDWR);
+	as_expected("reopening for writing", other < 0 ? -1 : 0, err);
+	if (other >= 0)
+		close(other);
+	/* KEEP does nothing any more once there was such a mapping. */
+	if (below(4))
+		return;
+	NEED(mmap(NULL, MAX, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		  m->base) == MAP_FAILED && errno == EACCES);
+	mem = mmap(NULL, MAX, PROT_READ, MAP_SHARED, fd, m->base);
+	NEED(mem != MAP_FAILED);
+	NEED(mprotect(mem, MAX, PROT_READ | PROT_WRITE) == -1 &&
+	     errno == EACCES);
+	same(m, 0, mem, m->want, round_up(inside(m)), "a reader's mapping");
+	munmap(mem, MAX);
+}
+
+/* Another descriptor, by COWMEM_IOC_FILE or through /proc. */
+static void op_file(void)
+{
+	struct model *m = any();
+	unsigned int what = below(6);
+	int fd;
+
+	if (!m)
+		return;
+	SAY("file %d: %u", nr(m), what);
+	switch (what) {
+	case 0:
+	case 1:
+		fd = file_of(m->fd, 0);
+		if (as_expected("FILE", fd < 0 ? -1 : 0, m->flags ? EBADF :
+				writable(m) ? 0 : EPERM))
+			use_fd(m, fd);
+		break;
+	case 2:
+	case 3:
+		fd = file_of(m->fd, what == 2 ? COWMEM_FILE_RDONLY :
+						COWMEM_FILE_VIEW);
+		NEED(fd >= 0);
+		check_reader(m, fd, what == 3);
+		/* No worse than a snapshot's own. */
+		if (m->flags && what == 2)
+			use_fd(m, fd);
+		else
+			close(fd);
+		break;
+	default:
+		if (!m->regular)
+			break;
+		fd = reopen(m->fd, m->flags && below(2) ? O_RDONLY : O_RDWR);
+		if (fd < 0)
+			NEED(errno == EPERM && !writable(m));
+		else
+			use_fd(m, fd);
+	}
+	check(m);
+}
+
+/* What fallocate() must say. */
+static int fallocate_err(const struct model *m, int mode, uint64_t end)
+{
+	if (m->flags)
+		return EBADF;
+	if (!writable(m))
+		return EPERM;
+	/* As a memfd does, even if the size is to stay. */
+	if (!(mode & FALLOC_FL_PUNCH_HOLE) && end > m->size &&
+	    (m->seals & COWMEM_SEAL_GROW))
+		return EPERM;
+	return 0;
+}
+
+static void op_fallocate(void)
+{
+	static const int modes[] = {
+		0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+		FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+	};
+	struct model *m = any();
+	int mode = modes[below(ARRAY_SIZE(modes))], fd, ret, err;
+	uint64_t at, n;
+
+	if (!m || !any_range(below(4) ? inside(m) : MAX, &at, &n))
+		return;
+	SAY("fallocate %d: mode %#x, %#llx bytes at %#llx", nr(m), mode, ULL(n),
+	    ULL(at));
+	if (!m->regular && (m->flags || !writable(m)))
+		return;
+	fd = regular(m);
+	ret = fallocate(fd, mode, m->base + at, n);
+	err = fallocate_err(m, mode, m->base + at + n);
+	if (ret && errno == EOPNOTSUPP && mode == FALLOC_FL_UNSHARE_RANGE)
+		err = EOPNOTSUPP;
+	close(fd);
+	if (!as_expected("fallocate", ret, err))
+		return;
+	changing(m);
+	if (mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE))
+		memset(m->want + at, 0, n);
+	changed(m);
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && m->base + at + n > m->size)
+		resized(m, m->base + at + n);
+	check(m);
+}
+
+/* A range of bytes appears elsewhere, where the region may grow for it. */
+static void moved(struct model *m, uint64_t dst, const struct model *from,
+		  uint64_t src, uint64_t n)
+{
+	if (m->base + dst + n > m->size)
+		resized(m, m->base + dst + n);
+	changing(m);
+	memmove(m->want + dst, from->want + src, n);
+	changed(m);
+}
+
+/* Pages, or bytes up to the source's end, that mostly fit. */
+static bool any_reflink(const struct model *m, const struct model *from,
+			uint64_t *src, uint64_t *dst, uint64_t *n)
+{
+	uint64_t pages;
+
+	if (!any_pages(round_up(inside(from)) / pgsz(), src, &pages))
+		return false;
+	*dst = below(2) ? *src : below(PAGES);
+	if (pages > PAGES - *dst)
+		pages = PAGES - *dst;
+	*src *= pgsz();
+	*dst *= pgsz();
+	*n = pages * pgsz();
+	/* Not only what can be done. */
+	if (*n > inside(from) - *src && below(8))
+		*n = inside(from) - *src;
+	return true;
+}
+
+static int reflink_err(const struct model *m, uint64_t dst,
+		       const struct model *from, uint64_t src, uint64_t n)
+{
+	uint64_t s = from->base + src, d = m->base + dst;
+
+	if (m->flags)
+		return EBADF;
+	if (s + n > from->size)
+		return EINVAL;
+	if (n % pgsz() && !(s + n == from->size && d + n >= m->size))
+		return EINVAL;
+	if (m == from && s < d + n && d < s + n)
+		return EINVAL;
+	if (!writable(m) || (d + n > m->size && (m->seals & COWMEM_SEAL_GROW)))
+		return EPERM;
+	return 0;
+}
+
+static void op_reflink(void)
+{
+	struct model *m = any(), *from = any();
+	bool whole = !below(4);
+	uint64_t src, dst, n;
+	int to, fd, ret;
+
+	if (!m || (!m->regular && !writable(m)))
+		return;
+	if (whole && (m->base != from->base || !inside(from)))
+		return;
+	if (!any_reflink(m, from, &src, &dst, &n))
+		return;
+	if (whole) {
+		src = dst = 0;
+		n = inside(from);
+	}
+	SAY("reflink %d from %d: %#llx bytes from %#llx to %#llx%s", nr(m),
+	    nr(from), ULL(n), ULL(src), ULL(dst), whole ? ", whole" : "");
+	to = regular(m);
+	fd = regular(from);
+	if (whole) {
+		ret = ioctl(to, FICLONE, fd);
+	} else {
+		struct file_clone_range arg = {
+			.src_fd = fd, .src_offset = from->base + src,
+			.src_length = n, .dest_offset = m->base + dst,
+		};
+
+		ret = ioctl(to, FICLONERANGE, &arg);
+	}
+	close(fd);
+	close(to);
+	if (as_expected("FICLONE", ret, reflink_err(m, dst, from, src, n)))
+		moved(m, dst, from, src, n);
+	check(m);
+}
+
+static void op_dedupe(void)
+{
+	struct {
+		struct file_dedupe_range range;
+		struct file_dedupe_range_info info;
+	} arg = { .range.dest_count = 1 };
+	struct model *m = any(), *from = any();
+	uint64_t src, dst, n;
+	bool may_be_busy = disturbed, equal;
+	unsigned int i;
+	int fd, status;
+
+	if (!m || !any_reflink(m, from, &src, &dst, &n) || !n ||
+	    n > inside(from) - src)
+		return;
+	SAY("dedupe %d and %d: %#llx bytes at %#llx and %#llx", nr(m), nr(from),
+	    ULL(n), ULL(dst), ULL(src));
+	arg.range.src_offset = from->base + src;
+	arg.range.src_length = n;
+	arg.info.dest_fd = regular(m);
+	arg.info.dest_offset = m->base + dst;
+	fd = regular(from);
+	NEED(!ioctl(fd, FIDEDUPERANGE, &arg));
+	close(fd);
+	close(arg.info.dest_fd);
+	for (i = 0; i < PIPES; i++)
+		may_be_busy = may_be_busy || pipes[i].n;
+	status = arg.info.status;
+	equal = !memcmp(m->want + dst, from->want + src, n);
+	if (dst + n > inside(m))
+		NEED(status == -EINVAL);
+	else if (n % pgsz() && m->base + dst + n < m->size)
+		/* It is cut short, to pages that are whole. */
+		NEED(status == FILE_DEDUPE_RANGE_SAME || status == -EINVAL ||
+		     status == -EPERM || (may_be_busy && status == -EBUSY) ||
+		     (!equal && status == FILE_DEDUPE_RANGE_DIFFERS));
+	else if (m == from && from->base + src < m->base + dst + n &&
+		 m->base + dst < from->base + src + n)
+		NEED(status == -EINVAL);
+	else if (may_be_busy && status == -EBUSY)
+		;
+	else if (!equal)
+		NEED(status == FILE_DEDUPE_RANGE_DIFFERS);
+	else
+		NEED(status == (writable(m) ? FILE_DEDUPE_RANGE_SAME : -EPERM));
+	check(m);
+	check(from);
+}
+
+static void op_copy_file_range(void)
+{
+	struct model *m = any(), *from = any();
+	loff_t src, dst;
+	uint64_t at, n, to, room, want;
+	ssize_t ret;
+	int in, out, err = 0;
+
+	if (!m || !any_range(inside(from), &at, &n) ||
+	    !any_range(MAX, &to, &room) || (!m->regular && !writable(m)))
+		return;
+	if (n > MAX - to)
+		n = MAX - to;
+	SAY("copy_file_range %d to %d: %#llx bytes from %#llx to %#llx",
+	    nr(from), nr(m), ULL(n), ULL(at), ULL(to));
+	src = from->base + at;
+	dst = m->base + to;
+	in = regular(from);
+	out = regular(m);
+	want = n;
+	if (m->flags)
+		err = EBADF;
+	else if (m == from && src < dst + (loff_t)n && dst < src + (loff_t)n)
+		err = EINVAL;
+	else if (!writable(m))
+		err = EPERM;
+	else if ((m->seals & COWMEM_SEAL_GROW) && dst + n > m->size) {
+		if ((uint64_t)dst >= m->size)
+			err = EPERM;
+		else
+			want = m->size - dst;
+	}
+	ret = copy_file_range(in, &src, out, &dst, n, 0);
+	close(in);
+	close(out);
+	if (!as_expected("copy_file_range", ret < 0 ? -1 : 0, err)) {
+		check(m);
+		return;
+	}
+	/* It may be cut short. */
+	if (!ret || (uint64_t)ret > want)
+		WRONG("copy_file_range: %zd, not %llu", ret, ULL(want));
+	moved(m, to, from, at, ret);
 	check(m);
 }
 
@@ -897,7 +1334,9 @@ static void op_mmap(void)
 	NEED(mremap(mem, n * pgsz(), n * pgsz(), MREMAP_MAYMOVE | MREMAP_FIXED,
 		    p->addr) == p->addr);
 	end = m->base + (off + n) * pgsz();
-	if (!m->flags && !(m->seals & COWMEM_SEAL_GROW) && end > m->size)
+	/* A file is not made larger by mapping it. */
+	if (!m->regular && !m->flags && !(m->seals & COWMEM_SEAL_GROW) &&
+	    end > m->size)
 		resized(m, end);
 	p->m = m;
 	p->off = off;
@@ -905,6 +1344,7 @@ static void op_mmap(void)
 	p->private = private;
 	p->writable = want_write;
 	p->maywrite = private || writable(m);
+	p->regular = m->regular;
 	memset(p->own, 0, sizeof(p->own));
 	check_map(p);
 }
@@ -963,11 +1403,29 @@ static void op_mremap(void)
 	to->private = p->private;
 	to->writable = p->writable;
 	to->maywrite = p->maywrite;
+	to->regular = p->regular;
 	memcpy(to->own, p->own, sizeof(p->own));
 	memcpy(to->mine, p->mine, MAX);
 	if (!keep)
 		map_forget(p);
 	check(to->m);
+}
+
+/* Part of a mapping; afterwards mremap() must be able to take it as one again. */
+static void mprotect_and_back(struct map *p)
+{
+	uint64_t first, n;
+	char *at;
+
+	if (!any_pages(p->pages, &first, &n))
+		return;
+	SAY("mprotect of %d: %llu pages from %llu and back", nr(p->m), ULL(n),
+	    ULL(first));
+	at = p->addr + first * pgsz();
+	NEED(!mprotect(at, n * pgsz(), PROT_READ));
+	NEED(poke(at, 1) == SIGSEGV);
+	NEED(!mprotect(at, n * pgsz(), PROT_READ | PROT_WRITE));
+	check_map(p);
 }
 
 static void op_mprotect(void)
@@ -977,6 +1435,10 @@ static void op_mprotect(void)
 
 	if (!p)
 		return;
+	if (p->writable && below(2)) {
+		mprotect_and_back(p);
+		return;
+	}
 	SAY("mprotect of %d: %s", nr(p->m), p->writable ? "ro" : "rw");
 	ret = mprotect(p->addr, p->pages * pgsz(),
 		       p->writable ? PROT_READ : PROT_READ | PROT_WRITE);
@@ -987,6 +1449,14 @@ static void op_mprotect(void)
 	NEED(!ret);
 	p->writable = !p->writable;
 	check_map(p);
+}
+
+/* A hole was punched by way of a mapping. */
+static void removed(struct map *p, uint64_t at, uint64_t n)
+{
+	changing(p->m);
+	memset(p->m->want + p->off * pgsz() + at, 0, n);
+	changed(p->m);
 }
 
 static void op_madvise(void)
@@ -1028,6 +1498,15 @@ static void op_madvise(void)
 		for (k = first; !ret && k < first + n; k++)
 			p->own[k] = false;
 	}
+	if (all[i].advice == MADV_REMOVE) {
+		bool must = p->regular && !p->private && p->writable;
+
+		/* From 6.7 on it is enough that it could be made writable. */
+		NEED(!must || !ret);
+		NEED(ret || (p->regular && !p->private && p->maywrite));
+		if (!ret)
+			removed(p, first * pgsz(), n * pgsz());
+	}
 	if (all[i].advice == MADV_POPULATE_READ ||
 	    all[i].advice == MADV_POPULATE_WRITE) {
 		bool past = (p->off + first + n) * pgsz() >
@@ -1052,16 +1531,33 @@ static void op_madvise(void)
 static void op_mlock(void)
 {
 	struct map *p = any_map();
+	uint64_t first, n;
+	char *at;
 
 	if (!p)
 		return;
-	SAY("mlock and msync of %d", nr(p->m));
+	if (!any_pages(p->pages, &first, &n))
+		return;
+	if (below(2)) {
+		first = 0;
+		n = p->pages;
+	}
+	SAY("mlock and msync of %d: %llu pages from %llu", nr(p->m), ULL(n),
+	    ULL(first));
+	at = p->addr + first * pgsz();
 	/* Not private ones: mlock() of a writable one makes copies. */
-	if (!p->private)
-		mlock(p->addr, p->pages * pgsz());
+	if (!p->private) {
+		int ret = mlock(at, n * pgsz());
+
+		if ((p->off + first + n) * pgsz() > round_up(inside(p->m)))
+			NEED(ret == -1 && errno == ENOMEM);
+		else
+			NEED(!ret);
+	}
 	NEED(!msync(p->addr, p->pages * pgsz(), MS_SYNC));
 	check_map(p);
-	munlock(p->addr, p->pages * pgsz());
+	NEED(!munlock(at, n * pgsz()));
+	check_map(p);
 }
 
 /* A range of a mapping, in bytes from the mapping's start, before the end. */
@@ -1563,10 +2059,12 @@ static void op_exec(void)
 static void op_kill(void)
 {
 	struct model *m = any(), *from = any();
-	unsigned int what = below(9), nap = below(4000);
+	unsigned int what = below(11), nap = below(4000);
 	bool whole = true, sizes = false;
-	uint64_t at, n, was, now;
+	uint64_t at, n, was, now, other;
 	struct cowmem_copy copy = { 0 };
+	struct file_clone_range reflink = { 0 };
+	int fd = -1;
 	struct map *p = NULL;
 	pid_t pid;
 	size_t i;
@@ -1574,6 +2072,7 @@ static void op_kill(void)
 	if (!m || m == from || !writable(m) || !any_range(inside(m), &at, &n))
 		return;
 	was = m->size;
+	other = m->base + at;
 	memcpy(buf, m->want, MAX);	/* what it may become */
 	switch (what) {
 	case 0:
@@ -1612,6 +2111,25 @@ static void op_kill(void)
 		sizes = true;
 		memset(buf + at, 0, MAX - at);
 		break;
+	case 9:
+		if (m->base != from->base || m->seals)
+			return;
+		sizes = true;
+		other = from->size;
+		memcpy(buf, from->want, MAX);
+		break;
+	case 10:
+		at -= at % pgsz();
+		n = round_up(n);
+		if (at + n > inside(m) || at + n > inside(from))
+			return;
+		memcpy(buf + at, from->want + at, n);
+		fd = regular(m);
+		reflink.src_fd = regular(from);
+		reflink.src_offset = from->base + at;
+		reflink.src_length = n;
+		reflink.dest_offset = m->base + at;
+		break;
 	}
 	SAY("kill -9 of who does %u to %d (%d), %#llx bytes at %#llx", what,
 	    nr(m), nr(from), ULL(n), ULL(at));
@@ -1620,7 +2138,8 @@ static void op_kill(void)
 	if (!pid) {
 		struct cowmem_restore restore = {
 			.fd = from->fd,
-			.flags = what == 1 ? COWMEM_RESTORE_KEEP : 0,
+			.flags = what == 1 ? COWMEM_RESTORE_KEEP :
+				 what == 9 ? COWMEM_RESTORE_SIZE : 0,
 		};
 		bool no1, no2;
 
@@ -1629,7 +2148,11 @@ static void op_kill(void)
 			switch (what) {
 			case 0:
 			case 1:
+			case 9:
 				ioctl(m->fd, COWMEM_IOC_RESTORE, &restore);
+				break;
+			case 10:
+				ioctl(fd, FICLONERANGE, &reflink);
 				break;
 			case 2:
 				ioctl(m->fd, COWMEM_IOC_COPY, &copy);
@@ -1661,12 +2184,21 @@ static void op_kill(void)
 	kill(pid, SIGKILL);
 	NEED(waitpid(pid, NULL, 0) == pid);
 	count(&progress->kills);
+	if (fd >= 0) {
+		close(fd);
+		close(reflink.src_fd);
+	}
 
 	now = info(m->fd).size;
-	if (sizes ? now != was && now != m->base + at : now != was)
+	if (sizes ? now != was && now != other : now != was)
 		WRONG("size %llu after the kill", ULL(now));
-	if (sizes && now != was)
+	if (what == 9 && now != was && now == other) {
+		/* If the size is there, so is the content. */
 		resized(m, now);
+		memcpy(m->want, buf, MAX);
+	} else if (sizes && now != was) {
+		resized(m, now);
+	}
 	memset(buf2, 0, MAX);
 	NEED(pread(m->fd, buf2, MAX, m->base) == (ssize_t)inside(m));
 	for (i = 0; i < inside(m); i++)
@@ -1698,14 +2230,17 @@ static const struct {
 } ops[] = {
 	{ "open", op_open, 3 }, { "close", op_close, 3 }, { "dup", op_dup, 1 },
 	{ "clone", op_clone, 9 }, { "clone_many", op_clone_many, 3 },
-	{ "restore", op_restore, 8 }, { "keep", op_keep, 6 },
+	{ "file", op_file, 6 }, { "fallocate", op_fallocate, 5 },
+	{ "reflink", op_reflink, 6 }, { "dedupe", op_dedupe, 4 },
+	{ "copy_file_range", op_copy_file_range, 4 },
+	{ "restore", op_restore, 10 }, { "keep", op_keep, 6 },
 	{ "copy", op_copy, 9 }, { "discard", op_discard, 5 },
 	{ "merge", op_merge, 6 }, { "diff", op_diff, 5 },
 	{ "resize", op_resize, 4 }, { "seal", op_seal, 2 },
 	{ "info", op_info, 1 }, { "mmap", op_mmap, 9 },
 	{ "munmap", op_munmap, 3 }, { "mremap", op_mremap, 3 },
 	{ "mprotect", op_mprotect, 3 }, { "madvise", op_madvise, 6 },
-	{ "mlock", op_mlock, 1 }, { "store", op_store, 18 },
+	{ "mlock", op_mlock, 2 }, { "store", op_store, 18 },
 	{ "load", op_load, 3 }, { "write", op_write, 10 },
 	{ "read", op_read, 5 }, { "seek", op_seek, 1 }, { "pipe", op_pipe, 7 },
 	{ "splice_into", op_splice_into, 2 }, { "process_vm", op_vm_rw, 4 },
