@@ -192,6 +192,28 @@ static inline int copy_mc_highpage(struct page *to, struct page *from)
 #endif
 
 /*
+ * munlock() and what unmaps locked memory leave references on lists of this CPU; let go
+ * of them.  Whatever unmaps does so itself on kernels that are too old for this: until
+ * after 6.12.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+/* Has batches of folios, whose own header has another name on each. */
+#include <linux/folio_queue.h>
+
+static inline void cowmem_munlock_drain(void)
+{
+	struct folio_batch none;
+
+	folio_batch_init(&none);
+	__folio_batch_release(&none);
+}
+#else
+static inline void cowmem_munlock_drain(void)
+{
+}
+#endif
+
+/*
  * Were two pages of order 0 charged to the same memcg, on the same node?  False if it
  * takes more to tell.
  */

@@ -7,6 +7,7 @@
  * Files hold the inode by their dentry, and those of /dev/cowmem, whose dentry is the
  * device's, by a reference.  Descriptors and mappings hold files.
  */
+#include <linux/cpu.h>
 #include <linux/cred.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
@@ -14,6 +15,7 @@
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "cowmem.h"
 #include "trace.h"
@@ -466,6 +468,36 @@ static int seal_locked(struct cowmem_region *region, unsigned int seals)
 	return 0;
 }
 
+static int seal_region(struct cowmem_region *region, struct cowmem_seal *args)
+{
+	int err = lock_with_writers(region);
+
+	if (err)
+		return err;
+	err = seal_locked(region, args->seals);
+	if (!err)
+		args->seals = region->seals;
+	unlock_with_writers(region);
+	return err;
+}
+
+static long drain_cpu(void *unused)
+{
+	cowmem_munlock_drain();
+	return 0;
+}
+
+/* Pages that were unmapped from locked memory look as if they were in use. */
+static void drain_cpus(void)
+{
+	int cpu;
+
+	cpus_read_lock();
+	for_each_online_cpu(cpu)
+		work_on_cpu(cpu, drain_cpu, NULL);
+	cpus_read_unlock();
+}
+
 /**
  * cowmem_seal - COWMEM_IOC_SEAL
  * @call: the ioctl
@@ -486,12 +518,11 @@ int cowmem_seal(struct cowmem_call *call)
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
 
-	err = lock_with_writers(region);
-	if (err)
-		return err;
-	err = seal_locked(region, args->seals);
-	args->seals = region->seals;
-	unlock_with_writers(region);
+	err = seal_region(region, args);
+	if (err == -EBUSY && !mapping_writably_mapped(region->inode.i_mapping)) {
+		drain_cpus();
+		err = seal_region(region, args);
+	}
 	return err;
 }
 

@@ -285,6 +285,18 @@ TEST(seal_write_busy_in_another_process)
  * AF_XDP pins its buffer for writing for as long as the socket lives, where the
  * kernel lets it pin a region at all (not from 6.5 on).
  */
+/* The core puts off a part of what it does when locked memory is unmapped. */
+TEST(seal_write_after_mlock)
+{
+	int fd = region_of(7, 1);
+	char *mem = map_rw(fd, 7);
+
+	ASSERT_EQ(0, mlock(mem, 7 * pgsz()));
+	fill(mem, 7, 2, 0);
+	unmap(mem, 7);
+	EXPECT_LE(0, seal(fd, COWMEM_SEAL_WRITE));
+}
+
 TEST(seal_write_busy_while_pinned)
 {
 	int fd = region_of(PAGES, 1), sk = socket(AF_XDP, SOCK_RAW, 0), clone;
