@@ -122,9 +122,11 @@ static struct file_system_type cowmem_fs_type = {
 /**
  * cowmem_fs_pin - keep the file system mounted, and the module loaded
  *
- * For each open file of a region, until it is released.  A file's own reference to the
- * mount is still there then, so the mount goes after the file, and the module after
- * the mount.
+ * For each open file of a region, until it is released.  A regular file's own reference
+ * to its mount is still there then, and one of the device lets go of the inode before, so
+ * the mount goes after the inode, and the module after the mount.  What O_PATH
+ * descriptors refer to keeps its mount without this; files that are opened meanwhile
+ * pin another one.
  *
  * Context: may sleep.
  * Return: the mount, until cowmem_fs_unpin(); -ENOMEM.
