@@ -199,11 +199,8 @@ static inline int copy_mc_highpage(struct page *to, struct page *from)
  * after 6.12.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-#if __has_include(<linux/folio_batch.h>)
-#include <linux/folio_batch.h>
-#else
-#include <linux/pagevec.h>
-#endif
+/* Has batches of folios, whose own header has another name on each. */
+#include <linux/folio_queue.h>
 
 static inline void cowmem_munlock_drain(void)
 {
