@@ -527,7 +527,7 @@ static int device_flock(struct file *file, int cmd, struct file_lock *lock)
 	return locks_lock_inode_wait(&cowmem_file_region(file)->inode, lock);
 }
 
-static int device_lock(struct file *file, int cmd, struct file_lock *lock)
+static int device_fcntl(struct file *file, int cmd, struct file_lock *lock)
 {
 	struct file *regular;
 
@@ -554,7 +554,7 @@ const struct file_operations cowmem_fops = {
 	.splice_write	= iter_file_splice_write,
 	.mmap		= cowmem_mmap,
 	.fsync		= noop_fsync,
-	.lock		= device_lock,
+	.lock		= device_fcntl,
 	.flock		= device_flock,
 	.unlocked_ioctl	= cowmem_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,

@@ -322,8 +322,8 @@ void cowmem_page_hold(struct page *page)
  */
 static bool page_let_go(struct page *page, bool granted)
 {
-	/* Granted to one region: nobody else has a slot for it. */
-	bool busy = granted && cowmem_page_busy(page, 0);
+	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
+	bool busy = granted && page_folio(page)->mapping && cowmem_page_busy(page, 0);
 
 	if (granted && !busy)
 		page_folio(page)->mapping = NULL;

@@ -79,13 +79,6 @@ struct op {
 
 static bool usercopy_fails;
 
-static int file_of(int fd, uint32_t flags)
-{
-	struct cowmem_file arg = { .flags = flags, .name = (uintptr_t)"fail" };
-
-	return ioctl(fd, COWMEM_IOC_FILE, &arg) ? -1 : arg.fd;
-}
-
 static void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
 {
 	static char *buf;
@@ -576,13 +569,13 @@ static int run_splice_in(struct world *w)
 
 static int run_file(struct world *w)
 {
-	w->fd[N1] = file_of(w->fd[R], 0);
+	w->fd[N1] = do_file(w->fd[R], 0, "fail");
 	return result(w->fd[N1]);
 }
 
 static int run_view(struct world *w)
 {
-	w->fd[N1] = file_of(w->fd[R], COWMEM_FILE_VIEW);
+	w->fd[N1] = do_file(w->fd[R], COWMEM_FILE_VIEW, "fail");
 	return result(w->fd[N1]);
 }
 

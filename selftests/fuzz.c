@@ -997,14 +997,6 @@ static void fuzz_process(unsigned int nr, uint64_t first_seed, uint64_t ops,
 	_exit(0);
 }
 
-static int file_of(int fd, uint32_t flags)
-{
-	struct cowmem_file arg = { .flags = flags };
-
-	must(!ioctl(fd, COWMEM_IOC_FILE, &arg));
-	return arg.fd;
-}
-
 /* The kernel's word on whether there was a warning, but for modules built elsewhere. */
 static unsigned long taints(void)
 {

@@ -119,36 +119,19 @@ TEST(a_passed_snapshot_stays_one)
 	EXPECT_TRUE(fd_is(fd, 0, PAGES, 1));
 }
 
-/* Opens again what @fd refers to. */
-static int reopen(int fd, int flags)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, flags);
-}
-
-static int file_of(int fd)
-{
-	struct cowmem_file args = {};
-
-	must(!ioctl(fd, COWMEM_IOC_FILE, &args));
-	return args.fd;
-}
-
 /* Of a region that only an O_PATH descriptor was left of, a file made later is whole. */
 TEST(what_comes_back_from_a_path_stays)
 {
-	int fd = region_of(PAGES, 1), file = file_of(fd), path, again, other;
+	int fd = region_of(PAGES, 1), file = file_of(fd, 0), path, again, other;
 	struct stat st;
 
 	close(fd);
-	path = reopen(file, O_PATH);
+	path = open_again(file, O_PATH);
 	ASSERT_LE(0, path);
 	close(file);
-	again = reopen(path, O_RDWR);
+	again = open_again(path, O_RDWR);
 	ASSERT_LE(0, again);
-	other = file_of(again);
+	other = file_of(again, 0);
 	close(again);
 	close(path);
 	EXPECT_EQ(0, fstat(other, &st));

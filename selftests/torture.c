@@ -411,14 +411,10 @@ static bool as_expected(const char *what, int ret, int err)
 	return !ret;
 }
 
-/* A new descriptor of a region, as COWMEM_IOC_FILE makes it; -1 with errno. */
-static int file_of(int fd, uint32_t flags)
+/* A new descriptor of a region, with a name or without; -1 with errno. */
+static int new_file(int fd, uint32_t flags)
 {
-	struct cowmem_file arg = { .flags = flags, .fd = -1 };
-
-	if (below(2))
-		arg.name = (uintptr_t)"torture";
-	return ioctl(fd, COWMEM_IOC_FILE, &arg) ? -1 : arg.fd;
+	return do_file(fd, flags, below(2) ? "torture" : NULL);
 }
 
 static int reopen(int fd, int flags)
@@ -437,7 +433,7 @@ static int regular(const struct model *m)
 	if (m->regular)
 		fd = fcntl(m->fd, F_DUPFD_CLOEXEC, 0);
 	else
-		fd = file_of(m->fd, writable(m) ? 0 : COWMEM_FILE_RDONLY);
+		fd = new_file(m->fd, writable(m) ? 0 : COWMEM_FILE_RDONLY);
 	NEED(fd >= 0);
 	return fd;
 }
@@ -872,14 +868,14 @@ static void op_file(void)
 	switch (what) {
 	case 0:
 	case 1:
-		fd = file_of(m->fd, 0);
+		fd = new_file(m->fd, 0);
 		if (as_expected("FILE", fd < 0 ? -1 : 0, m->flags ? EBADF :
 				writable(m) ? 0 : EPERM))
 			use_fd(m, fd);
 		break;
 	case 2:
 	case 3:
-		fd = file_of(m->fd, what == 2 ? COWMEM_FILE_RDONLY :
+		fd = new_file(m->fd, what == 2 ? COWMEM_FILE_RDONLY :
 						COWMEM_FILE_VIEW);
 		NEED(fd >= 0);
 		check_reader(m, fd, what == 3);
