@@ -68,7 +68,10 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
 #endif
 
-/* Until 6.6 generic_fillattr() fills in all there is, and inodes have fields for their times until 6.7. */
+/*
+ * Until 6.6 generic_fillattr() fills in all there is, and inodes have fields for their
+ * times until 6.7.
+ */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
 #define cowmem_fillattr(idmap, mask, inode, stat) \
 	((void)(mask), generic_fillattr(idmap, inode, stat))
@@ -143,9 +146,9 @@ static inline void cowmem_file_notifies(struct file *file)
 /* Until 6.8 the core wants to have pages removed that broke, not folios. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
 #define error_remove_folio	error_remove_page
-typedef struct page *cowmem_broken_t;
+#define cowmem_broken		page
 #else
-typedef struct folio *cowmem_broken_t;
+#define cowmem_broken		folio
 #endif
 
 /*

@@ -9,6 +9,7 @@
  */
 #include <linux/fcntl.h>
 #include <linux/file.h>
+#include <linux/fsnotify.h>
 /* Needs the types of what is above. */
 #include <linux/falloc.h>
 #include <linux/module.h>
@@ -54,7 +55,25 @@ static char *cowmem_dname(struct dentry *dentry, char *buffer, int buflen)
 	return memmove(buffer + buflen - len - 1, buffer, len + 1);
 }
 
+/*
+ * A region may have several dentries, one for each name that it was given.  Who watches
+ * it hears of its end with the last one, not with the first, as they would if the
+ * inode had no links: so it has one, and cowmem_getattr() does not tell.
+ */
+static void cowmem_d_iput(struct dentry *dentry, struct inode *inode)
+{
+	bool last;
+
+	spin_lock(&inode->i_lock);
+	last = hlist_empty(&inode->i_dentry);
+	spin_unlock(&inode->i_lock);
+	if (last)
+		fsnotify_inoderemove(inode);
+	iput(inode);
+}
+
 const struct dentry_operations cowmem_dentry_ops = {
+	.d_iput		= cowmem_d_iput,
 	.d_dname	= cowmem_dname,
 };
 
@@ -328,6 +347,8 @@ static int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 
 	cowmem_region_times(region);
 	cowmem_fillattr(idmap, mask, inode, stat);
+	/* It has no name. */
+	stat->nlink = 0;
 	if (mask & STATX_BLOCKS)
 		stat->blocks = cowmem_region_blocks(region);
 	stat->btime = region->born;

@@ -154,7 +154,7 @@ void cowmem_fs_unpin(void)
  * An mlock()ed page looks to the core like one that it could take out of the page
  * cache when its memory fails.  It is in none.
  */
-static int keep_broken(struct address_space *mapping, cowmem_broken_t broken)
+static int keep_broken(struct address_space *mapping, struct cowmem_broken *broken)
 {
 	return -EIO;
 }
@@ -188,8 +188,6 @@ struct cowmem_region *cowmem_region_create(struct vfsmount *mnt, umode_t mode)
 	inode->i_fop = &cowmem_file_fops;
 	inode->i_mapping->a_ops = &cowmem_aops;
 	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
-	/* It has no name. */
-	clear_nlink(inode);
 	return cowmem_region_of(inode);
 }
 

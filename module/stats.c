@@ -103,7 +103,7 @@ int cowmem_info(struct cowmem_call *call)
 #define FDINFO_NODES	BIT(18)
 
 /* For stat() one word of a leaf is enough: that does for a TiB. */
-#define BLOCKS_NODES	(1UL << 23)
+#define BLOCKS_NODES	BIT(23)
 
 /**
  * cowmem_show_fdinfo - /proc/PID/fdinfo/FD shows what INFO shows

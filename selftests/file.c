@@ -802,8 +802,8 @@ TEST(fork_and_exec)
 	EXPECT_TRUE(fd_is(dev, 0, 1, 2));
 	EXPECT_EQ(LEN + 1, stat_of(fd).st_size);
 	/* dup() is not O_CLOEXEC; what the ioctl gave is. */
-	sprintf(script, "[ ! -e /proc/self/fd/%d ] && [ -f /proc/self/fd/%d ] && "
-		"echo -n hello >/proc/self/fd/%d && echo -n world >>/proc/self/fd/%d",
+	sprintf(script,
+		"cd /proc/self/fd && [ ! -e %d ] && [ -f %d ] && echo -n hello >%d && echo -n world >>%d",
 		fd, keep, keep, keep);
 	EXPECT_EQ(0, in_child(
 		execl("/bin/sh", "sh", "-c", script, NULL);

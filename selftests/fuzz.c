@@ -6,7 +6,8 @@
  *
  * A fuzzer that knows the structs.  Some processes, of a user without any rights,
  * have a snapshot, a clone of a region that is kept from them, two descriptors to read
- * what somebody else has, and a region; in each, two threads make calls while another one changes the structs under way.
+ * what somebody else has, and a region; in each, two threads make calls while another
+ * one changes the structs under way.
  *
  * COWMEM_SEED replays a run, as far as threads can be replayed.  COWMEM_FUZZ_OPS is
  * how many calls each thread makes.
@@ -677,8 +678,9 @@ static void fuzz_inode(void)
 		      ENOENT, ENAMETOOLONG, ENOMEM);
 		break;
 	case 5:
-		JUDGE("sync_file_range", fd, !sync_file_range(fd, any_number(),
-		      any_number(), pick(8)), EBADF, EINVAL, ESPIPE);
+		JUDGE("sync_file_range", fd,
+		      !sync_file_range(fd, any_number(), any_number(), pick(8)),
+		      EBADF, EINVAL, ESPIPE);
 		break;
 	}
 }

@@ -351,9 +351,10 @@ struct cowmem_diff {
  * @length: in, length in bytes, a multiple of the page size, not 0.
  *
  * FICLONERANGE does the same, for descriptors that are regular files, and lets the
- * target grow.  No page is copied, and a later write on either side splits it.  Holes are copied as holes.  Writers and readers of either
- * region see all of it or nothing.  Ranges of one region may overlap: the target
- * gets what the source held before.
+ * target grow.  No page is copied, and a later write on either side splits it.
+ * Holes are copied as holes.  Writers and readers of either region see all of it or
+ * nothing.  Ranges of one region may overlap: the target gets what the source held
+ * before.
  *
  * Index nodes are shared whole where the difference of the offsets is a multiple
  * of 64 pages; otherwise the call takes time for each populated page.
