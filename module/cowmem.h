@@ -44,8 +44,8 @@
  * DOC: How write access is granted and taken away
  *
  * A page may be written through a region only while its leaf has the bit in
- * "granted" set; then no other region holds the page.  cowmem_grant_leaf() is the
- * one place that sets it.  Whoever asked keeps region->lock, for reading, until the
+ * "granted" set; then no other region holds the page.  grant.c is the one place that
+ * sets it.  Whoever asked keeps region->lock, for reading, until the
  * write has happened (write()) or a writable PTE is in place (a fault).
  *
  * Who wants to take write access away or to drop pages locks the region for

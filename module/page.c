@@ -22,7 +22,7 @@
  *		never writable.
  * split	The next write gives the writing region a copy of its own.
  * reused	The last holder may be granted the page again, unless something
- *		else still refers to it ("The reuse rule" in fault.c).
+ *		else still refers to it ("The reuse rule" in grant.c).
  * dropped	With the last slot that points to it.  It is freed when PTEs and
  *		users of get_user_pages() have let go as well.
  * limbo	Dropped while it was granted and somebody referred to it: it keeps
