@@ -4238,7 +4238,7 @@ static const struct op ops[] = {
 	   .snapshot = SAME),
 	OP(inodes_are_unique, .device = DEV_INODE),
 	OP(statx_of_a_new_file, .device = DEV_INODE),
-	OP(statx_birth),
+	OP(statx_birth, .device = DEV_INODE, .varies = true),
 	OP(statx_attributes, .differs = INODE_FLAGS, .device = SAME),
 	OP(file_system_type,
 	   .differs = "statfs() tells a region by its own magic number",
