@@ -128,17 +128,16 @@ static int source_cmp(const void *a, const void *b)
 
 /*
  * The kernel has this with _killable or with _nest_lock.  Who holds the lock may need
- * long for what it does, so have both: lockdep hears of it from us.
+ * long for what it does, so have both: lockdep hears of it from us.  It takes all locks
+ * under @nest for one that is held several times, in the mode of the first, so it is
+ * told of no other mode than writing.
  */
 static int lock_nested(struct source *source, bool write, struct mutex *nest)
 {
 	struct rw_semaphore *sem = &source->region->lock;
 	int err;
 
-	if (write)
-		rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
-	else
-		lock_acquire_shared(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
+	rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
 	lockdep_off();
 	err = write ? down_write_killable(sem) : down_read_killable(sem);
 	lockdep_on();

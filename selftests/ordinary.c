@@ -79,15 +79,18 @@ TEST(protections_leave_one_mapping)
 	for (i = 0; i < MANY; i += 500)
 		pg_fill(mem + i * pgsz(), 1, i);
 	for (round = 0; round < 2; round++) {
-		for (i = 0; i < MANY; i++)
+		/* Braces, or the harness goes on to the end of the loop. */
+		for (i = 0; i < MANY; i++) {
 			ASSERT_EQ(0, mprotect(mem + i * pgsz(), pgsz(), PROT_READ))
 				TH_LOG("page %d: %s", i, strerror(errno));
+		}
 		EXPECT_EQ(1, mappings(mem, MANY * pgsz()));
 		EXPECT_EQ(SIGSEGV, poke(mem, 1));
 		/* Back from the other end in the second round. */
-		for (i = 0; i < MANY; i++)
+		for (i = 0; i < MANY; i++) {
 			ASSERT_EQ(0, mprotect(mem + (round ? MANY - 1 - i : i) * pgsz(),
 					      pgsz(), PROT_READ | PROT_WRITE));
+		}
 		EXPECT_EQ(1, mappings(mem, MANY * pgsz()));
 	}
 	for (i = 0; i < MANY; i += 500)
@@ -329,14 +332,15 @@ TEST_F(dirty, stores_show)
 			touch(self->mem + i * pgsz(), false);
 		for (i = 3; i < PAGES; i += 10)
 			*(self->mem + i * pgsz() + 5) = 9;
-		for (i = 3; i < PAGES; i += 10)
-			EXPECT_EQ(1, soft_dirty(self->mem + i * pgsz()))
+		for (i = 3; i < PAGES; i += 10) {
+			ASSERT_EQ(1, soft_dirty(self->mem + i * pgsz()))
 				TH_LOG("page %zu, round %d", i, round);
+		}
 		/* What was only read is not said to be written. */
-		for (i = 0; i < PAGES; i += 7)
-			if (i % 10 != 3)
-				EXPECT_EQ(0, soft_dirty(self->mem + i * pgsz()))
-					TH_LOG("page %zu, round %d", i, round);
+		for (i = 0; i < PAGES; i += 7) {
+			ASSERT_EQ(i % 10 == 3, soft_dirty(self->mem + i * pgsz()))
+				TH_LOG("page %zu, round %d", i, round);
+		}
 		clear_soft_dirty();
 		EXPECT_EQ(0, soft_dirty(self->mem + 3 * pgsz()));
 	}

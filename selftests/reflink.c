@@ -610,6 +610,16 @@ TEST(writers_of_the_source)
 	EXPECT_LT(0, torn);
 }
 
+static uint64_t look(struct scene *s, size_t page, bool mapped)
+{
+	uint64_t val;
+
+	if (mapped)
+		return load(s->dst, page);
+	must(pread(s->dst_fd, &val, 8, page * pgsz() + 8) == 8);
+	return val;
+}
+
 /* Readers of the target: a page that was looked at later is no older, and is never empty. */
 static void *reads_target(void *arg)
 {
@@ -625,11 +635,8 @@ static void *reads_target(void *arg)
 		state ^= state << 17;
 		x = state % MANY;
 		y = state / MANY % MANY;
-		v = load(s->dst, x);
-		if (state & 1 << 20)
-			w = load(s->dst, y);
-		else
-			must(pread(s->dst_fd, &w, 8, y * pgsz() + 8) == 8);
+		v = look(s, x, state & 1 << 20);
+		w = look(s, y, state & 1 << 21);
 		if (!v || w < v)
 			put(&s->trouble, 1);
 		__atomic_add_fetch(&s->rounds, 1, __ATOMIC_RELAXED);
