@@ -890,12 +890,10 @@ static const struct op ops[] = {
 /* Asks by another file: how many kinds of locks are there? */
 static int count_locks(int fd)
 {
-	int other = file_of(fd, 0), n = 0;
+	/* To read, as the operation may have sealed it. */
+	int other = file_of(fd, COWMEM_FILE_RDONLY), n = 0;
 	struct flock lock = { .l_type = F_WRLCK };
 
-	/* It was sealed by the operation. */
-	if (other < 0)
-		return 0;
 	must(!fcntl(other, F_OFD_GETLK, &lock));
 	n += lock.l_type != F_UNLCK;
 	if (flock(other, LOCK_EX | LOCK_NB)) {
