@@ -27,7 +27,7 @@
 #endif
 
 /* Three leaves; the region is mapped where there are no page tables yet. */
-enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100 };
+enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100, LAST = 128 };
 #define FAR ((void *)0x200000000000)
 #define FAR_TOO ((void *)0x300000000000)
 
@@ -53,6 +53,7 @@ struct world {
 struct state {
 	struct cowmem_info info[NR];
 	uint64_t sum[NR];
+	uint64_t nodes;	/* that there are to compare R with O, empty leaves too */
 	int locks;	/* how many kinds of locks R has */
 	int fds;
 };
@@ -128,6 +129,13 @@ static void mapped(struct world *w)
 	w->mem = mmap(FAR, PAGES * pgsz(), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_FIXED_NOREPLACE, w->fd[R], 0);
 	must(w->mem == FAR);
+}
+
+/* R has no leaf from page LAST on. */
+static void mapped_without_leaf(struct world *w)
+{
+	must(!do_discard(w->fd[R], LAST * pgsz(), (PAGES - LAST) * pgsz()));
+	mapped(w);
 }
 
 static void mapped_privately(struct world *w)
@@ -423,7 +431,7 @@ static int run_populate_write_hole(struct world *w)
 
 static int run_populate_write_new_leaf(struct world *w)
 {
-	return populate(w, OTHER, MADV_POPULATE_WRITE);
+	return populate(w, LAST + 2, MADV_POPULATE_WRITE);
 }
 
 static int run_populate_write(struct world *w)
@@ -461,7 +469,7 @@ static int run_write_hole(struct world *w)
 
 static int run_write_new_leaf(struct world *w)
 {
-	return cpu_write(w, OTHER);
+	return cpu_write(w, LAST + 2);
 }
 
 static int run_write_page(struct world *w)
@@ -844,7 +852,7 @@ static const struct op ops[] = {
 	{ "populate: read a hole", FAILS | GRANTS, mapped, run_populate_read_hole },
 	{ "populate: read a page", FAILS, mapped, run_populate_read },
 	{ "populate: write a hole", FAILS | GRANTS, mapped, run_populate_write_hole },
-	{ "populate: write where there is no leaf", FAILS | GRANTS, mapped,
+	{ "populate: write where there is no leaf", FAILS | GRANTS, mapped_without_leaf,
 	  run_populate_write_new_leaf },
 	{ "populate: write a shared page", FAILS | GRANTS, mapped, run_populate_write },
 	{ "populate: write a hole, with a policy", FAILS | GRANTS, mapped_with_policy,
@@ -862,7 +870,8 @@ static const struct op ops[] = {
 	{ "fault: write a hole", RETRIES, mapped, run_write_hole },
 	{ "fault: write a hole, with a policy", RETRIES, mapped_with_policy,
 	  run_write_hole },
-	{ "fault: write where there is no leaf", RETRIES, mapped, run_write_new_leaf },
+	{ "fault: write where there is no leaf", RETRIES, mapped_without_leaf,
+	  run_write_new_leaf },
 	{ "fault: write a shared page", RETRIES, mapped, run_write_page },
 	{ "fault: write a hole that was read", RETRIES, was_read, run_write_hole },
 	{ "fault: write a shared page that was read", RETRIES, was_read, run_write_page },
@@ -886,6 +895,20 @@ static const struct op ops[] = {
 };
 
 /* ---- what is there afterwards ---- */
+
+/* INFO counts no leaf without pages, but DIFF has to look at it. */
+static uint64_t count_nodes(const struct world *w)
+{
+	struct cowmem_extent e[PAGES];
+	struct cowmem_diff arg = {
+		.fd = w->fd[O], .extents = (uintptr_t)e, .count = PAGES,
+	};
+
+	if (w->fd[O] < 0)
+		return 0;
+	must(!ioctl(w->fd[R], COWMEM_IOC_DIFF, &arg));
+	return arg.nodes;
+}
 
 /* Asks by another file: how many kinds of locks are there? */
 static int count_locks(int fd)
@@ -916,6 +939,7 @@ static bool look(struct world *w, struct state *s)
 	must(buf);
 	memset(s, 0, sizeof(*s));
 	s->fds = count_fds();
+	s->nodes = count_nodes(w);
 	s->locks = w->fd[R] >= 0 ? count_locks(w->fd[R]) : 0;
 	for (i = 0; i < NR; i++) {
 		size_t size;
@@ -954,6 +978,14 @@ static bool same(const char *what, const struct state *now,
 	bool ok = true;
 	int i;
 
+	if (now->nodes != then->nodes && !(flags & MERGES) &&
+	    !((flags & GRANTS) &&
+	      now->info[R].pages_populated > then->info[R].pages_populated)) {
+		ksft_print_msg("%s: %llu nodes to compare, not %llu\n", what,
+			       (unsigned long long)now->nodes,
+			       (unsigned long long)then->nodes);
+		ok = false;
+	}
 	if (now->locks != then->locks) {
 		ksft_print_msg("%s: %d locks, not %d\n", what, now->locks,
 			       then->locks);
