@@ -215,28 +215,48 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 static int restore_locked(struct cowmem_region *region, struct cowmem_share *from,
 			  struct cowmem_restore *args)
 {
-	int err;
+	bool resize = cowmem_region_size(region) != from->size;
+	u64 pages = 0, nodes = 0;
+	int err = 0;
 
 	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
 		return -EPERM;
-	if (cowmem_region_size(region) != from->size) {
-		if (!(args->flags & COWMEM_RESTORE_SIZE))
-			return -EINVAL;
-		err = cowmem_region_resize(region, from->size);
-		if (err)
-			return err;
+	if (resize && !(args->flags & COWMEM_RESTORE_SIZE))
+		return -EINVAL;
+	/* With the size changed nothing may fail any more, nor be killed. */
+	if (resize) {
+		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
+					      &pages, &nodes);
+		if (!err)
+			err = cowmem_region_resize(region, from->size);
 	}
+	if (err)
+		return err;
 	cowmem_region_changed(region);
 	if ((args->flags & COWMEM_RESTORE_KEEP) && keep(region, from, args))
 		return 0;
-	args->nodes = 0;
-	err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
-				      &args->pages, &args->nodes);
-	if (err)
-		return err;
+	if (!resize) {
+		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
+					      &pages, &nodes);
+		if (err)
+			return err;
+	}
+	args->pages = pages;
+	args->nodes = nodes;
 	cowmem_tree_swap(&region->tree, from->tree);
 	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
 	return 0;
+}
+
+/* To itself: nothing changes, but what is asked for has to be right. */
+static int restore_self(const struct cowmem_region *region,
+			const struct cowmem_restore *args)
+{
+	if (args->offset + args->length > cowmem_region_size(region))
+		return -EINVAL;
+	/* SEAL takes the inode's lock, too. */
+	return region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE) ?
+	       -EPERM : 0;
 }
 
 static int restore_whole(struct cowmem_region *region, struct cowmem_region *from,
@@ -246,8 +266,6 @@ static int restore_whole(struct cowmem_region *region, struct cowmem_region *fro
 	struct cowmem_share s = { .region = from, .end = ULONG_MAX, .tree = &fresh };
 	int err;
 
-	if (region == from)
-		return region->seals & COWMEM_SEAL_WRITE ? -EPERM : 0;
 	cowmem_tree_init(&fresh);
 	err = cowmem_share_now(&s);
 	if (err)
@@ -260,15 +278,6 @@ static int restore_whole(struct cowmem_region *region, struct cowmem_region *fro
 	/* What the region held, or on failure what it was to get. */
 	cowmem_tree_destroy(&fresh);
 	return err;
-}
-
-static int restore_range(struct cowmem_region *region, struct cowmem_region *from,
-			 struct cowmem_restore *args)
-{
-	if (region == from)
-		return region->seals & COWMEM_SEAL_WRITE ? -EPERM : 0;
-	return cowmem_copy_range(region, args->offset, from, args->offset, args->length,
-				 args);
 }
 
 static int restore_check(const struct cowmem_call *call)
@@ -315,8 +324,11 @@ int cowmem_restore(struct cowmem_call *call)
 	err = down_write_killable(&region->inode.i_rwsem);
 	if (err)
 		goto put_file;
-	if (args->length)
-		err = restore_range(region, from, args);
+	if (region == from)
+		err = restore_self(region, args);
+	else if (args->length)
+		err = cowmem_copy_range(region, args->offset, from, args->offset,
+					args->length, args);
 	else
 		err = restore_whole(region, from, args);
 	inode_unlock(&region->inode);
