@@ -66,7 +66,7 @@ static int may_copy(const struct copy *c)
 
 	if (grows && !c->grow)
 		return -EINVAL;
-	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+	if (region->seals & COWMEM_WRITE_SEALS)
 		return -EPERM;
 	if (grows && (region->seals & COWMEM_SEAL_GROW))
 		return -EPERM;

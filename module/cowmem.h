@@ -85,6 +85,8 @@
 #define COWMEM_SNAPSHOT_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
 #define COWMEM_ALL_SEALS	(COWMEM_SNAPSHOT_SEALS | COWMEM_SEAL_FUTURE_WRITE)
+/* With either of these nobody is given write access any more, nor is content changed by calls. */
+#define COWMEM_WRITE_SEALS	(COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE)
 
 /**
  * struct cowmem_leaf_lock - see "Locks" above

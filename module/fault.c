@@ -217,7 +217,7 @@ static int mmap_locked(struct file *file, struct vm_area_struct *vma, pgoff_t en
 	int err;
 
 	if ((vma->vm_flags & VM_SHARED) &&
-	    (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))) {
+	    (region->seals & COWMEM_WRITE_SEALS)) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EPERM;
 		vm_flags_clear(vma, VM_MAYWRITE);

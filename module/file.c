@@ -203,7 +203,6 @@ int cowmem_remove_privs(struct file *file)
 /* COWMEM_IOC_FILE asks for this. */
 static int check_file(const struct cowmem_call *call)
 {
-	const u32 seals = COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE;
 	u32 flags = call->args.file.flags;
 	fmode_t need = FMODE_READ | (flags ? 0 : FMODE_WRITE);
 
@@ -216,7 +215,7 @@ static int check_file(const struct cowmem_call *call)
 	if (is_regular(call->file) && is_view(call->file->f_path.dentry) &&
 	    flags != COWMEM_FILE_VIEW)
 		return -EACCES;
-	if (!flags && (READ_ONCE(call->region->seals) & seals))
+	if (!flags && (READ_ONCE(call->region->seals) & COWMEM_WRITE_SEALS))
 		return -EPERM;
 	return 0;
 }
@@ -290,14 +289,13 @@ free_name:
 /* A regular file is opened again, through /proc.  The VFS looked at mode and owner. */
 static int file_open(struct inode *inode, struct file *file)
 {
-	const u32 seals = COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE;
 	struct cowmem_region *region = cowmem_region_of(inode);
 	struct vfsmount *mnt;
 
 	if (file->f_mode & FMODE_WRITE) {
 		if (is_view(file->f_path.dentry))
 			return -EACCES;
-		if (READ_ONCE(region->seals) & seals)
+		if (READ_ONCE(region->seals) & COWMEM_WRITE_SEALS)
 			return -EPERM;
 	}
 	mnt = cowmem_fs_pin();

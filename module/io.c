@@ -165,7 +165,7 @@ ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		goto unlock;
 
 	/* SEAL and RESIZE take the inode's lock, too. */
-	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE)) {
+	if (region->seals & COWMEM_WRITE_SEALS) {
 		ret = -EPERM;
 		goto unlock;
 	}

@@ -548,7 +548,7 @@ int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 		return err;
 	if (inside && to > cowmem_region_size(region))
 		err = -EINVAL;
-	else if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+	else if (region->seals & COWMEM_WRITE_SEALS)
 		err = -EPERM;
 	else
 		err = region_punch(region, from, to, false);

@@ -219,7 +219,7 @@ static int restore_locked(struct cowmem_region *region, struct cowmem_share *fro
 	u64 pages = 0, nodes = 0;
 	int err = 0;
 
-	if (region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE))
+	if (region->seals & COWMEM_WRITE_SEALS)
 		return -EPERM;
 	if (resize && !(args->flags & COWMEM_RESTORE_SIZE))
 		return -EINVAL;
@@ -255,7 +255,7 @@ static int restore_self(const struct cowmem_region *region,
 	if (args->offset + args->length > cowmem_region_size(region))
 		return -EINVAL;
 	/* SEAL takes the inode's lock, too. */
-	return region->seals & (COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE) ?
+	return region->seals & COWMEM_WRITE_SEALS ?
 	       -EPERM : 0;
 }
 
