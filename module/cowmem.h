@@ -173,12 +173,43 @@ struct cowmem_call {
 	bool cloned;
 };
 
+/* account.c */
+
+/**
+ * struct cowmem_account - what the files of one mount hold
+ * @pages: how many pages count in it, and one more as long as it is mounted.
+ * @max_pages: the most that may, 0 is no limit. Set under s_umount.
+ * @inodes: how many inodes, and names of inodes after the first, there are.
+ * @max_inodes: likewise.
+ */
+struct cowmem_account {
+	atomic_long_t pages;
+	unsigned long max_pages;
+	atomic_long_t inodes;
+	unsigned long max_inodes;
+};
+
+struct cowmem_account *cowmem_account_create(unsigned long max_pages,
+					     unsigned long max_inodes);
+void cowmem_account_close(struct cowmem_account *account);
+bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
+void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
+bool cowmem_charge_inode(struct cowmem_account *account);
+void cowmem_uncharge_inode(struct cowmem_account *account);
+int cowmem_join(struct cowmem_region *region, const struct cowmem_region *from,
+		const struct cowmem_tree *tree);
+
 /* page.c */
 extern struct page *cowmem_current_zero_page;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
-struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf);
+struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
+			       const struct vm_fault *vmf);
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account);
+void cowmem_page_set_aside(struct page *page, struct list_head *pages);
+struct cowmem_account *cowmem_page_account(struct page *page);
+int cowmem_page_join(struct page *page, struct cowmem_account *account);
 void cowmem_pages_ahead(struct list_head *pages, unsigned int order);
 void cowmem_pages_drop(struct list_head *pages);
 long cowmem_page_holders(struct page *page);
@@ -272,6 +303,13 @@ int cowmem_discard(struct cowmem_call *call);
 static inline struct cowmem_region *cowmem_region_of(struct inode *inode)
 {
 	return container_of(inode, struct cowmem_region, inode);
+}
+
+/* What its pages count in; NULL if it is not of a mount. */
+static inline struct cowmem_account *
+cowmem_region_account(const struct cowmem_region *region)
+{
+	return region->inode.i_sb->s_fs_info;
 }
 
 static inline struct cowmem_region *cowmem_file_region(const struct file *file)
