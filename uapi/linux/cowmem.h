@@ -377,7 +377,7 @@ struct cowmem_copy {
 };
 
 /* The most regions that one COWMEM_IOC_CLONE_MANY takes. */
-#define COWMEM_CLONE_MANY_MAX	256
+#define COWMEM_CLONE_MANY_MAX	65536
 
 /**
  * struct cowmem_clone_many - COWMEM_IOC_CLONE_MANY: clone regions at one instant
