@@ -125,9 +125,9 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #define COWMEM_MKDIR_RETURN(err)	ERR_PTR(err)
 #endif
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
-#define COWMEM_CREATE_EXCL		, bool excl
+#define COWMEM_CREATE_ARGS(...)		__VA_ARGS__, bool excl
 #else
-#define COWMEM_CREATE_EXCL
+#define COWMEM_CREATE_ARGS(...)		__VA_ARGS__
 #endif
 
 /*
@@ -141,6 +141,7 @@ static inline void d_make_persistent(struct dentry *dentry, struct inode *inode)
 	d_instantiate(dentry, inode);
 	dget(dentry);
 }
+
 #define cowmem_kill_ramfs_super(sb)	kill_litter_super(sb)
 #else
 #define cowmem_kill_ramfs_super(sb)	kill_anon_super(sb)

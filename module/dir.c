@@ -100,8 +100,8 @@ static int dir_mknod(struct mnt_idmap *idmap, struct inode *dir,
 	return IS_ERR(inode) ? PTR_ERR(inode) : add_name(dir, dentry, inode);
 }
 
-static int dir_create(struct mnt_idmap *idmap, struct inode *dir,
-		      struct dentry *dentry, umode_t mode COWMEM_CREATE_EXCL)
+static int dir_create(COWMEM_CREATE_ARGS(struct mnt_idmap *idmap, struct inode *dir,
+					 struct dentry *dentry, umode_t mode))
 {
 	return dir_mknod(idmap, dir, dentry, mode | S_IFREG, 0);
 }

@@ -165,8 +165,7 @@ static int parse_size(struct fs_context *fc, const char *s, unsigned long *pages
 		number = (number >> PAGE_SHIFT) + !!offset_in_page(number);
 	}
 	if (!rest || *rest)
-		return invalf(fc, "cowmem: size=%s is no number of bytes (k, m, g, t) or percentage of memory",
-			      s);
+		return invalf(fc, "cowmem: size=%s is neither bytes nor a percentage", s);
 	if (number > MAX_PAGES)
 		return invalf(fc, "cowmem: size=%s is too large", s);
 	*pages = number;
@@ -253,7 +252,7 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 	const struct cowmem_account *account = root->d_sb->s_fs_info;
 	const struct inode *inode = d_inode(root);
 
-	seq_printf(m, ",size=%luk,nr_inodes=%lu,mode=%03ho",
+	seq_printf(m, ",size=%luk,nr_inodes=%lu,mode=%03o",
 		   account->max_pages << (PAGE_SHIFT - 10), account->max_inodes,
 		   inode->i_mode & S_IALLUGO);
 	if (!uid_eq(inode->i_uid, GLOBAL_ROOT_UID))
