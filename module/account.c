@@ -2,10 +2,10 @@
 /*
  * What the files of one mount hold together, and may hold
  *
- * Pages, inodes and extended attributes count, index nodes do not: limit_mib has those.  A page counts in
- * the mount in which it was written.  One that was written on a region of the device
- * counts nowhere, until a region of a mount gets to hold it as well.  So it counts once,
- * however many regions share it, and until the last of them lets go of it.
+ * Pages, inodes and extended attributes count, index nodes do not: limit_mib has those.
+ * A page counts in the mount in which it was written.  One that was written on a region of
+ * the device counts nowhere, until a region of a mount gets to hold it as well.  So it
+ * counts once, however many regions share it, and until the last of them lets go of it.
  *
  * Hence pages of one mount never get into another one, as nobody could say whose they
  * are; RESTORE and COPY fail, and MERGE leaves them alone.

@@ -122,11 +122,11 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
  * attributes to the VFS, too, with handlers.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-#define cowmem_acl_target			struct inode
+#define cowmem_acl_target_t			struct inode
 #define cowmem_acl_inode(of)			(of)
 #define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, d_inode(dentry), mode)
 #else
-#define cowmem_acl_target			struct dentry
+#define cowmem_acl_target_t			struct dentry
 #define cowmem_acl_inode(of)			d_inode(of)
 #define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, dentry, mode)
 #endif

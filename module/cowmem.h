@@ -470,14 +470,19 @@ void cowmem_xattrs_free(struct inode *inode);
 int cowmem_initxattrs(struct inode *inode, const struct xattr *attrs, void *unused);
 ssize_t cowmem_listxattr(struct dentry *dentry, char *buffer, size_t size);
 #ifdef CONFIG_FS_POSIX_ACL
-int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target *of,
+int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target_t *of,
 		   struct posix_acl *acl, int type);
 int cowmem_acl_create(struct inode *dir, struct inode *inode);
+void cowmem_acls_free(struct inode *inode);
 #else
 #define cowmem_set_acl NULL
 static inline int cowmem_acl_create(struct inode *dir, struct inode *inode)
 {
 	return 0;
+}
+
+static inline void cowmem_acls_free(struct inode *inode)
+{
 }
 #endif
 

@@ -309,6 +309,7 @@ static int fs_reconfigure(struct fs_context *fc)
 	struct mount_options *o = fc->fs_private;
 	struct cowmem_account *account = fc->root->d_sb->s_fs_info;
 	struct inode *root = d_inode(fc->root);
+	int err = 0;
 
 	if ((o->given & BIT(OPTION_SIZE)) && o->max_pages &&
 	    o->max_pages < cowmem_account_pages(account))
@@ -322,8 +323,10 @@ static int fs_reconfigure(struct fs_context *fc)
 		WRITE_ONCE(account->max_inodes, o->max_inodes);
 
 	inode_lock(root);
-	if (o->given & BIT(OPTION_MODE))
+	if (o->given & BIT(OPTION_MODE)) {
 		root->i_mode = (root->i_mode & ~S_IALLUGO) | o->mode;
+		err = cowmem_acl_chmod(&nop_mnt_idmap, fc->root, root->i_mode);
+	}
 	if (o->given & BIT(OPTION_UID))
 		root->i_uid = o->uid;
 	if (o->given & BIT(OPTION_GID))
@@ -331,7 +334,7 @@ static int fs_reconfigure(struct fs_context *fc)
 	if (o->given & (BIT(OPTION_MODE) | BIT(OPTION_UID) | BIT(OPTION_GID)))
 		inode_set_ctime_current(root);
 	inode_unlock(root);
-	return 0;
+	return err;
 }
 
 static void fs_free_context(struct fs_context *fc)

@@ -115,6 +115,7 @@ void cowmem_evict_inode(struct inode *inode)
 	if (!cowmem_region_account(region))
 		return;
 	cowmem_xattrs_free(inode);
+	cowmem_acls_free(inode);
 	cowmem_uncharge_inode(cowmem_region_account(region));
 }
 

@@ -7,7 +7,8 @@
  * as well, if others know of the inode.  They count in the mount as on tmpfs, or a user
  * could fill kernel memory with them.
  *
- * Access control lists are where the VFS caches them, and nowhere else.
+ * Access control lists are where the VFS caches them, and nowhere else.  They count like
+ * attributes, which a tmpfs does without.
  */
 #include <linux/capability.h>
 #include <linux/fs.h>
@@ -323,10 +324,10 @@ static const struct xattr_handler security_handler = {
 };
 
 static const struct xattr_handler *COWMEM_CONST_HANDLERS handlers[] = {
-	COWMEM_ACL_HANDLERS
 	&user_handler,
 	&trusted_handler,
 	&security_handler,
+	COWMEM_ACL_HANDLERS
 	NULL
 };
 
@@ -345,6 +346,43 @@ void cowmem_xattr_init(struct super_block *sb)
 /* ---- access control lists ---- */
 
 #ifdef CONFIG_FS_POSIX_ACL
+/* What a list counts, in bytes. */
+static size_t acl_space(const struct posix_acl *acl)
+{
+	return acl ? ATTR_SPACE + acl->a_count * sizeof(acl->a_entries[0]) : 0;
+}
+
+/* A list, or none, takes the place of another one, or of none. */
+static int replace_acl(struct inode *inode, int type, struct posix_acl *acl)
+{
+	struct cowmem_account *account = inode->i_sb->s_fs_info;
+	struct posix_acl *old = get_cached_acl(inode, type);
+	size_t is = acl_space(acl), was = acl_space(old);
+
+	if (!old && !acl)
+		return 0;
+	posix_acl_release(old);
+	/* What chmod() makes of a list is as long, so it always finds room. */
+	if (is > was && !cowmem_charge_space(account, is - was))
+		return -ENOSPC;
+	if (is < was)
+		cowmem_uncharge_space(account, was - is);
+	set_cached_acl(inode, type, acl);
+	return 0;
+}
+
+/**
+ * cowmem_acls_free - an inode is going, and so do its lists
+ * @inode: the inode; nobody else has it
+ *
+ * Context: any.
+ */
+void cowmem_acls_free(struct inode *inode)
+{
+	replace_acl(inode, ACL_TYPE_ACCESS, NULL);
+	replace_acl(inode, ACL_TYPE_DEFAULT, NULL);
+}
+
 /**
  * cowmem_set_acl - ->set_acl of inodes of a mount
  * @idmap: of the mount
@@ -355,20 +393,21 @@ void cowmem_xattr_init(struct super_block *sb)
  * Context: may sleep; under i_rwsem.
  * Return: 0 or a negative errno.
  */
-int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target *of,
+int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target_t *of,
 		   struct posix_acl *acl, int type)
 {
 	struct inode *inode = cowmem_acl_inode(of);
+	umode_t mode = inode->i_mode;
+	int err = 0;
 
-	if (type == ACL_TYPE_ACCESS) {
-		int err = posix_acl_update_mode(idmap, inode, &inode->i_mode, &acl);
-
-		if (err)
-			return err;
-	}
+	if (type == ACL_TYPE_ACCESS)
+		err = posix_acl_update_mode(idmap, inode, &mode, &acl);
+	err = err ?: replace_acl(inode, type, acl);
+	if (err)
+		return err;
+	inode->i_mode = mode;
 	cowmem_region_times(cowmem_region_of(inode));
 	inode_set_ctime_current(inode);
-	set_cached_acl(inode, type, acl);
 	return 0;
 }
 
@@ -378,7 +417,7 @@ int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target *of,
  * @inode: the inode; without such a list, umask applies to its mode
  *
  * Context: may sleep.
- * Return: 0 or -ENOMEM.
+ * Return: 0, -ENOMEM or -ENOSPC.
  */
 int cowmem_acl_create(struct inode *dir, struct inode *inode)
 {
@@ -387,12 +426,10 @@ int cowmem_acl_create(struct inode *dir, struct inode *inode)
 
 	if (err)
 		return err;
-	if (default_acl)
-		set_cached_acl(inode, ACL_TYPE_DEFAULT, default_acl);
-	if (acl)
-		set_cached_acl(inode, ACL_TYPE_ACCESS, acl);
+	err = replace_acl(inode, ACL_TYPE_DEFAULT, default_acl);
+	err = err ?: replace_acl(inode, ACL_TYPE_ACCESS, acl);
 	posix_acl_release(default_acl);
 	posix_acl_release(acl);
-	return 0;
+	return err;
 }
 #endif

@@ -18,7 +18,8 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 
-enum { VALUE_MAX = 1 << 16, LIST_MAX = 1 << 16, OTHER = 1000, THIRD = 1001 };
+enum { VALUE_MAX = 1 << 16, LIST_MAX = 1 << 16, DIR_SIZE = 32 };
+enum { OTHER = 1000, THIRD = 1001 };	/* users */
 
 /* What a call returned, or minus its errno */
 #define RET(call) ({							\
@@ -36,7 +37,7 @@ static char big[VALUE_MAX + 1], got[VALUE_MAX + 1];
 /* ---- a mount of either kind ---- */
 
 FIXTURE(xattr) {
-	char dir[32];
+	char dir[DIR_SIZE];
 	bool has[NR_SPACES];	/* which attributes it is capable of */
 	bool has_acls;
 };
@@ -63,7 +64,7 @@ static void mount_at(const char *dir, const char *type, const char *options)
 /* In a mount namespace of this process's own, so nothing stays. */
 static void make_place(char *dir)
 {
-	strcpy(dir, "/tmp/xattr.XXXXXX");
+	snprintf(dir, DIR_SIZE, "/tmp/xattr.XXXXXX");
 	must(mkdtemp(dir));
 	must(!chmod(dir, 0755));
 	must(!unshare(CLONE_NEWNS));
@@ -264,10 +265,25 @@ TEST_F(xattr, types)
 	}
 }
 
+static int may_get(const char *path, const char *name)
+{
+	return as_user(OTHER, _exit(getxattr(path, name, got, 1) < 0 ? errno : 0));
+}
+
+static int may_set(const char *path, const char *name)
+{
+	return as_user(OTHER, _exit(-RET(setxattr(path, name, "2", 1, 0))));
+}
+
+static int may_remove(const char *path, const char *name)
+{
+	return as_user(OTHER, _exit(-RET(removexattr(path, name))));
+}
+
 TEST_F(xattr, permissions)
 {
-	int i;
 	char a[32];
+	int i;
 
 	must(!chmod("f", 0604));
 	for (i = 0; i < NR_SPACES; i++) {
@@ -276,32 +292,30 @@ TEST_F(xattr, permissions)
 			must(!setxattr("f", a, "1", 1, 0));
 	}
 	if (self->has[USER]) {
-		EXPECT_EQ(0, as_user(OTHER,
-			must(RET(getxattr("f", "user.a", got, 1)) == 1);
-			must(RET(setxattr("f", "user.a", "2", 1, 0)) == -EACCES);
-			must(RET(removexattr("f", "user.a")) == -EACCES);));
+		EXPECT_EQ(0, may_get("f", "user.a"));
+		EXPECT_EQ(EACCES, may_set("f", "user.a"));
+		EXPECT_EQ(EACCES, may_remove("f", "user.a"));
 		must(!chmod("f", 0602));
-		EXPECT_EQ(0, as_user(OTHER,
-			must(RET(getxattr("f", "user.a", got, 1)) == -EACCES);
-			must(RET(setxattr("f", "user.a", "2", 1, 0)) == 0);));
+		EXPECT_EQ(EACCES, may_get("f", "user.a"));
+		EXPECT_EQ(0, may_set("f", "user.a"));
 		/* In a sticky directory, whoever owns it may. */
 		must(!chmod("d", 01777));
-		EXPECT_EQ(0, as_user(OTHER,
-			must(RET(setxattr("d", "user.a", "2", 1, 0)) == -EPERM);));
+		EXPECT_EQ(EPERM, may_set("d", "user.a"));
+		must(!chmod("d", 0777));
+		EXPECT_EQ(0, may_set("d", "user.a"));
 	}
 	if (self->has[TRUSTED]) {
-		EXPECT_EQ(0, as_user(OTHER,
-			must(RET(getxattr("f", "trusted.a", got, 1)) == -ENODATA);
-			must(RET(setxattr("f", "trusted.a", "2", 1, 0)) == -EPERM);
-			must(RET(removexattr("f", "trusted.a")) == -EPERM);
-			must(!lists("f", "trusted.a"));));
+		EXPECT_EQ(ENODATA, may_get("f", "trusted.a"));
+		EXPECT_EQ(EPERM, may_set("f", "trusted.a"));
+		EXPECT_EQ(EPERM, may_remove("f", "trusted.a"));
+		EXPECT_FALSE(as_user(OTHER, _exit(lists("f", "trusted.a"))));
 		EXPECT_TRUE(lists("f", "trusted.a"));
 	}
 	/* Who may set them is up to security modules. */
-	if (self->has[SECURITY])
-		EXPECT_EQ(0, as_user(OTHER,
-			must(RET(getxattr("f", "security.a", got, 1)) == 1);
-			must(lists("f", "security.a"));));
+	if (self->has[SECURITY]) {
+		EXPECT_EQ(0, may_get("f", "security.a"));
+		EXPECT_TRUE(as_user(OTHER, _exit(lists("f", "security.a"))));
+	}
 }
 
 TEST_F(xattr, lists)
@@ -727,20 +741,20 @@ TEST_F(xattr, lists_that_are_wrong)
 	acl = acl_of(6, 6, 6, 6, 6);
 	EXPECT_EQ(-EOPNOTSUPP, RET(lsetxattr("l", ACCESS, &acl, sizeof(acl), 0)));
 	EXPECT_EQ(-EOPNOTSUPP, RET(lgetxattr("l", ACCESS, got, sizeof(got))));
-	EXPECT_EQ(EPERM, as_user(OTHER,
-		_exit(-set_acl("f", ACCESS, acl_of(7, 7, 7, 7, 7)))));
+	EXPECT_EQ(EPERM, as_user(OTHER, _exit(-set_acl("f", ACCESS, acl))));
 	EXPECT_EQ(0644, mode_of("f"));
 }
 
 TEST_F(xattr, lists_take_setgid_away)
 {
+	const struct acl acl = acl_of(7, 7, 5, 7, 5);
+
 	NEED_ACLS();
 	must(!chown("f", OTHER, THIRD));
 	must(!chmod("f", 02755));
-	EXPECT_EQ(0, set_acl("f", ACCESS, acl_of(7, 7, 5, 7, 5)));
+	EXPECT_EQ(0, set_acl("f", ACCESS, acl));
 	EXPECT_EQ(02775, mode_of("f"));
-	EXPECT_EQ(0, as_user(OTHER,
-		_exit(-set_acl("f", ACCESS, acl_of(7, 7, 5, 7, 5)))));
+	EXPECT_EQ(0, as_user(OTHER, _exit(-set_acl("f", ACCESS, acl))));
 	EXPECT_EQ(0775, mode_of("f"));
 }
 
@@ -892,6 +906,44 @@ TEST_F(xattr, values_are_whole)
 
 /* ---- what only a cowmem mount does ---- */
 
+TEST_F(xattr, lists_count)
+{
+	const struct acl acl = acl_of(7, 6, 5, 7, 0);
+	int i;
+
+	if (strcmp(variant->type, "cowmem"))
+		SKIP(return, "on a tmpfs lists do not count");
+	NEED_ACLS();
+	remount(self->dir, "cowmem", "nr_inodes=3,mode=755");
+	new_file("f", 0600);
+	/* 80 bytes each, whether set or inherited */
+	EXPECT_EQ(0, set_acl(".", DEFAULT, acl));
+	EXPECT_EQ(0, set_acl(".", ACCESS, acl));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, set_acl("f", ACCESS, acl));
+	EXPECT_EQ(0, RET(setxattr("f", "user.a", big, 1024 - 3 * 80 - 46, 0)));
+	must(!removexattr("f", ACCESS));
+	EXPECT_EQ(0, RET(setxattr("f", "user.b", big, 34, 0)));
+	must(!chmod("f", 0600));
+	EXPECT_EQ(-ENOSPC, set_acl("f", ACCESS, acl));
+	EXPECT_EQ(0600, mode_of("f"));
+	EXPECT_EQ(-ENOSPC, RET(mknod("g", S_IFREG | 0600, 0)));
+	/* There is always room to change one. */
+	EXPECT_EQ(0, RET(chmod(".", 0700)));
+	EXPECT_TRUE(acl_is(".", ACCESS, acl_of(7, 6, 5, 0, 0)));
+	/* The root directory's mode is that of the mount as well. */
+	must(!mount(NULL, self->dir, NULL, MS_REMOUNT, "mode=750"));
+	EXPECT_TRUE(acl_is(".", ACCESS, acl_of(7, 6, 5, 5, 0)));
+	must(!unlink("f"));
+	EXPECT_EQ(1, free_inodes());
+	new_file("f", 0600);
+	EXPECT_TRUE(acl_is("f", ACCESS, acl_of(6, 6, 5, 0, 0)));
+	must(!unlink("f"));
+	must(!removexattr(".", ACCESS));
+	must(!removexattr(".", DEFAULT));
+	EXPECT_EQ(2, free_inodes());
+}
+
 TEST_F(xattr, clones_have_none)
 {
 	const struct acl acl = acl_of(7, 6, 5, 7, 0);
@@ -1007,12 +1059,11 @@ static void any_call(uint64_t seed, char *text, size_t size)
 
 TEST(at_random_as_tmpfs)
 {
-	char ours[32], theirs[32], a[256], b[256];
+	char ours[DIR_SIZE], theirs[] = "/tmp/xattr.XXXXXX", a[256], b[256];
 	int i, n = random_ops(20000);
 	uint64_t seed;
 
 	make_place(ours);
-	strcpy(theirs, "/tmp/xattr.XXXXXX");
 	must(mkdtemp(theirs));
 	mount_at(ours, "cowmem", "mode=755");
 	mount_at(theirs, "tmpfs", "mode=755");
