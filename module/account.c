@@ -117,6 +117,29 @@ void cowmem_uncharge(struct cowmem_account *account, unsigned long nr)
 }
 
 /**
+ * cowmem_charge_inode - one more inode, or name of one, is to count in an account
+ * @account: the account
+ *
+ * Context: any.
+ * Return: whether it fits.
+ */
+bool cowmem_charge_inode(struct cowmem_account *account)
+{
+	return cowmem_charge_space(account, COWMEM_INODE_SPACE);
+}
+
+/**
+ * cowmem_uncharge_inode - undo cowmem_charge_inode()
+ * @account: the account
+ *
+ * Context: any.
+ */
+void cowmem_uncharge_inode(struct cowmem_account *account)
+{
+	cowmem_uncharge_space(account, COWMEM_INODE_SPACE);
+}
+
+/**
  * cowmem_charge_space - bytes are to count where inodes do
  * @account: the account
  * @bytes: how many
@@ -140,29 +163,6 @@ bool cowmem_charge_space(struct cowmem_account *account, size_t bytes)
 void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes)
 {
 	atomic_long_sub(bytes, &account->space);
-}
-
-/**
- * cowmem_charge_inode - one more inode, or name of one, is to count in an account
- * @account: the account
- *
- * Context: any.
- * Return: whether it fits.
- */
-bool cowmem_charge_inode(struct cowmem_account *account)
-{
-	return cowmem_charge_space(account, COWMEM_INODE_SPACE);
-}
-
-/**
- * cowmem_uncharge_inode - undo cowmem_charge_inode()
- * @account: the account
- *
- * Context: any.
- */
-void cowmem_uncharge_inode(struct cowmem_account *account)
-{
-	cowmem_uncharge_space(account, COWMEM_INODE_SPACE);
 }
 
 /**

@@ -112,6 +112,8 @@ struct cowmem_leaf_lock {
  * @lock: see "Locks" above.
  * @tree: the pages. Protected by @lock; slots by leaf locks.
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
+ * @xattrs: extended attributes by name. Protected by i_lock, changed under i_rwsem as
+ *	well.
  * @clones: how often the region was cloned.
  * @born: when it was made. Constant.
  * @changed: when what it holds changed last, in jiffies and odd, or 0 if the inode's
@@ -125,8 +127,6 @@ struct cowmem_leaf_lock {
  *	written, while the region could be. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
- * @xattrs: extended attributes by name. Protected by i_lock, changed under i_rwsem as
- *	well.
  * @leaf_locks: see "Locks" above.
  */
 struct cowmem_region {
@@ -134,6 +134,7 @@ struct cowmem_region {
 	struct rw_semaphore lock;
 	struct cowmem_tree tree;
 	unsigned int seals;
+	struct rb_root xattrs;
 	atomic64_t clones;
 	struct timespec64 born;
 	unsigned long changed;
@@ -142,7 +143,6 @@ struct cowmem_region {
 	unsigned long nr_cut;
 	bool odd_mappings;
 	bool holes_mapped;
-	struct rb_root xattrs;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
 
@@ -206,10 +206,10 @@ struct cowmem_account *cowmem_account_create(unsigned long max_pages,
 void cowmem_account_close(struct cowmem_account *account);
 bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
 void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
-bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);
-void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes);
 bool cowmem_charge_inode(struct cowmem_account *account);
 void cowmem_uncharge_inode(struct cowmem_account *account);
+bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);
+void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes);
 unsigned long cowmem_account_pages(const struct cowmem_account *account);
 unsigned long cowmem_account_inodes(const struct cowmem_account *account);
 int cowmem_join(struct cowmem_region *region, const struct cowmem_region *from,

@@ -35,6 +35,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	if (!region)
 		return NULL;
 	region->seals = 0;
+	region->xattrs = RB_ROOT;
 	atomic64_set(&region->clones, 0);
 	region->changed = 0;
 	region->rounds = 0;
@@ -42,7 +43,6 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->nr_cut = 0;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
-	region->xattrs = RB_ROOT;
 	cowmem_tree_init(&region->tree);
 	return &region->inode;
 }

@@ -220,6 +220,22 @@ static void mapped_as_file(struct world *w)
 	must(w->mem == FAR);
 }
 
+/* N3 is a file on a mount that nobody else sees, with an attribute. */
+static void has_an_attribute(struct world *w)
+{
+	char dir[] = "/tmp/fail_nth.XXXXXX", path[64];
+
+	must(mkdtemp(dir));
+	must(!unshare(CLONE_NEWNS));
+	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must(!mount("fail_nth", dir, "cowmem", 0, NULL));
+	snprintf(path, sizeof(path), "%s/f", dir);
+	w->fd[N3] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	must(w->fd[N3] >= 0);
+	must(!fsetxattr(w->fd[N3], "user.old", "old", 3, 0));
+	must(!umount2(dir, MNT_DETACH) && !rmdir(dir));
+}
+
 /* Where memory comes from for what is mapped. */
 static void mapped_with_policy(struct world *w)
 {
@@ -242,22 +258,6 @@ static void other_is_smaller(struct world *w)
 {
 	was_written(w);
 	must(!do_resize(w->fd[O], SHARED * pgsz() + 100));
-}
-
-/* N3 is a file on a mount that nobody else sees, with an attribute. */
-static void has_an_attribute(struct world *w)
-{
-	char dir[] = "/tmp/fail_nth.XXXXXX", path[64];
-
-	must(mkdtemp(dir));
-	must(!unshare(CLONE_NEWNS));
-	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	must(!mount("fail_nth", dir, "cowmem", 0, NULL));
-	snprintf(path, sizeof(path), "%s/f", dir);
-	w->fd[N3] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	must(w->fd[N3] >= 0);
-	must(!fsetxattr(w->fd[N3], "user.old", "old", 3, 0));
-	must(!umount2(dir, MNT_DETACH) && !rmdir(dir));
 }
 
 /* ---- the operations ---- */
