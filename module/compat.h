@@ -11,6 +11,7 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/posix_acl.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
 #include <linux/version.h>
@@ -114,6 +115,33 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 	inode->i_mtime = ts;
 	return ts;
 }
+#endif
+
+/*
+ * Until 6.2 ->set_acl and what calls it are told the inode, not the dentry, and lists are
+ * attributes to the VFS, too, with handlers.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define cowmem_acl_target_t			struct inode
+#define cowmem_acl_inode(of)			(of)
+#define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, d_inode(dentry), mode)
+#else
+#define cowmem_acl_target_t			struct dentry
+#define cowmem_acl_inode(of)			d_inode(of)
+#define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, dentry, mode)
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0) && defined(CONFIG_FS_POSIX_ACL)
+#define COWMEM_ACL_HANDLERS \
+	&posix_acl_access_xattr_handler, &posix_acl_default_xattr_handler,
+#else
+#define COWMEM_ACL_HANDLERS
+#endif
+
+/* Until 6.7 the array of handlers for attributes is not taken for constant. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define COWMEM_CONST_HANDLERS
+#else
+#define COWMEM_CONST_HANDLERS const
 #endif
 
 /* Until 6.15 ->mkdir returns an int, and until 7.3 ->create is told about O_EXCL. */
