@@ -207,9 +207,11 @@ int cowmem_copy(struct cowmem_call *call)
 	file = cowmem_region_fget(args->fd, FMODE_READ);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	err = cowmem_copy_range(call->region, args->dst_offset,
-				cowmem_file_region(file), args->src_offset,
-				args->length, NULL);
+	err = cowmem_remove_privs_now(call->file);
+	if (!err)
+		err = cowmem_copy_range(call->region, args->dst_offset,
+					cowmem_file_region(file), args->src_offset,
+					args->length, NULL);
 	fput(file);
 	return err;
 }

@@ -461,6 +461,7 @@ struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);
 int cowmem_remove_privs(struct file *file);
+int cowmem_remove_privs_now(struct file *file);
 int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 		   struct iattr *attr);
 int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,

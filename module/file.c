@@ -238,6 +238,29 @@ int cowmem_remove_privs(struct file *file)
 	return is_regular(file) ? file_remove_privs(file) : 0;
 }
 
+/**
+ * cowmem_remove_privs_now - as cowmem_remove_privs(), for who does not hold i_rwsem
+ * @file: the file
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0 or a negative errno.
+ */
+int cowmem_remove_privs_now(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	int err;
+
+	/* Rarely is it a program of that kind, and others need not wait for the lock. */
+	if (!is_regular(file) || !is_sxid(READ_ONCE(inode->i_mode)))
+		return 0;
+	err = down_write_killable(&inode->i_rwsem);
+	if (err)
+		return err;
+	err = file_remove_privs(file);
+	inode_unlock(inode);
+	return err;
+}
+
 /* ---- regular files ---- */
 
 /* COWMEM_IOC_FILE asks for this. */

@@ -423,6 +423,9 @@ int cowmem_resize(struct cowmem_call *call)
 	if (args->size > MAX_LFS_FILESIZE)
 		return -EFBIG;
 
+	err = cowmem_remove_privs_now(call->file);
+	if (err)
+		return err;
 	err = lock_with_writers(region);
 	if (err)
 		return err;
@@ -568,6 +571,7 @@ int cowmem_discard(struct cowmem_call *call)
 {
 	const struct cowmem_discard *args = &call->args.discard;
 	u64 end;
+	int err;
 
 	if (args->flags)
 		return -EOPNOTSUPP;
@@ -577,7 +581,8 @@ int cowmem_discard(struct cowmem_call *call)
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
-	return cowmem_region_discard(call->region, args->offset, end, true);
+	err = cowmem_remove_privs_now(call->file);
+	return err ?: cowmem_region_discard(call->region, args->offset, end, true);
 }
 
 /**

@@ -326,6 +326,9 @@ int cowmem_restore(struct cowmem_call *call)
 	err = down_write_killable(&region->inode.i_rwsem);
 	if (err)
 		goto put_file;
+	err = cowmem_remove_privs(call->file);
+	if (err)
+		goto unlock;
 	if (region == from)
 		err = restore_self(region, args);
 	else if (args->length)
@@ -333,6 +336,7 @@ int cowmem_restore(struct cowmem_call *call)
 					args->length, args);
 	else
 		err = restore_whole(region, from, args);
+unlock:
 	inode_unlock(&region->inode);
 put_file:
 	fput(file);
