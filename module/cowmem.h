@@ -468,6 +468,12 @@ int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 		   struct kstat *stat, u32 mask, unsigned int flags);
 int cowmem_file(struct cowmem_call *call);
 
+/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
+static inline bool cowmem_is_view(const struct dentry *dentry)
+{
+	return dentry->d_fsdata;
+}
+
 /* clone.c */
 int cowmem_clone(struct cowmem_call *call);
 int cowmem_clone_many(struct cowmem_call *call);

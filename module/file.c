@@ -30,12 +30,6 @@ static bool is_regular(const struct file *file)
 	return file->f_op == &cowmem_file_fops;
 }
 
-/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
-static bool is_view(const struct dentry *dentry)
-{
-	return dentry->d_fsdata;
-}
-
 /*
  * What /proc shows for a regular file that is not of a mount, in the form that it has
  * for other files without a name.  It has to be at the end of @buffer.
@@ -275,7 +269,7 @@ static int check_file(const struct cowmem_call *call)
 		return -EINVAL;
 	if ((call->file->f_mode & need) != need)
 		return -EBADF;
-	if (is_regular(call->file) && is_view(call->file->f_path.dentry) &&
+	if (is_regular(call->file) && cowmem_is_view(call->file->f_path.dentry) &&
 	    flags != COWMEM_FILE_VIEW)
 		return -EACCES;
 	if (!flags && (READ_ONCE(call->region->seals) & COWMEM_WRITE_SEALS))
@@ -356,7 +350,7 @@ static int file_open(struct inode *inode, struct file *file)
 	struct cowmem_region *region = cowmem_region_of(inode);
 
 	if (file->f_mode & FMODE_WRITE) {
-		if (is_view(file->f_path.dentry))
+		if (cowmem_is_view(file->f_path.dentry))
 			return -EACCES;
 		if (READ_ONCE(region->seals) & COWMEM_WRITE_SEALS)
 			return -EPERM;
@@ -397,7 +391,7 @@ int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	if (err)
 		return err;
 	if (attr->ia_valid & ATTR_SIZE) {
-		if (is_view(dentry))
+		if (cowmem_is_view(dentry))
 			return -EACCES;
 		err = down_write_killable(&region->lock);
 		if (err)
