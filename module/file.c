@@ -350,7 +350,8 @@ static int file_open(struct inode *inode, struct file *file)
 	struct cowmem_region *region = cowmem_region_of(inode);
 
 	if (file->f_mode & FMODE_WRITE) {
-		if (cowmem_is_view(file->f_path.dentry))
+		/* What overlayfs opens has that one's path, until 6.5. */
+		if (cowmem_is_view(file_dentry(file)))
 			return -EACCES;
 		if (READ_ONCE(region->seals) & COWMEM_WRITE_SEALS)
 			return -EPERM;
