@@ -293,7 +293,8 @@ void cowmem_free_inode(struct inode *inode);
 void cowmem_evict_inode(struct inode *inode);
 struct inode *cowmem_new_inode(struct super_block *sb);
 void cowmem_region_init(struct inode *inode);
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode);
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode);
 int cowmem_lock(struct cowmem_region *region, bool write);
 void cowmem_unlock(struct cowmem_region *region, bool write);
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);

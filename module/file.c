@@ -140,6 +140,46 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 	return file;
 }
 
+static umode_t clone_mode(int flags)
+{
+	return flags == O_RDWR ? 0600 : 0400;
+}
+
+/*
+ * A new file without a name on the mount of @of.  As O_TMPFILE does it: who writes to it
+ * counts as a writer of the mount, and none is made where nothing may be.
+ */
+static struct file *clone_on_mount(struct file *of, int flags)
+{
+	struct vfsmount *mnt = of->f_path.mnt;
+	struct mnt_idmap *idmap = cowmem_mnt_idmap(mnt);
+	struct cowmem_region *region;
+	struct file *file, *opened;
+	int err;
+
+	if (!fsuidgid_has_mapping(mnt->mnt_sb, idmap))
+		return ERR_PTR(-EOVERFLOW);
+	err = mnt_want_write(mnt);
+	if (err)
+		return ERR_PTR(err);
+	region = cowmem_region_create(mnt->mnt_sb, idmap, clone_mode(flags));
+	if (IS_ERR(region)) {
+		file = ERR_CAST(region);
+		goto drop_write;
+	}
+	cowmem_make_linkable(&region->inode);
+	file = new_file(region, mnt, "", O_RDONLY);
+	if (!IS_ERR(file) && flags == O_RDWR) {
+		/* What makes files of an inode counts no writers. */
+		opened = dentry_open(&file->f_path, flags | O_LARGEFILE, current_cred());
+		fput(file);
+		file = opened;
+	}
+drop_write:
+	mnt_drop_write(mnt);
+	return file;
+}
+
 /**
  * cowmem_clone_file - a new region with a regular file that no descriptor refers to
  * @of: a file of the region that is to be cloned
@@ -149,22 +189,24 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
  * there, and linkat() can give it a name.
  *
  * Context: may sleep.
- * Return: the file; -ENOMEM, -ENOSPC or -ENFILE.
+ * Return: the file; -ENOMEM, -ENOSPC or -ENFILE; -EROFS or -EOVERFLOW if no file can be
+ * made on the mount, or by the caller.
  */
 struct file *cowmem_clone_file(struct file *of, int flags)
 {
-	struct vfsmount *mnt = pin_mount(of);
 	struct cowmem_region *region;
+	struct vfsmount *mnt;
 
+	if (cowmem_region_account(cowmem_file_region(of)))
+		return clone_on_mount(of, flags);
+	mnt = pin_mount(of);
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
-	region = cowmem_region_create(mnt->mnt_sb, flags == O_RDWR ? 0600 : 0400);
+	region = cowmem_region_create(mnt->mnt_sb, &nop_mnt_idmap, clone_mode(flags));
 	if (IS_ERR(region)) {
-		unpin_mount(cowmem_file_region(of));
+		cowmem_fs_unpin();
 		return ERR_CAST(region);
 	}
-	if (cowmem_region_account(region))
-		cowmem_make_linkable(&region->inode);
 	return new_file(region, mnt, "", flags);
 }
 
@@ -580,7 +622,7 @@ static int device_open(struct inode *inode, struct file *file)
 
 	if (IS_ERR(mnt))
 		return PTR_ERR(mnt);
-	region = cowmem_region_create(mnt->mnt_sb, 0600);
+	region = cowmem_region_create(mnt->mnt_sb, &nop_mnt_idmap, 0600);
 	if (IS_ERR(region)) {
 		cowmem_fs_unpin();
 		return PTR_ERR(region);

@@ -170,6 +170,7 @@ void cowmem_region_init(struct inode *inode)
 /**
  * cowmem_region_create - a new, empty region without a name
  * @sb: the file system
+ * @idmap: of the mount by which it is made
  * @mode: permissions of its files, as far as they are regular
  *
  * It belongs to the caller.
@@ -177,15 +178,14 @@ void cowmem_region_init(struct inode *inode)
  * Context: may sleep.
  * Return: the region, whose inode has one reference; -ENOMEM or -ENOSPC.
  */
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode)
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode)
 {
 	struct inode *inode = cowmem_new_inode(sb);
 
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
-	inode->i_mode = S_IFREG | mode;
-	inode->i_uid = current_fsuid();
-	inode->i_gid = current_fsgid();
+	inode_init_owner(idmap, inode, NULL, S_IFREG | mode);
 	cowmem_region_init(inode);
 	return cowmem_region_of(inode);
 }
