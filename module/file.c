@@ -140,6 +140,20 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 	return file;
 }
 
+/*
+ * Who writes to a clone fills the mount that it is on, so that takes more than to be let
+ * read: a file that is open for writing, or could be, or is the caller's own, as what is
+ * sealed is never open for writing.
+ */
+static int may_clone_to_write(struct file *of, struct mnt_idmap *idmap)
+{
+	struct inode *inode = file_inode(of);
+
+	if ((of->f_mode & FMODE_WRITE) || inode_owner_or_capable(idmap, inode))
+		return 0;
+	return inode_permission(idmap, inode, MAY_WRITE);
+}
+
 static umode_t clone_mode(int flags)
 {
 	return flags == O_RDWR ? 0600 : 0400;
@@ -159,6 +173,9 @@ static struct file *clone_on_mount(struct file *of, int flags)
 
 	if (!fsuidgid_has_mapping(mnt->mnt_sb, idmap))
 		return ERR_PTR(-EOVERFLOW);
+	err = flags == O_RDWR ? may_clone_to_write(of, idmap) : 0;
+	if (err)
+		return ERR_PTR(err);
 	err = mnt_want_write(mnt);
 	if (err)
 		return ERR_PTR(err);
@@ -189,8 +206,8 @@ drop_write:
  * there, and linkat() can give it a name.
  *
  * Context: may sleep.
- * Return: the file; -ENOMEM, -ENOSPC or -ENFILE; -EROFS or -EOVERFLOW if no file can be
- * made on the mount, or by the caller.
+ * Return: the file; -ENOMEM, -ENOSPC or -ENFILE; -EROFS, -EOVERFLOW or -EACCES if no such
+ * file can be made on the mount, or by the caller.
  */
 struct file *cowmem_clone_file(struct file *of, int flags)
 {
