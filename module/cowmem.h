@@ -303,6 +303,7 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_region_resize(struct cowmem_region *region, loff_t size);
 int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 			  bool inside);
+void cowmem_region_idle(struct cowmem_region *region);
 void cowmem_region_times(struct cowmem_region *region);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);

@@ -427,7 +427,12 @@ static int file_open(struct inode *inode, struct file *file)
 
 static int file_release(struct inode *inode, struct file *file)
 {
-	unpin_mount(cowmem_region_of(inode));
+	struct cowmem_region *region = cowmem_region_of(inode);
+
+	/* The file may stay when all who could be made to pay for it are gone. */
+	if (file->f_mode & FMODE_WRITE)
+		cowmem_region_idle(region);
+	unpin_mount(region);
 	return 0;
 }
 

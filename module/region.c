@@ -84,6 +84,27 @@ static void drop_spare_pages(struct cowmem_region *region)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
 }
 
+/**
+ * cowmem_region_idle - who wrote to a region perhaps does not go on
+ * @region: the region
+ *
+ * Context: may sleep.
+ */
+void cowmem_region_idle(struct cowmem_region *region)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
+		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
+
+		if (list_empty_careful(&lock->spare))
+			continue;
+		mutex_lock(&lock->lock);
+		cowmem_pages_drop(&lock->spare);
+		mutex_unlock(&lock->lock);
+	}
+}
+
 static void empty_region(struct cowmem_region *region)
 {
 	unsigned int i;
