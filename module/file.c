@@ -554,16 +554,39 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
+/* Can a mount ever hold what is to be allocated?  Else it is not filled up for nothing. */
+static bool may_fit(const struct cowmem_region *region, pgoff_t first, pgoff_t end)
+{
+	const struct cowmem_account *account = cowmem_region_account(region);
+	unsigned long max = account ? READ_ONCE(account->max_pages) : 0;
+
+	return !max || end - first <= max;
+}
+
+/* What was allocated past the end is of no use: it was to be the size as well. */
+static void undo_past_end(struct cowmem_region *region, loff_t offset, loff_t end)
+{
+	loff_t size = round_up(cowmem_region_size(region), PAGE_SIZE);
+
+	offset = max_t(loff_t, round_up(offset, PAGE_SIZE), size);
+	if (offset < end)
+		cowmem_region_discard(region, offset, round_up((u64)end, PAGE_SIZE),
+				      false);
+}
+
 /* fallocate() that may make the region larger.  Under i_rwsem. */
 static int allocate_range(struct cowmem_region *region, int mode, loff_t offset,
 			  loff_t end)
 {
+	pgoff_t first = offset >> PAGE_SHIFT, last = DIV_ROUND_UP_ULL(end, PAGE_SIZE);
 	loff_t size = max(cowmem_region_size(region), end);
 	int err;
 
 	err = inode_newsize_ok(&region->inode, size);
 	if (err)
 		return err;
+	if (!may_fit(region, first, last))
+		return -ENOSPC;
 	/*
 	 * SEAL takes the inode's lock, too.  Pages for who goes on to write a mapping
 	 * change nothing that can be seen.
@@ -577,8 +600,9 @@ static int allocate_range(struct cowmem_region *region, int mode, loff_t offset,
 		if (err)
 			return err;
 	}
-	err = allocate(region, offset >> PAGE_SHIFT, DIV_ROUND_UP_ULL(end, PAGE_SIZE),
-		       mode & FALLOC_FL_UNSHARE_RANGE);
+	err = allocate(region, first, last, mode & FALLOC_FL_UNSHARE_RANGE);
+	if (err)
+		undo_past_end(region, offset, end);
 	if (err || (mode & FALLOC_FL_KEEP_SIZE))
 		return err;
 	err = down_write_killable(&region->lock);
