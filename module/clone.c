@@ -224,12 +224,12 @@ static int cut_sources(struct many *many, unsigned int count)
  */
 static int clone_locked(struct many *many, unsigned int count, struct mutex *nest)
 {
-	unsigned int locked, first = 0, i;
+	unsigned int locked, first = 0, told = 0, i;
 	int err = 0;
 
 	for (locked = 0; locked < count && !err; locked++)
 		if (is_first(many, locked)) {
-			many[locked].told = locked < LOCKDEP_MOST;
+			many[locked].told = told++ < LOCKDEP_MOST;
 			err = lock_source(&many[locked], nest);
 		}
 	/* The last one was not. */
