@@ -58,7 +58,7 @@ static void copy_init(struct copy *c, struct cowmem_region *region, u64 dst,
 	cowmem_tree_init(&c->fresh);
 }
 
-/* May @c->region get it?  Under region->lock for writing. */
+/* May @c->region get it?  For sure under region->lock for writing. */
 static int may_copy(const struct copy *c)
 {
 	const struct cowmem_region *region = c->region;
@@ -134,6 +134,9 @@ static int copy_between(struct copy *c)
 {
 	int err = cowmem_share_now(&c->share);
 
+	/* Pages that came to count in a mount go on to do so. */
+	if (!err)
+		err = may_copy(c);
 	if (!err)
 		err = cowmem_join(c->region, c->from, &c->fresh);
 	if (err)
