@@ -305,7 +305,8 @@ void cowmem_free_inode(struct inode *inode);
 void cowmem_evict_inode(struct inode *inode);
 struct inode *cowmem_new_inode(struct super_block *sb);
 void cowmem_region_init(struct inode *inode);
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode);
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode);
 int cowmem_lock(struct cowmem_region *region, bool write);
 void cowmem_unlock(struct cowmem_region *region, bool write);
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
@@ -314,6 +315,7 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_region_resize(struct cowmem_region *region, loff_t size);
 int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 			  bool inside);
+void cowmem_region_idle(struct cowmem_region *region);
 void cowmem_region_times(struct cowmem_region *region);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);
@@ -498,11 +500,18 @@ struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);
 int cowmem_remove_privs(struct file *file);
+int cowmem_remove_privs_now(struct file *file);
 int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 		   struct iattr *attr);
 int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 		   struct kstat *stat, u32 mask, unsigned int flags);
 int cowmem_file(struct cowmem_call *call);
+
+/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
+static inline bool cowmem_is_view(const struct dentry *dentry)
+{
+	return dentry->d_fsdata;
+}
 
 /* clone.c */
 int cowmem_clone(struct cowmem_call *call);

@@ -85,6 +85,27 @@ static void drop_spare_pages(struct cowmem_region *region)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
 }
 
+/**
+ * cowmem_region_idle - who wrote to a region perhaps does not go on
+ * @region: the region
+ *
+ * Context: may sleep.
+ */
+void cowmem_region_idle(struct cowmem_region *region)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
+		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
+
+		if (list_empty_careful(&lock->spare))
+			continue;
+		mutex_lock(&lock->lock);
+		cowmem_pages_drop(&lock->spare);
+		mutex_unlock(&lock->lock);
+	}
+}
+
 static void empty_region(struct cowmem_region *region)
 {
 	unsigned int i;
@@ -176,6 +197,7 @@ void cowmem_region_init(struct inode *inode)
 /**
  * cowmem_region_create - a new, empty region without a name
  * @sb: the file system
+ * @idmap: of the mount by which it is made
  * @mode: permissions of its files, as far as they are regular
  *
  * It belongs to the caller.
@@ -183,15 +205,14 @@ void cowmem_region_init(struct inode *inode)
  * Context: may sleep.
  * Return: the region, whose inode has one reference; -ENOMEM or -ENOSPC.
  */
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode)
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode)
 {
 	struct inode *inode = cowmem_new_inode(sb);
 
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
-	inode->i_mode = S_IFREG | mode;
-	inode->i_uid = current_fsuid();
-	inode->i_gid = current_fsgid();
+	inode_init_owner(idmap, inode, NULL, S_IFREG | mode);
 	cowmem_region_init(inode);
 	return cowmem_region_of(inode);
 }
@@ -429,6 +450,9 @@ int cowmem_resize(struct cowmem_call *call)
 	if (args->size > MAX_LFS_FILESIZE)
 		return -EFBIG;
 
+	err = cowmem_remove_privs_now(call->file);
+	if (err)
+		return err;
 	err = lock_with_writers(region);
 	if (err)
 		return err;
@@ -574,6 +598,7 @@ int cowmem_discard(struct cowmem_call *call)
 {
 	const struct cowmem_discard *args = &call->args.discard;
 	u64 end;
+	int err;
 
 	if (args->flags)
 		return -EOPNOTSUPP;
@@ -583,7 +608,8 @@ int cowmem_discard(struct cowmem_call *call)
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
-	return cowmem_region_discard(call->region, args->offset, end, true);
+	err = cowmem_remove_privs_now(call->file);
+	return err ?: cowmem_region_discard(call->region, args->offset, end, true);
 }
 
 /**
