@@ -68,7 +68,7 @@ struct side {
 
 static struct side sides[2] = { { .type = "tmpfs" }, { .type = "cowmem" } };
 static struct outcome *outcomes[2];
-static bool self, show;
+static bool self, show;		/* --self, --show */
 
 /* ---- to note things ---- */
 
@@ -2533,29 +2533,525 @@ static void deep_tree(const struct situation *it, const struct side *s)
 	}
 }
 
-static void rename_matrix(const struct situation *it, const struct side *s)
+/* Leave nothing but the root. */
+static void clear_tree(void)
+{
+	static struct tree t;
+
+	t.n = 0;
+	walk("", &t, 0);
+	while (t.n--)
+		must(!remove(t.path[t.n]));
+}
+
+/* What is there, in a line */
+static void note_shape(void)
+{
+	static struct tree t;
+	char text[600] = "";
+	size_t used = 0;
+	struct stat st;
+	int i;
+
+	t.n = 0;
+	walk("", &t, 0);
+	for (i = 0; i < t.n; i++) {
+		must(!lstat(t.path[i], &st));
+		used += snprintf(text + used, sizeof(text) - used, "%s:%o:%lu ", t.path[i],
+				 st.st_mode >> 12, (unsigned long)st.st_nlink);
+		must(used < sizeof(text));
+	}
+	note_hash("shape", text, used);
+}
+
+/* Of each kind to each kind; it->text is the flags. */
+static void rename_all_kinds(const struct situation *it, const struct side *s)
 {
 	static const char * const kinds[] = {
 		"file", "dir", "full", "link", "fifo", "none", "file/", "dir/", "dir/.", ".",
 		"full/in", "hard", "same", "dangling",
 	};
 	size_t from, to;
-	int flags;
 
-	for (flags = 0; flags < 4; flags++)
-		for (from = 0; from < ARRAY_SIZE(kinds); from++)
-			for (to = 0; to < ARRAY_SIZE(kinds); to++) {
-				close(make_file("file", 0));
-				mkdir("dir", 0755);
-				mkdir("full", 0755);
-				mkdir("full/in", 0755);
-				symlink("file", "link");
-				symlink("nowhere", "dangling");
-				mkfifo("fifo", 0600);
-				link("file", "hard");
-				close(make_file("same", 0));
-				CALL_AS(rename_with(kinds[from], kinds[to], flags), "%s %s %d",
-					kinds[from], kinds[to], flags);
-				nftw_remove();
+	for (from = 0; from < ARRAY_SIZE(kinds); from++)
+		for (to = 0; to < ARRAY_SIZE(kinds); to++) {
+			close(make_file("file", 0));
+			close(make_file("same", 0));
+			must(!mkdir("dir", 0755) && !mkdir("full", 0755));
+			must(!mkdir("full/in", 0755));
+			must(!symlink("file", "link") && !symlink("nowhere", "dangling"));
+			must(!mkfifo("fifo", 0600) && !link("file", "hard"));
+			CALL_AS(rename_with(kinds[from], kinds[to], atoi(it->text)),
+				"%s %s", kinds[from], kinds[to]);
+			note_shape();
+			clear_tree();
+		}
+	note_tree();
+}
+
+/* Each way to open each kind of file; it->text is the flags. */
+static void open_all_kinds(const struct situation *it, const struct side *s)
+{
+	static const char * const kinds[] = {
+		"file", "dir", "link", "to dir", "dangling", "fifo", "none", "file/x",
+		"file/", "none/", "dir/", "dir/new", "loop", "none/x", "sock",
+	};
+	static const int more[] = { 0, O_RDWR, O_WRONLY, O_RDWR | O_TRUNC, O_TRUNC, 3 };
+	int flags = strtol(it->text, NULL, 0) | O_NONBLOCK | O_CLOEXEC, fd;
+	size_t i, k;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		for (k = 0; k < ARRAY_SIZE(more); k++) {
+			close(make_file("file", 1));
+			must(!mkdir("dir", 0755) && !symlink("file", "link"));
+			must(!symlink("dir", "to dir") && !symlink("nowhere", "dangling"));
+			must(!mkfifo("fifo", 0600) && !symlink("loop", "loop"));
+			must(!mknod("sock", S_IFSOCK | 0600, 0));
+			fd = open(kinds[i], flags | more[k], 0640);
+			CALL_AS(fd < 0 ? -1 : 0, "%s %#o", kinds[i], flags | more[k]);
+			if (fd >= 0) {
+				note("%#x", fcntl(fd, F_GETFL));
+				close(fd);
 			}
+			note_shape();
+			clear_tree();
+		}
+}
+
+static void locks_of_two_opens(const struct situation *it, const struct side *s)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_start = 5, .l_len = 10 };
+	int a = make_file("a", 1), b = open("a", O_RDWR), dir = open(".", O_RDONLY);
+
+	CALL(flock(a, LOCK_EX | LOCK_NB));
+	CALL(flock(b, LOCK_SH | LOCK_NB));
+	CALL(flock(a, LOCK_SH | LOCK_NB));
+	CALL(flock(b, LOCK_SH | LOCK_NB));
+	CALL(fcntl(a, F_OFD_SETLK, &lock));
+	CALL(fcntl(b, F_OFD_SETLK, &lock));
+	lock.l_start = 15;
+	CALL(fcntl(b, F_OFD_SETLK, &lock));
+	CALL(in_child(_exit(fcntl(a, F_SETLK, &lock) ? errno : 0)));
+	CALL(fcntl(a, F_SETLEASE, F_WRLCK));
+	close(b);
+	CALL(fcntl(a, F_SETLEASE, F_WRLCK));
+	CALL(flock(dir, LOCK_EX | LOCK_NB));
+	CALL(fcntl(dir, F_SETLK, &lock));
+	CALL(unlink("a"));
+	CALL(flock(a, LOCK_EX | LOCK_NB));
+}
+
+static void statx_of_all(const struct situation *it, const struct side *s)
+{
+	static const char * const paths[] = { ".", "file", "link" };
+	struct statx st;
+	size_t i;
+
+	close(make_file("file", 1));
+	CALL(symlink("x", "link"));
+	for (i = 0; i < ARRAY_SIZE(paths); i++) {
+		CALL(statx(AT_FDCWD, paths[i], AT_SYMLINK_NOFOLLOW, STATX_ALL, &st));
+		note("%s: mask %x blksize %u nlink %u mode %o", paths[i], st.stx_mask & 0xfff,
+		     st.stx_blksize, st.stx_nlink, st.stx_mode);
+		note("mtime is%s when it was made",
+		     memcmp(&st.stx_mtime, &st.stx_btime, sizeof(st.stx_mtime)) ? " not" : "");
+	}
+}
+
+static void attributes_of_statx(const struct situation *it, const struct side *s)
+{
+	struct statx st;
+
+	close(make_file("file", 1));
+	CALL(statx(AT_FDCWD, "file", 0, STATX_ALL, &st));
+	note("attributes %llx of %llx", st.stx_attributes & ~STATX_ATTR_MOUNT_ROOT,
+	     st.stx_attributes_mask);
+}
+
+static void busy_when_unmounted(const struct situation *it, const struct side *s)
+{
+	int fd = make_file("a", 1);
+	char *mem = map_rw(fd, 1);
+
+	must(!chdir("/"));
+	CALL(umount(s->root));
+	close(fd);
+	CALL(umount(s->root));
+	unmap(mem, 1);
+	CALL(umount(s->root));
+	CALL(umount(s->root));
+}
+
+static void mounts_inside(const struct situation *it, const struct side *s)
+{
+	int fd;
+
+	CALL(mkdir("d", 0755));
+	close(make_file("a", 1));
+	fd = make_file("b", 2);
+	CALL(mount("none", "d", "tmpfs", 0, NULL));
+	CALL(rmdir("d"));
+	CALL(rename("d", "e"));
+	CALL(link("a", "d/a"));
+	CALL(rename("a", "d/a"));
+	CALL(umount("d"));
+	CALL(mount("b", "a", NULL, MS_BIND, NULL));
+	note_file("a");
+	CALL(unlink("a"));
+	CALL(pwrite(fd, "x", 1, 0));
+	note_file("a");
+	CALL(umount("a"));
+	CALL(rmdir("d"));
+}
+
+static void names(const struct situation *it, const struct side *s)
+{
+	char name[258];
+	int len;
+
+	for (len = 254; len <= 256; len++) {
+		memset(name, 'n', sizeof(name));
+		name[len] = 0;
+		CALL(mknod(name, S_IFREG | 0600, 0));
+		CALL(access(name, F_OK));
+		CALL(mkdir(name, 0700));
+		CALL(rename("x", name));
+		CALL(symlink(name, "l"));
+		CALL(open("l", O_RDONLY) < 0 ? -1 : 0);
+		CALL(unlink("l"));
+	}
+	CALL(mkdir("caf\303\251 \n\377", 0700));
+	CALL(mkdir("CAF", 0700));
+	CALL(mkdir("caf", 0700));
+	CALL(mkdir("", 0700));
+	CALL(mkdir(".", 0700));
+	CALL(rmdir("."));
+	CALL(rmdir(".."));
+	CALL(rmdir("caf/."));
+	CALL(rmdir("caf/.."));
+	note_tree();
+}
+
+static void hard_links(const struct situation *it, const struct side *s)
+{
+	char path[20];
+	int i;
+
+	close(make_file("a", 1));
+	for (i = 0; i < 150; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		must(!link("a", path));
+	}
+	note_stat("a");
+	note_statfs();
+	CALL(link(".", "b"));
+	CALL(mkdir("d", 0700));
+	CALL(link("d", "b"));
+	CALL(symlink("a", "l"));
+	CALL(link("l", "m"));
+	note_stat("m");
+	CALL(link("a", "0"));
+	for (i = 0; i < 150; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		must(!unlink(path));
+	}
+	note_tree();
+}
+
+static void options_in_proc(const struct situation *it, const struct side *s)
+{
+	char line[1000], *at;
+	FILE *file = fopen("/proc/self/mounts", "re");
+
+	must(file);
+	while (fgets(line, sizeof(line), file)) {
+		at = strstr(line, s->root);
+		if (!at || at[strlen(s->root)] != ' ')
+			continue;
+		at = strchr(at, '/') + strlen(s->root) + 1;
+		at += strcspn(at, " ") + 1;
+		note("%.*s", (int)strcspn(at, ",\n"), at);
+		note("size %d inodes %d mode %d uid %d", !!strstr(at, "size=1024k"),
+		     !!strstr(at, "nr_inodes=77"), !!strstr(at, "mode=750"),
+		     !!strstr(at, "uid=12"));
+	}
+	fclose(file);
+}
+
+#define SITUATION(fn, ...) { .name = #fn, .run = fn, __VA_ARGS__ }
+#define WITH(fn, arg, ...) { .name = #fn ": " arg, .run = fn, .text = arg, __VA_ARGS__ }
+
+#define NO_XATTR "a file has no extended attributes"
+#define STRICT "what is no number, or is too large, is an error, and nothing is guessed"
+
+static const struct situation situations[] = {
+	WITH(mounted_with, ""),
+	WITH(mounted_with, "size=1m"),
+	WITH(mounted_with, "size=4096"),
+	WITH(mounted_with, "size=4097"),
+	WITH(mounted_with, "size=1"),
+	WITH(mounted_with, "size=0"),
+	WITH(mounted_with, "size=10%"),
+	WITH(mounted_with, "size=1G"),
+	WITH(mounted_with, "size=3t"),
+	WITH(mounted_with, "size=1x"),
+	WITH(mounted_with, "size=x"),
+	WITH(mounted_with, "size="),
+	WITH(mounted_with, "size"),
+	WITH(mounted_with, "size=1%%"),
+	WITH(mounted_with, "size=1m,size=2m"),
+	WITH(mounted_with, "nr_inodes=100"),
+	WITH(mounted_with, "nr_inodes=2k"),
+	WITH(mounted_with, "nr_inodes=0"),
+	WITH(mounted_with, "nr_inodes=1"),
+	WITH(mounted_with, "nr_inodes=x"),
+	WITH(mounted_with, "nr_inodes="),
+	WITH(mounted_with, "mode=750"),
+	WITH(mounted_with, "mode=01777"),
+	WITH(mounted_with, "mode=7777"),
+	WITH(mounted_with, "mode=8"),
+	WITH(mounted_with, "mode=x"),
+	WITH(mounted_with, "uid=1000,gid=1001"),
+	WITH(mounted_with, "uid=x"),
+	WITH(mounted_with, "gid=-1"),
+	WITH(mounted_with, "uid=4294967295"),
+	WITH(mounted_with, "uid=4294967296"),
+	WITH(mounted_with, "size=2m,nr_inodes=10,mode=700,uid=1,gid=2"),
+	WITH(mounted_with, "nonsense"),
+	WITH(mounted_with, "nonsense=1"),
+	WITH(mounted_with, "size=1m,,mode=700"),
+	WITH(remounted_with, "size=1m"),
+	WITH(remounted_with, "size=8m,nr_inodes=5"),
+	WITH(remounted_with, "size=4k"),
+	WITH(remounted_with, "size=40k"),
+	WITH(remounted_with, "size=36k"),
+	WITH(remounted_with, "nr_inodes=3"),
+	WITH(remounted_with, "nr_inodes=2"),
+	WITH(remounted_with, "size=x"),
+	WITH(remounted_with, "nonsense"),
+	WITH(remounted_with, ""),
+	SITUATION(remounted_read_only),
+	SITUATION(options_in_proc, .options = "size=1m,nr_inodes=77,mode=750,uid=12"),
+	SITUATION(busy_when_unmounted),
+	SITUATION(mounts_inside),
+	SITUATION(file_system_type, .differs = "statfs() tells it by its own magic number"),
+	SITUATION(fsid),
+
+	WITH(extended_attributes, "user.x", .differs = NO_XATTR, .varies = true),
+	WITH(extended_attributes, "trusted.x", .differs = NO_XATTR),
+	WITH(extended_attributes, "security.x", .differs = NO_XATTR),
+	WITH(extended_attributes, "system.posix_acl_access", .differs = NO_XATTR),
+	WITH(extended_attributes, "nonsense"),
+	SITUATION(inode_flags, .differs = "a file has no attributes of chattr(1)",
+		  .varies = true),
+	SITUATION(attributes_of_statx, .differs = "a file has no attributes of chattr(1)",
+		  .varies = true),
+	SITUATION(whiteout, .differs = "nothing is whited out: no file system is laid over it"),
+	SITUATION(zero_range, .differs = "a range can be zeroed"),
+	SITUATION(unshare_range, .differs = "a range can be unshared"),
+	SITUATION(reflink, .differs = "files can share pages, that is the point"),
+	SITUATION(copy_aligned, .differs = "files can share pages, which count once"),
+	SITUATION(file_handle, .differs = "a file is reached by its name and by nothing else"),
+	SITUATION(direct_io, .differs = "a tmpfs has no O_DIRECT before 6.6", .varies = true),
+	SITUATION(allocate_too_much,
+		  .differs = "what was allocated before it failed stays"),
+	SITUATION(allocate_more_than_there_is,
+		  .differs = "what was allocated before it failed stays"),
+	SITUATION(seek_in_what_is_allocated,
+		  .differs = "a page that is allocated but not written is data"),
+	SITUATION(loads_of_holes, .differs = "a load from a hole takes no page"),
+	SITUATION(store_after_a_load,
+		  .differs = "a page is mapped read-only first, so a store is told"),
+	SITUATION(order_of_names, .differs = "the last one made comes first; from 6.6 on",
+		  .varies = true),
+
+	SITUATION(first_store),
+	SITUATION(symlinks),
+	SITUATION(symlinks_without_room, .options = "size=40k,nr_inodes=20"),
+	SITUATION(extreme_sizes),
+	SITUATION(size_limit),
+	SITUATION(no_room_for_a_mapping, .options = "size=80k,nr_inodes=20"),
+	SITUATION(unlinked_but_open),
+	SITUATION(temporary_file),
+	SITUATION(inodes_of_each_kind),
+	SITUATION(no_inode_left, .options = "nr_inodes=12"),
+	SITUATION(permissions),
+	SITUATION(setgid_directories),
+	SITUATION(set_id_bits),
+	SITUATION(fifos),
+	SITUATION(sockets),
+	SITUATION(device_nodes),
+	SITUATION(programs, .options = "size=32m"),
+	SITUATION(set_id_program, .options = "size=32m"),
+	SITUATION(program_is_replaced, .options = "size=32m"),
+	SITUATION(names_in_proc),
+	SITUATION(inotify),
+	SITUATION(remove_all_while_reading, .options = "nr_inodes=2000"),
+	SITUATION(read_while_it_grows, .options = "nr_inodes=4000"),
+	SITUATION(small_buffer),
+	SITUATION(deep_tree),
+	WITH(rename_all_kinds, "0"),
+	WITH(rename_all_kinds, "1"),
+	WITH(rename_all_kinds, "2"),
+	WITH(rename_all_kinds, "3"),
+	WITH(open_all_kinds, "0"),
+	WITH(open_all_kinds, "0100"),		/* O_CREAT */
+	WITH(open_all_kinds, "0300"),		/* O_CREAT | O_EXCL */
+	WITH(open_all_kinds, "0200000"),	/* O_DIRECTORY */
+	WITH(open_all_kinds, "0400000"),	/* O_NOFOLLOW */
+	WITH(open_all_kinds, "0400100"),	/* O_NOFOLLOW | O_CREAT */
+	WITH(open_all_kinds, "010000000"),	/* O_PATH */
+	WITH(open_all_kinds, "020200000"),	/* O_TMPFILE */
+	SITUATION(locks_of_two_opens),
+	SITUATION(statx_of_all),
+	SITUATION(names),
+	SITUATION(hard_links),
+};
+
+/* Unless it is mounted by the situation itself */
+static void run_situation_on(const struct situation *it, const struct side *s,
+			     struct outcome *o)
+{
+	const char *options = it->options ?: DEFAULT;
+	bool mounts = it->run != mounted_with;
+	int status;
+
+	begin_outcome(o);
+	if (mounts && mount_side(s, 0, options)) {
+		note("mount: %s", error());
+		return;
+	}
+	status = in_child({
+		alarm(60);
+		umask(022);
+		must(!chdir(s->root));
+		it->run(it, s);
+	});
+	if (status)
+		note("ended with %d", status);
+	if (mounts && umount(s->root) && errno != EINVAL)
+		umount2(s->root, MNT_DETACH);
+	if (show)
+		printf("# %s, %s\n%s", it->name, s->type, o->text);
+}
+
+static void run_situation(const struct situation *it)
+{
+	const char *why = self ? NULL : it->differs;
+	bool differ, ok = true;
+	size_t i;
+
+	for (i = 0; i < 2; i++)
+		run_situation_on(it, &sides[i], outcomes[i]);
+	if (outcomes[0]->skipped) {
+		ksft_test_result_skip("%s: %s\n", it->name, outcomes[0]->text);
+		return;
+	}
+	differ = strcmp(outcomes[0]->text, outcomes[1]->text);
+	if (!differ && why && !it->varies) {
+		ksft_print_msg("no longer differs (%s)\n", why);
+		ok = false;
+	}
+	if (differ && !why) {
+		print_differing(sides[1].type, outcomes[1]->text, sides[0].type,
+				outcomes[0]->text);
+		ok = false;
+	}
+	ksft_test_result(ok, "%s\n", it->name);
+}
+
+static void print_differences(void)
+{
+	const struct situation *it;
+
+	for (it = situations; it < situations + ARRAY_SIZE(situations); it++)
+		if (it->differs)
+			printf("%s%s: %s\n", it->name, it->varies ? " (on some kernels)" : "",
+			       it->differs);
+}
+
+/* ---- to run it ---- */
+
+static bool wanted(const char *name, char **words)
+{
+	bool any = !*words;
+
+	for (; *words; words++)
+		any |= !!strstr(name, *words);
+	return any;
+}
+
+/* What the programs of some situations do */
+static void play_program(const char *word)
+{
+	if (!strcmp(word, "--hello"))
+		exit(42);
+	if (!strcmp(word, "--who"))
+		exit(geteuid() == SOMEBODY ? 1 : 2);
+	if (!strcmp(word, "--wait")) {
+		must(write(1, "x", 1) == 1);
+		pause();
+	}
+}
+
+static char **take_options(char **argv)
+{
+	for (argv++; *argv && !strncmp(*argv, "--", 2); argv++) {
+		play_program(*argv);
+		if (!strcmp(*argv, "--differences")) {
+			print_differences();
+			exit(0);
+		}
+		show |= !strcmp(*argv, "--show");
+		self |= !strcmp(*argv, "--self");
+	}
+	return argv;
+}
+
+static bool can_mount(const struct side *s)
+{
+	if (mount_side(s, 0, NULL))
+		return false;
+	must(!umount(s->root));
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	size_t i, n = 0;
+	char name[64];
+	uint64_t seed;
+
+	argv = take_options(argv);
+	if (self)
+		sides[1].type = sides[0].type;
+	ksft_print_header();
+	if (geteuid())
+		ksft_exit_skip("only root can mount\n");
+	for (i = 0; i < 2; i++)
+		outcomes[i] = shared_mem(sizeof(*out));
+	make_places();
+	if (!can_mount(&sides[0]) || !can_mount(&sides[1])) {
+		remove_places();
+		ksft_exit_skip("cannot mount tmpfs and %s: %s\n", sides[1].type, strerror(errno));
+	}
+	rng_init();
+	seed = rng_state;
+	for (i = 0; i < ARRAY_SIZE(situations); i++)
+		n += wanted(situations[i].name, argv);
+	for (i = 0; i < ARRAY_SIZE(flavours); i++) {
+		snprintf(name, sizeof(name), "random: %s", flavours[i].name);
+		n += wanted(name, argv);
+	}
+	ksft_set_plan(n);
+	for (i = 0; i < ARRAY_SIZE(situations); i++)
+		if (wanted(situations[i].name, argv))
+			run_situation(&situations[i]);
+	for (i = 0; i < ARRAY_SIZE(flavours); i++) {
+		snprintf(name, sizeof(name), "random: %s", flavours[i].name);
+		if (wanted(name, argv))
+			run_flavour(&flavours[i], seed);
+	}
+	remove_places();
+	ksft_finished();
 }
