@@ -111,6 +111,8 @@ void cowmem_evict_inode(struct inode *inode)
 	clear_inode(inode);
 	if (S_ISREG(inode->i_mode))
 		empty_region(region);
+	else if (inode->i_blocks)
+		cowmem_uncharge(cowmem_region_account(region), 1);
 	if (cowmem_region_account(region))
 		cowmem_uncharge_inode(cowmem_region_account(region));
 }
