@@ -136,7 +136,7 @@ static int dir_symlink(struct mnt_idmap *idmap, struct inode *dir,
 			iput(inode);
 			return -ENOSPC;
 		}
-		inode->i_blocks = PAGE_SIZE / SECTOR_SIZE;
+		inode->i_blocks = PAGE_SIZE / 512;
 	}
 	link = kmemdup(target, len + 1, GFP_KERNEL_ACCOUNT);
 	if (!link) {
