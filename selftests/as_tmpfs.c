@@ -1400,8 +1400,10 @@ static void mark_times(struct marks *m, const struct timespec *set)
 	int i;
 
 	memcpy(m->set, set, sizeof(m->set));
-	for (i = 0; i < there.n; i++) {
+	for (i = 0; i < there.n; i++)
 		must(!utimensat(AT_FDCWD, there.path[i], set, AT_SYMLINK_NOFOLLOW));
+	/* Only now, as one file may have many names. */
+	for (i = 0; i < there.n; i++) {
 		must(!lstat(there.path[i], &st));
 		m->ctime[i] = st.st_ctim;
 		m->ino[i] = st.st_ino;
@@ -1620,7 +1622,8 @@ static void become_nobody(void)
 /* Mount one more with options, and say what comes of it. */
 static void mounted_with(const struct situation *it, const struct side *s)
 {
-	CALL(mount("as_tmpfs", s->root, s->type, 0, it->text));
+	if (CALL(mount("as_tmpfs", s->root, s->type, 0, it->text)))
+		return;
 	must(!chdir(s->root));
 	note_stat(".");
 	note_statfs();
