@@ -100,6 +100,24 @@ FIXTURE_SETUP(mount)
 	must(!umount(self->a));
 }
 
+/* What is still mapped of the files below @base */
+static void unmap_all(const char *base)
+{
+	unsigned long from[512], to[512];
+	char line[PATH_MAX];
+	size_t i, n = 0;
+	FILE *file = fopen("/proc/self/maps", "re");
+
+	must(file);
+	while (n < ARRAY_SIZE(from) && fgets(line, sizeof(line), file))
+		if ((strstr(line, base) || strstr(line, "/cowmem")) &&
+		    sscanf(line, "%lx-%lx", &from[n], &to[n]) == 2)
+			n++;
+	fclose(file);
+	for (i = 0; i < n; i++)
+		munmap((void *)from[i], to[i] - from[i]);
+}
+
 /* Whatever the test did, nothing is left of it. */
 FIXTURE_TEARDOWN(mount)
 {
@@ -107,6 +125,7 @@ FIXTURE_TEARDOWN(mount)
 	int i, fd;
 
 	must(!chdir("/"));
+	unmap_all(self->base);
 	for (fd = 3; fd < 1024; fd++)
 		close(fd);
 	for (i = 0; i < 3; i++) {
@@ -310,11 +329,11 @@ TEST_F(mount, ranges_count_once)
 	EXPECT_EQ(0, ficlonerange(fd, 64, fd, 0, 64));
 	EXPECT_EQ(0, ficlonerange(fd, 131, fd, 3, 9));
 	EXPECT_EQ(0, copy_pages(fd, 1, fd, 70, 3));
-	EXPECT_EQ(64 - 3, pages_at(self->a));
+	EXPECT_EQ(64, pages_at(self->a));
 	for (i = 0; i < 3; i++)
 		EXPECT_TRUE(fd_is_as(fd, 1 + i, 1, 6 + i));
 	EXPECT_EQ(0, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 64 * pgsz()));
-	EXPECT_EQ(64, pages_at(self->a) + 0);
+	EXPECT_EQ(64, pages_at(self->a));
 	EXPECT_EQ(0, fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 131 * pgsz(), 9 * pgsz()));
 	EXPECT_EQ(64 + 9, pages_at(self->a));
 	EXPECT_EQ(0, ftruncate(fd, 0));
@@ -1325,7 +1344,7 @@ TEST_F(mount, random_options)
 	rng_init();
 	for (i = 0; i < n; i++) {
 		text[0] = 0;
-		for (k = below(5); k >= 0; k--) {
+		for (k = below(2); k >= 0; k--) {
 			random_option(text + strlen(text));
 			if (k)
 				strcat(text, ",");
@@ -1592,8 +1611,11 @@ TEST_F(mount, events_of_clones)
 	EXPECT_EQ(0, events(in) & (IN_CREATE | IN_MODIFY));
 	EXPECT_EQ(0, name_it(clone, self->a, "clone"));
 	EXPECT_EQ(IN_CREATE, events(in));
+	close(clone);
+	clone = open_at(self->a, "clone", O_RDWR);
+	events(in);
 	EXPECT_EQ(0, ficlone(clone, fd));
-	EXPECT_EQ(IN_MODIFY, events(in) & IN_MODIFY);
+	EXPECT_EQ(IN_MODIFY, events(in));
 	close(clone);
 	events(in);
 	EXPECT_EQ(0, unlink_at(self->a, "clone"));
