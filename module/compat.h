@@ -41,6 +41,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 
 #define mnt_idmap user_namespace
 #define nop_mnt_idmap init_user_ns
+#define file_mnt_idmap(file) file_mnt_user_ns(file)
 #endif
 
 /* Until 7.1 what removes the PTEs of a part of one VMA has other names. */

@@ -146,6 +146,59 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 	return file;
 }
 
+/*
+ * The file of a clone on a mount, opened as one of O_TMPFILE is, so that whoever can
+ * write through it counts as a writer.  It takes over a reference to the inode.
+ */
+static struct file *open_unnamed(struct cowmem_region *region, struct vfsmount *mnt,
+				 int flags)
+{
+	char text[32];
+	struct qstr name = { .name = text };
+	struct path path = { .mnt = mnt };
+	struct file *file;
+
+	name.len = snprintf(text, sizeof(text), "cowmem:%llu",
+			    (u64)region->inode.i_ino);
+	path.dentry = d_alloc(mnt->mnt_sb->s_root, &name);
+	if (!path.dentry) {
+		iput(&region->inode);
+		return ERR_PTR(-ENOMEM);
+	}
+	cowmem_make_linkable(&region->inode);
+	d_instantiate(path.dentry, &region->inode);
+	file = dentry_open(&path, flags | O_LARGEFILE, current_cred());
+	dput(path.dentry);
+	return file;
+}
+
+/* A clone of @of on the mount of @of. */
+static struct file *clone_file_on_mount(struct file *of, int flags, umode_t mode)
+{
+	struct vfsmount *mnt = of->f_path.mnt;
+	struct mnt_idmap *idmap = file_mnt_idmap(of);
+	struct cowmem_region *region;
+	struct file *file;
+	int err;
+
+	/* As for O_TMPFILE: the owner must be somebody in the file system. */
+	if (!fsuidgid_has_mapping(mnt->mnt_sb, idmap))
+		return ERR_PTR(-EOVERFLOW);
+	err = mnt_want_write(mnt);
+	if (err)
+		return ERR_PTR(err);
+	region = cowmem_region_create(mnt->mnt_sb, mode);
+	if (IS_ERR(region)) {
+		file = ERR_CAST(region);
+	} else {
+		inode_fsuid_set(&region->inode, idmap);
+		inode_fsgid_set(&region->inode, idmap);
+		file = open_unnamed(region, mnt, flags);
+	}
+	mnt_drop_write(mnt);
+	return file;
+}
+
 /**
  * cowmem_clone_file - a new region with a regular file that no descriptor refers to
  * @of: a file of the region that is to be cloned
@@ -155,22 +208,25 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
  * there, and linkat() can give it a name.
  *
  * Context: may sleep.
- * Return: the file; -ENOMEM, -ENOSPC or -ENFILE.
+ * Return: the file; -ENOMEM, -ENOSPC or -ENFILE; -EROFS if the mount is read-only,
+ * -EOVERFLOW if the caller is nobody there.
  */
 struct file *cowmem_clone_file(struct file *of, int flags)
 {
-	struct vfsmount *mnt = pin_mount(of);
+	umode_t mode = flags == O_RDWR ? 0600 : 0400;
 	struct cowmem_region *region;
+	struct vfsmount *mnt;
 
+	if (cowmem_region_account(cowmem_file_region(of)))
+		return clone_file_on_mount(of, flags, mode);
+	mnt = pin_mount(of);
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
-	region = cowmem_region_create(mnt->mnt_sb, flags == O_RDWR ? 0600 : 0400);
+	region = cowmem_region_create(mnt->mnt_sb, mode);
 	if (IS_ERR(region)) {
-		unpin_mount(cowmem_file_region(of));
+		cowmem_fs_unpin();
 		return ERR_CAST(region);
 	}
-	if (cowmem_region_account(region))
-		cowmem_make_linkable(&region->inode);
 	return new_file(region, mnt, "", flags);
 }
 
