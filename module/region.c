@@ -35,6 +35,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	if (!region)
 		return NULL;
 	region->seals = 0;
+	region->xattrs = RB_ROOT;
 	atomic64_set(&region->clones, 0);
 	region->changed = 0;
 	region->rounds = 0;
@@ -113,8 +114,11 @@ void cowmem_evict_inode(struct inode *inode)
 		empty_region(region);
 	else if (inode->i_blocks)
 		cowmem_uncharge(cowmem_region_account(region), 1);
-	if (cowmem_region_account(region))
-		cowmem_uncharge_inode(cowmem_region_account(region));
+	if (!cowmem_region_account(region))
+		return;
+	cowmem_xattrs_free(inode);
+	cowmem_acls_free(inode);
+	cowmem_uncharge_inode(cowmem_region_account(region));
 }
 
 /*
@@ -155,6 +159,7 @@ struct inode *cowmem_new_inode(struct super_block *sb)
 	inode->i_ino = account ? atomic_long_inc_return(&account->last_ino) :
 				 get_next_ino();
 	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
+	cache_no_acl(inode);
 	return inode;
 }
 
@@ -164,7 +169,8 @@ struct inode *cowmem_new_inode(struct super_block *sb)
  */
 void cowmem_region_init(struct inode *inode)
 {
-	inode->i_op = &cowmem_inode_ops;
+	inode->i_op = cowmem_region_account(cowmem_region_of(inode)) ?
+		      &cowmem_mount_inode_ops : &cowmem_inode_ops;
 	inode->i_fop = &cowmem_file_fops;
 	inode->i_mapping->a_ops = &cowmem_aops;
 }
