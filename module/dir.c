@@ -13,6 +13,8 @@
 
 /* What an entry adds to the size of its directory, on tmpfs as well. */
 #define DIRENT_SIZE	20
+/* A symbolic link to a path that is as long takes a page, on tmpfs as well. */
+#define LONG_SYMLINK	128
 
 static const struct inode_operations dir_inode_ops;
 
@@ -142,6 +144,14 @@ static int dir_symlink(struct mnt_idmap *idmap, struct inode *dir,
 	inode = make_inode(idmap, dir->i_sb, dir, S_IFLNK | 0777, 0);
 	if (IS_ERR(inode))
 		return PTR_ERR(inode);
+	/* Or size= would be no limit for what many of them hold. */
+	if (len >= LONG_SYMLINK) {
+		if (!cowmem_charge(dir->i_sb->s_fs_info, 1)) {
+			iput(inode);
+			return -ENOSPC;
+		}
+		inode->i_blocks = PAGE_SIZE / 512;
+	}
 	link = kmemdup(target, len + 1, GFP_KERNEL_ACCOUNT);
 	if (!link) {
 		iput(inode);

@@ -496,7 +496,7 @@ int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 	/* It has no name, see cowmem_d_iput(). */
 	if (!cowmem_region_account(region))
 		stat->nlink = 0;
-	if (mask & STATX_BLOCKS)
+	if ((mask & STATX_BLOCKS) && S_ISREG(inode->i_mode))
 		stat->blocks = cowmem_region_blocks(region);
 	stat->btime = region->born;
 	stat->result_mask |= STATX_BTIME;

@@ -159,7 +159,7 @@ static int parse_size(struct fs_context *fc, const char *s, unsigned long *pages
 
 	if (rest && !strcmp(rest, "%") &&
 	    !check_mul_overflow(number, (u64)totalram_pages(), &number)) {
-		number /= 100;
+		number = DIV_ROUND_UP_ULL(number, 100);
 		rest++;
 	} else if (rest) {
 		number = (number >> PAGE_SHIFT) + !!offset_in_page(number);

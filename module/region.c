@@ -133,6 +133,8 @@ void cowmem_evict_inode(struct inode *inode)
 	clear_inode(inode);
 	if (S_ISREG(inode->i_mode))
 		empty_region(region);
+	else if (inode->i_blocks)
+		cowmem_uncharge(cowmem_region_account(region), 1);
 	if (!cowmem_region_account(region))
 		return;
 	cowmem_xattrs_free(inode);
