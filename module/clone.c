@@ -12,10 +12,10 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* The file of a clone that is empty yet. */
-static struct file *clone_file(bool snapshot)
+/* The file of a clone of @of that is empty yet. */
+static struct file *clone_file(struct file *of, bool snapshot)
 {
-	struct file *file = cowmem_region_file(snapshot ? O_RDONLY : O_RDWR);
+	struct file *file = cowmem_clone_file(of, snapshot ? O_RDONLY : O_RDWR);
 
 	if (!IS_ERR(file) && snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
@@ -75,7 +75,7 @@ int cowmem_clone(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	file = clone_file(args->flags & COWMEM_CLONE_SNAPSHOT);
+	file = clone_file(call->file, args->flags & COWMEM_CLONE_SNAPSHOT);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		goto put_fd;
@@ -262,7 +262,7 @@ static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
 		many[i].fd = get_unused_fd_flags(O_CLOEXEC);
 		if (many[i].fd < 0)
 			return many[i].fd;
-		file = clone_file(snapshot);
+		file = clone_file(file, snapshot);
 		if (IS_ERR(file))
 			return PTR_ERR(file);
 		many[i].clone = file;
