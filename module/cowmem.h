@@ -47,7 +47,9 @@
  * A page may be written through a region only while its leaf has the bit in
  * "granted" set; then no other region holds the page.  grant.c is the one place that
  * sets it.  Whoever asked keeps region->lock, for reading, until the
- * write has happened (write()) or a writable PTE is in place (a fault).
+ * write has happened (write()) or a writable PTE is in place (a fault).  As long as nothing
+ * maps the region, calls write pages that nobody else holds without a bit: once they are
+ * done nobody can.
  *
  * Who wants to take write access away or to drop pages locks the region for
  * writing, so no grant is under way, and unmaps the pages in question.  From then

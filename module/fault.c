@@ -115,10 +115,11 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
  * between, as who reads the page through a pin would go on to see the old one.  Under
  * the leaf lock.
  */
-static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf)
+static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf,
+			  bool shared)
 {
 	vm_flags_t flags = vmf->vma->vm_flags;
-	unsigned int slot = cowmem_slot(vmf->pgoff);
+	struct page *page = leaf ? leaf->slots[cowmem_slot(vmf->pgoff)] : NULL;
 
 	if ((flags & (VM_SHARED | VM_WRITE)) != (VM_SHARED | VM_WRITE))
 		return false;
@@ -126,7 +127,9 @@ static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *
 		return true;
 	if (vmf->flags & NOT_POPULATING)
 		return false;
-	return !leaf || !leaf->slots[slot] || (leaf->granted & BIT_ULL(slot));
+	if (!page || (leaf->granted & BIT_ULL(cowmem_slot(vmf->pgoff))))
+		return true;
+	return !shared && cowmem_may_grant(leaf, vmf->pgoff) && !cowmem_page_busy(page, 0);
 }
 
 static vm_fault_t fault_read(struct vm_fault *vmf)
@@ -134,15 +137,15 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
 	int err = -ERANGE;
-	bool write = false;
+	bool write = false, shared = false;
 
 	if (down_read_killable(&region->lock))
 		return fault_error(-EINTR);
 	if (vmf->pgoff < cowmem_region_end(region)) {
 		mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 		/* Somebody may just have added the leaf. */
-		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
-		write = read_to_write(vmf, leaf);
+		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, &shared);
+		write = read_to_write(vmf, leaf, shared);
 		err = write ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}

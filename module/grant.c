@@ -29,11 +29,19 @@
  */
 #define SPARE_ORDER	3U
 
+/*
+ * @page, in its slot or about to be, may be written.  If nothing maps the region it is a
+ * call that writes, under the leaf lock, and nobody else can.  Then there is nothing to
+ * take away from anyone later, and a clone of a file that was only ever written by calls
+ * does not grow with it.  A fault has a mapping, its own.
+ */
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page)
 {
 	struct folio *folio = page_folio(page);
 
+	if (!mapping_mapped(region->inode.i_mapping))
+		return;
 	folio->mapping = region->inode.i_mapping;
 	folio->index = index;
 	/* What the page holds is nobody's original, see restore.c. */
@@ -51,6 +59,19 @@ static unsigned int run_before(const struct cowmem_node *leaf, pgoff_t index)
 	u64 before = leaf->granted << (COWMEM_NODE_MASK - cowmem_slot(index)) << 1;
 
 	return COWMEM_NODE_SLOTS - fls64(~before);
+}
+
+/*
+ * How many pages there are just before the hole at @index, in its leaf, as far as that
+ * matters: then it is likely that more holes are going to be filled in order.
+ */
+static unsigned int filled_before(const struct cowmem_node *leaf, pgoff_t index)
+{
+	unsigned int slot = cowmem_slot(index), nr = 0;
+
+	while (nr < slot && nr < BIT(SPARE_ORDER) && leaf->slots[slot - nr - 1])
+		nr++;
+	return nr;
 }
 
 /* The end of the work ahead that begins at @index. */
@@ -147,7 +168,8 @@ static struct page *page_for_hole(struct cowmem_region *region,
 	if (vmf && vma_policy(vmf->vma))
 		return cowmem_page_alloc(account, true, vmf);
 	if (list_empty(spare) && leaf) {
-		unsigned int order = ilog2(ahead_end(leaf, index) - index);
+		unsigned int left = COWMEM_NODE_SLOTS - cowmem_slot(index);
+		unsigned int order = ilog2(min(1 + filled_before(leaf, index), left));
 
 		if (order)
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));

@@ -13,7 +13,7 @@
  * spare	Allocated together with the page of a hole, when holes are written
  *		in order, for those that come next.  No slot points to it yet.
  * born		The first write takes a page of zeroes, or copies a shared one.
- *		The new page is granted to the region.
+ *		The new page is granted to the region, if that is mapped.
  * granted	One region may write it.  folio->mapping and ->index name the
  *		region, which futexes in shared memory depend on.
  * shared	A clone holds it too, through the same leaf or, after the leaf
