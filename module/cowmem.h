@@ -47,9 +47,9 @@
  * A page may be written through a region only while its leaf has the bit in
  * "granted" set; then no other region holds the page.  grant.c is the one place that
  * sets it.  Whoever asked keeps region->lock, for reading, until the
- * write has happened (write()) or a writable PTE is in place (a fault).  As long as nothing
- * maps the region, calls write pages that nobody else holds without a bit: once they are
- * done nobody can.
+ * write has happened (write()) or a writable PTE is in place (a fault).  Before a granted
+ * page is mapped it gets its bit in "named"; of those that have none, which only calls
+ * wrote, nobody can have a PTE or a reference to write by.
  *
  * Who wants to take write access away or to drop pages locks the region for
  * writing, so no grant is under way, and unmaps the pages in question.  From then
@@ -431,9 +431,8 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index);
 unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 				struct cowmem_node *leaf, pgoff_t index,
 				pgoff_t end, struct page **pages);
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages);
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
 int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);

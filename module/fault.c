@@ -79,7 +79,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 
 /* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
-		    const struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
+		    struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
 {
 	struct page *pages[FAULT_AROUND];
 	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
@@ -91,7 +91,7 @@ static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
 static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
-		      const struct cowmem_node *leaf)
+		      struct cowmem_node *leaf)
 {
 	pgoff_t start = round_down(vmf->pgoff, FAULT_AROUND);
 	pgoff_t first = max(start, vmf->vma->vm_pgoff);
@@ -115,11 +115,10 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
  * between, as who reads the page through a pin would go on to see the old one.  Under
  * the leaf lock.
  */
-static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf,
-			  bool shared)
+static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf)
 {
 	vm_flags_t flags = vmf->vma->vm_flags;
-	struct page *page = leaf ? leaf->slots[cowmem_slot(vmf->pgoff)] : NULL;
+	unsigned int slot = cowmem_slot(vmf->pgoff);
 
 	if ((flags & (VM_SHARED | VM_WRITE)) != (VM_SHARED | VM_WRITE))
 		return false;
@@ -127,9 +126,7 @@ static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *
 		return true;
 	if (vmf->flags & NOT_POPULATING)
 		return false;
-	if (!page || (leaf->granted & BIT_ULL(cowmem_slot(vmf->pgoff))))
-		return true;
-	return !shared && cowmem_may_grant(leaf, vmf->pgoff) && !cowmem_page_busy(page, 0);
+	return !leaf || !leaf->slots[slot] || (leaf->granted & BIT_ULL(slot));
 }
 
 static vm_fault_t fault_read(struct vm_fault *vmf)
@@ -137,15 +134,15 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
 	int err = -ERANGE;
-	bool write = false, shared = false;
+	bool write = false;
 
 	if (down_read_killable(&region->lock))
 		return fault_error(-EINTR);
 	if (vmf->pgoff < cowmem_region_end(region)) {
 		mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 		/* Somebody may just have added the leaf. */
-		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, &shared);
-		write = read_to_write(vmf, leaf, shared);
+		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
+		write = read_to_write(vmf, leaf);
 		err = write ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}

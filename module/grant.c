@@ -29,24 +29,26 @@
  */
 #define SPARE_ORDER	3U
 
-/*
- * @page, in its slot or about to be, may be written.  If nothing maps the region it is a
- * call that writes, under the leaf lock, and nobody else can.  Then there is nothing to
- * take away from anyone later, and a clone of a file that was only ever written by calls
- * does not grow with it.  A fault has a mapping, its own.
- */
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page)
 {
+	/* What the page holds is nobody's original, see restore.c. */
+	folio_set_dirty(page_folio(page));
+	cowmem_leaf_grant(&region->tree, leaf, index);
+}
+
+/*
+ * The granted @page is about to be mapped.  Until then only calls write it, and nobody
+ * keeps it who could write it later, so there is no more to take back than the grant.
+ */
+static void name_page(struct cowmem_region *region, struct cowmem_node *leaf,
+		      pgoff_t index, struct page *page)
+{
 	struct folio *folio = page_folio(page);
 
-	if (!mapping_mapped(region->inode.i_mapping))
-		return;
 	folio->mapping = region->inode.i_mapping;
 	folio->index = index;
-	/* What the page holds is nobody's original, see restore.c. */
-	folio_set_dirty(folio);
-	cowmem_leaf_grant(&region->tree, leaf, index);
+	leaf->named |= BIT_ULL(cowmem_slot(index));
 }
 
 /*
@@ -59,19 +61,6 @@ static unsigned int run_before(const struct cowmem_node *leaf, pgoff_t index)
 	u64 before = leaf->granted << (COWMEM_NODE_MASK - cowmem_slot(index)) << 1;
 
 	return COWMEM_NODE_SLOTS - fls64(~before);
-}
-
-/*
- * How many pages there are just before the hole at @index, in its leaf, as far as that
- * matters: then it is likely that more holes are going to be filled in order.
- */
-static unsigned int filled_before(const struct cowmem_node *leaf, pgoff_t index)
-{
-	unsigned int slot = cowmem_slot(index), nr = 0;
-
-	while (nr < slot && nr < BIT(SPARE_ORDER) && leaf->slots[slot - nr - 1])
-		nr++;
-	return nr;
 }
 
 /* The end of the work ahead that begins at @index. */
@@ -168,8 +157,7 @@ static struct page *page_for_hole(struct cowmem_region *region,
 	if (vmf && vma_policy(vmf->vma))
 		return cowmem_page_alloc(account, true, vmf);
 	if (list_empty(spare) && leaf) {
-		unsigned int left = COWMEM_NODE_SLOTS - cowmem_slot(index);
-		unsigned int order = ilog2(min(1 + filled_before(leaf, index), left));
+		unsigned int order = ilog2(ahead_end(leaf, index) - index);
 
 		if (order)
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
@@ -242,7 +230,7 @@ static struct page *grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
 			       const struct vm_fault *vmf, struct page **fresh)
 {
-	struct page *old = leaf->slots[cowmem_slot(index)];
+	struct page *old = leaf->slots[cowmem_slot(index)], *page;
 
 	lockdep_assert_held(&region->lock);
 	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
@@ -253,11 +241,15 @@ static struct page *grant_leaf(struct cowmem_region *region,
 		/* Other mappings may show it as it is. */
 		if (mapped_page(vmf))
 			cowmem_unmap_here(vmf->vma, index, index + 1);
-		return old;
+		page = old;
+	} else if (old && reuse(region, leaf, index, old, vmf)) {
+		page = old;
+	} else {
+		page = replace(region, leaf, index, vmf, fresh);
 	}
-	if (old && reuse(region, leaf, index, old, vmf))
-		return old;
-	return replace(region, leaf, index, vmf, fresh);
+	if (vmf && !IS_ERR(page))
+		name_page(region, leaf, index, page);
+	return page;
 }
 
 /**
@@ -324,6 +316,7 @@ unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 		if (!cowmem_may_grant(leaf, index) ||
 		    !reuse(region, leaf, index, page, NULL))
 			break;
+		name_page(region, leaf, index, page);
 		pages[nr++] = page;
 	}
 	return nr;
@@ -550,9 +543,8 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  * Return: 0; -EHWPOISON if one of them is poisoned, -EMFILE if one has an absurd number
  * of references.
  */
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages)
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages)
 {
 	struct page *zero = cowmem_zero_page();
 	unsigned int i, slot = cowmem_slot(index);
@@ -564,6 +556,8 @@ int cowmem_pages_to_map(struct cowmem_region *region,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
+		} else if (leaf->granted & ~leaf->named & BIT_ULL(slot + i)) {
+			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
 			err = -EHWPOISON;
@@ -652,7 +646,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	lockdep_assert_held_write(&region->lock);
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end);
+		u64 slots = cowmem_leaf_granted(leaf, first, end) & leaf->named;
 
 		if (!leaves--)
 			break;
@@ -679,6 +673,17 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
+/* Is there a page that may be mapped writable? */
+static bool any_named(const struct cowmem_region *region)
+{
+	const struct cowmem_node *leaf;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link)
+		if (leaf->named)
+			return true;
+	return false;
+}
+
 /**
  * cowmem_cut - stop all writers
  * @region: the region
@@ -691,7 +696,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	if (list_empty(&region->tree.granted))
+	if (!any_named(region))
 		return 0;
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
@@ -710,14 +715,14 @@ static int copy_busy(struct cowmem_share *s)
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
-		for (; slots; slots &= slots - 1) {
+		s->nr_cut += hweight64(slots);
+		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
 			int err;
 
-			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
 			/* Nobody gets to see what is written there: share it. */
@@ -757,7 +762,7 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i];
@@ -815,7 +820,7 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 
 		if (!leaves--)
 			break;
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];
 

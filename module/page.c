@@ -13,9 +13,10 @@
  * spare	Allocated together with the page of a hole, when holes are written
  *		in order, for those that come next.  No slot points to it yet.
  * born		The first write takes a page of zeroes, or copies a shared one.
- *		The new page is granted to the region, if that is mapped.
- * granted	One region may write it.  folio->mapping and ->index name the
- *		region, which futexes in shared memory depend on.
+ *		The new page is granted to the region.
+ * granted	One region may write it.  From when it is about to be mapped,
+ *		folio->mapping and ->index name the region, which futexes in
+ *		shared memory depend on.
  * shared	A clone holds it too, through the same leaf or, after the leaf
  *		was copied, through another one.  Nobody may write it,
  *		->mapping is NULL, every PTE that maps it is read-only and was
