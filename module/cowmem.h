@@ -96,8 +96,7 @@
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
- * @spare: zeroed pages for holes that are likely to be written next. Protected by
- *	@lock.
+ * @spare: pages for what is likely to be written next. Protected by @lock.
  */
 struct cowmem_leaf_lock {
 	struct mutex lock;
@@ -212,7 +211,8 @@ int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf);
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account);
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
@@ -421,8 +421,21 @@ struct cowmem_share {
 	unsigned long nr_copied;
 };
 
+/**
+ * enum cowmem_writer - what a page is going to be written by
+ * @COWMEM_FAULT: who has it mapped then.  It has to lie inside the region.
+ * @COWMEM_CALL: a call, which has looked at the seals.  It may lie past the end.
+ * @COWMEM_CALL_WHOLE: likewise, and the call writes all of the page.  If it was a hole it
+ *	holds anything, and is not PageUptodate, until the call sets that.
+ */
+enum cowmem_writer {
+	COWMEM_FAULT,
+	COWMEM_CALL,
+	COWMEM_CALL_WHOLE,
+};
+
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp);
 void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,

@@ -62,7 +62,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	struct page *page;
 	int err = -EMFILE;
 
-	page = cowmem_begin_write(region, vmf->pgoff, false, vmf, &leaf);
+	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
 	if (cowmem_page_mappable(page))

@@ -142,20 +142,20 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 }
 
 /*
- * A page of zeroes for @index.  While holes are written in order, pages are allocated
- * in blocks, at most as many as there were in the run so far.  Without a @leaf there
- * was no run.
+ * A page for @index, of zeroes if @zero.  While pages are written in order, they are
+ * allocated in blocks, at most as many as there were in the run so far.  Without a @leaf
+ * there was no run.
  */
-static struct page *page_for_hole(struct cowmem_region *region,
-				  const struct cowmem_node *leaf, pgoff_t index,
-				  const struct vm_fault *vmf)
+static struct page *new_page(struct cowmem_region *region,
+			     const struct cowmem_node *leaf, pgoff_t index,
+			     const struct vm_fault *vmf, bool zero)
 {
 	struct list_head *spare = &cowmem_leaf_lock(region, index)->spare;
 	struct cowmem_account *account = cowmem_region_account(region);
 
 	/* A memory policy may send each page somewhere else. */
 	if (vmf && vma_policy(vmf->vma))
-		return cowmem_page_alloc(account, true, vmf);
+		return cowmem_page_alloc(account, zero, vmf);
 	if (list_empty(spare) && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, index) - index);
 
@@ -163,11 +163,11 @@ static struct page *page_for_hole(struct cowmem_region *region,
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
 	if (list_empty(spare))
-		return cowmem_page_alloc(account, true, vmf);
-	return cowmem_page_take(spare, account);
+		return cowmem_page_alloc(account, zero, vmf);
+	return cowmem_page_take(spare, account, zero);
 }
 
-/* Nobody needed @page, which came from page_for_hole(). */
+/* Nobody needed @page, which came from new_page(). */
 static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
@@ -181,24 +181,25 @@ static void set_aside(struct cowmem_region *region, pgoff_t index,
  */
 static struct page *replace(struct cowmem_region *region, struct cowmem_node *leaf,
 			    pgoff_t index, const struct vm_fault *vmf,
-			    struct page **fresh)
+			    bool whole, struct page **fresh)
 {
 	struct page *old = leaf->slots[cowmem_slot(index)];
 	struct page *page;
 	int err = 0;
 
-	if (old)
-		page = cowmem_page_alloc(cowmem_region_account(region), false, vmf);
-	else if (*fresh)
+	if (!old && *fresh)
 		page = *fresh;
 	else
-		page = page_for_hole(region, leaf, index, vmf);
+		page = new_page(region, leaf, index, vmf, !old && !whole);
 	if (IS_ERR(page))
 		return page;
-	if (!old)
+	if (!old) {
 		*fresh = NULL;
-	else
+		if (whole)
+			ClearPageUptodate(page);
+	} else {
 		err = cowmem_page_copy(page, old);
+	}
 	if (err) {
 		cowmem_page_drop(page, false);
 		return ERR_PTR(err);
@@ -224,11 +225,12 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 
 /*
  * As cowmem_grant_leaf().  For a hole @fresh is used, if there is one, and set to NULL
- * then: it cannot fail.
+ * then: it cannot fail.  @whole as COWMEM_CALL_WHOLE says.
  */
 static struct page *grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
-			       const struct vm_fault *vmf, struct page **fresh)
+			       const struct vm_fault *vmf, bool whole,
+			       struct page **fresh)
 {
 	struct page *old = leaf->slots[cowmem_slot(index)], *page;
 
@@ -245,7 +247,7 @@ static struct page *grant_leaf(struct cowmem_region *region,
 	} else if (old && reuse(region, leaf, index, old, vmf)) {
 		page = old;
 	} else {
-		page = replace(region, leaf, index, vmf, fresh);
+		page = replace(region, leaf, index, vmf, whole, fresh);
 	}
 	if (vmf && !IS_ERR(page))
 		name_page(region, leaf, index, page);
@@ -267,7 +269,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 {
 	struct page *none = NULL;
 
-	return grant_leaf(region, leaf, index, NULL, &none);
+	return grant_leaf(region, leaf, index, NULL, false, &none);
 }
 
 /**
@@ -338,7 +340,7 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
  * struct writing - a write to a page that is about to begin
  * @region: the region.
  * @index: of the page.
- * @past_end: see cowmem_begin_write().
+ * @by: see cowmem_begin_write().
  * @vmf: likewise.
  * @leaf: where the page is, or is to be.
  * @fresh: a page for it, if that is a hole, set aside before there is a leaf: a leaf
@@ -347,7 +349,7 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
 struct writing {
 	struct cowmem_region *region;
 	pgoff_t index;
-	bool past_end;
+	enum cowmem_writer by;
 	struct vm_fault *vmf;
 	struct cowmem_node *leaf;
 	struct page *fresh;
@@ -360,7 +362,7 @@ static struct mutex *writing_lock(const struct writing *w)
 
 static bool writing_inside(const struct writing *w)
 {
-	return w->past_end || may_be_written(w->region, w->index);
+	return w->by != COWMEM_FAULT || may_be_written(w->region, w->index);
 }
 
 /* Returns 0, or why there is no page to set aside.  Under the leaf lock, or alone. */
@@ -370,7 +372,7 @@ static int get_fresh(struct writing *w)
 
 	if (w->fresh)
 		return 0;
-	page = page_for_hole(w->region, NULL, w->index, w->vmf);
+	page = new_page(w->region, NULL, w->index, w->vmf, w->by != COWMEM_CALL_WHOLE);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	w->fresh = page;
@@ -461,7 +463,7 @@ static int find_leaf(struct writing *w)
  * cowmem_begin_write - let a region write a page
  * @region: the region
  * @index: index of the page
- * @past_end: whether it may lie past the end; who says so has looked at the seals
+ * @by: what is going to write it
  * @vmf: the fault that wants it, or NULL; where vmf->page was, which the fault found
  *	there and has a reference to, nothing is mapped afterwards
  * @leafp: where the leaf goes, or NULL
@@ -474,13 +476,13 @@ static int find_leaf(struct writing *w)
  * region is sealed, -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp)
 {
 	struct writing w = {
 		.region = region,
 		.index = index,
-		.past_end = past_end,
+		.by = by,
 		.vmf = vmf,
 	};
 	struct page *page;
@@ -492,7 +494,7 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 	err = find_leaf(&w);
 	if (err)
 		goto drop_fresh;
-	page = grant_leaf(region, w.leaf, index, vmf, &w.fresh);
+	page = grant_leaf(region, w.leaf, index, vmf, by == COWMEM_CALL_WHOLE, &w.fresh);
 	/* Somebody else may have been faster. */
 	set_aside(region, index, w.fresh);
 	if (!IS_ERR(page)) {
