@@ -114,16 +114,17 @@ static unsigned long number(const char *database, const char *sql)
 /* Move money from account to account, for as long as there is somebody who does it. */
 static void *tell(void *arg)
 {
+	static const char move[] =
+		"BEGIN IMMEDIATE;"
+		"UPDATE account SET balance = balance - 1 WHERE id = %d;"
+		"UPDATE blob SET data = randomblob(4000) WHERE id = %d;"
+		"UPDATE account SET balance = balance + 1 WHERE id = %d;"
+		"INSERT INTO moved DEFAULT VALUES; COMMIT;\n";
 	int to = *(int *)arg;
 	unsigned int seed = 1;
 
 	while (!stop)
-		dprintf(to,
-			"BEGIN IMMEDIATE;"
-			"UPDATE account SET balance = balance - 1 WHERE id = %d;"
-			"UPDATE blob SET data = randomblob(4000) WHERE id = %d;"
-			"UPDATE account SET balance = balance + 1 WHERE id = %d;"
-			"INSERT INTO moved DEFAULT VALUES; COMMIT;\n",
+		dprintf(to, move,
 			rand_r(&seed) % ACCOUNTS, rand_r(&seed) % BLOBS,
 			rand_r(&seed) % ACCOUNTS);
 	close(to);
@@ -139,10 +140,10 @@ static void make_database(void)
 		 "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INTEGER);"
 		 "CREATE TABLE moved(id INTEGER PRIMARY KEY);"
 		 "CREATE TABLE blob(id INTEGER PRIMARY KEY, data);"
-		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d)"
-		 " INSERT INTO account SELECT i, %lu FROM n;"
-		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d)"
-		 " INSERT INTO blob SELECT i, randomblob(4000) FROM n;",
+		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d) "
+		 "INSERT INTO account SELECT i, %lu FROM n;"
+		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d) "
+		 "INSERT INTO blob SELECT i, randomblob(4000) FROM n;",
 		 ACCOUNTS, TOTAL / ACCOUNTS, BLOBS);
 	ask("live", sql);
 }
