@@ -140,10 +140,8 @@ static void make_database(void)
 		 "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INTEGER);"
 		 "CREATE TABLE moved(id INTEGER PRIMARY KEY);"
 		 "CREATE TABLE blob(id INTEGER PRIMARY KEY, data);"
-		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d) "
-		 "INSERT INTO account SELECT i, %lu FROM n;"
-		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d) "
-		 "INSERT INTO blob SELECT i, randomblob(4000) FROM n;",
+		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d) INSERT INTO account SELECT i, %lu FROM n;"
+		 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT %d) INSERT INTO blob SELECT i, randomblob(4000) FROM n;",
 		 ACCOUNTS, TOTAL / ACCOUNTS, BLOBS);
 	ask("live", sql);
 }
