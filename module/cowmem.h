@@ -48,7 +48,9 @@
  * A page may be written through a region only while its leaf has the bit in
  * "granted" set; then no other region holds the page.  grant.c is the one place that
  * sets it.  Whoever asked keeps region->lock, for reading, until the
- * write has happened (write()) or a writable PTE is in place (a fault).
+ * write has happened (write()) or a writable PTE is in place (a fault).  Before a granted
+ * page is mapped it gets its bit in "named"; of those that have none, which only calls
+ * wrote, nobody can have a PTE or a reference to write by.
  *
  * Who wants to take write access away or to drop pages locks the region for
  * writing, so no grant is under way, and unmaps the pages in question.  From then
@@ -96,8 +98,7 @@
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
- * @spare: zeroed pages for holes that are likely to be written next. Protected by
- *	@lock.
+ * @spare: pages for what is likely to be written next. Protected by @lock.
  */
 struct cowmem_leaf_lock {
 	struct mutex lock;
@@ -222,7 +223,8 @@ int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf);
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account);
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
@@ -433,8 +435,21 @@ struct cowmem_share {
 	unsigned long nr_copied;
 };
 
+/**
+ * enum cowmem_writer - what a page is going to be written by
+ * @COWMEM_FAULT: who has it mapped then.  It has to lie inside the region.
+ * @COWMEM_CALL: a call, which has looked at the seals.  It may lie past the end.
+ * @COWMEM_CALL_WHOLE: likewise, and the call writes all of the page.  If it was a hole it
+ *	holds anything, and is not PageUptodate, until the call sets that.
+ */
+enum cowmem_writer {
+	COWMEM_FAULT,
+	COWMEM_CALL,
+	COWMEM_CALL_WHOLE,
+};
+
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp);
 void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
@@ -443,9 +458,8 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index);
 unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 				struct cowmem_node *leaf, pgoff_t index,
 				pgoff_t end, struct page **pages);
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages);
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
 int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);

@@ -553,7 +553,7 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			if (err || index >= end)
 				return err;
 		}
-		page = cowmem_begin_write(region, index, true, NULL, NULL);
+		page = cowmem_begin_write(region, index, COWMEM_CALL, NULL, NULL);
 		if (IS_ERR(page))
 			return PTR_ERR(page);
 		cowmem_end_write(region, index);

@@ -32,13 +32,23 @@
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page)
 {
+	/* What the page holds is nobody's original, see restore.c. */
+	folio_set_dirty(page_folio(page));
+	cowmem_leaf_grant(&region->tree, leaf, index);
+}
+
+/*
+ * The granted @page is about to be mapped.  Until then only calls write it, and nobody
+ * keeps it who could write it later, so there is no more to take back than the grant.
+ */
+static void name_page(struct cowmem_region *region, struct cowmem_node *leaf,
+		      pgoff_t index, struct page *page)
+{
 	struct folio *folio = page_folio(page);
 
 	folio->mapping = region->inode.i_mapping;
 	folio->index = index;
-	/* What the page holds is nobody's original, see restore.c. */
-	folio_set_dirty(folio);
-	cowmem_leaf_grant(&region->tree, leaf, index);
+	leaf->named |= BIT_ULL(cowmem_slot(index));
 }
 
 /*
@@ -132,20 +142,20 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 }
 
 /*
- * A page of zeroes for @index.  While holes are written in order, pages are allocated
- * in blocks, at most as many as there were in the run so far.  Without a @leaf there
- * was no run.
+ * A page for @index, of zeroes if @zero.  While pages are written in order, they are
+ * allocated in blocks, at most as many as there were in the run so far.  Without a @leaf
+ * there was no run.
  */
-static struct page *page_for_hole(struct cowmem_region *region,
-				  const struct cowmem_node *leaf, pgoff_t index,
-				  const struct vm_fault *vmf)
+static struct page *new_page(struct cowmem_region *region,
+			     const struct cowmem_node *leaf, pgoff_t index,
+			     const struct vm_fault *vmf, bool zero)
 {
 	struct list_head *spare = &cowmem_leaf_lock(region, index)->spare;
 	struct cowmem_account *account = cowmem_region_account(region);
 
 	/* A memory policy may send each page somewhere else. */
 	if (vmf && vma_policy(vmf->vma))
-		return cowmem_page_alloc(account, true, vmf);
+		return cowmem_page_alloc(account, zero, vmf);
 	if (list_empty(spare) && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, index) - index);
 
@@ -153,11 +163,11 @@ static struct page *page_for_hole(struct cowmem_region *region,
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
 	if (list_empty(spare))
-		return cowmem_page_alloc(account, true, vmf);
-	return cowmem_page_take(spare, account);
+		return cowmem_page_alloc(account, zero, vmf);
+	return cowmem_page_take(spare, account, zero);
 }
 
-/* Nobody needed @page, which came from page_for_hole(). */
+/* Nobody needed @page, which came from new_page(). */
 static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
@@ -171,24 +181,25 @@ static void set_aside(struct cowmem_region *region, pgoff_t index,
  */
 static struct page *replace(struct cowmem_region *region, struct cowmem_node *leaf,
 			    pgoff_t index, const struct vm_fault *vmf,
-			    struct page **fresh)
+			    bool whole, struct page **fresh)
 {
 	struct page *old = leaf->slots[cowmem_slot(index)];
 	struct page *page;
 	int err = 0;
 
-	if (old)
-		page = cowmem_page_alloc(cowmem_region_account(region), false, vmf);
-	else if (*fresh)
+	if (!old && *fresh)
 		page = *fresh;
 	else
-		page = page_for_hole(region, leaf, index, vmf);
+		page = new_page(region, leaf, index, vmf, !old && !whole);
 	if (IS_ERR(page))
 		return page;
-	if (!old)
+	if (!old) {
 		*fresh = NULL;
-	else
+		if (whole)
+			ClearPageUptodate(page);
+	} else {
 		err = cowmem_page_copy(page, old);
+	}
 	if (err) {
 		cowmem_page_drop(page, false);
 		return ERR_PTR(err);
@@ -214,13 +225,14 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 
 /*
  * As cowmem_grant_leaf().  For a hole @fresh is used, if there is one, and set to NULL
- * then: it cannot fail.
+ * then: it cannot fail.  @whole as COWMEM_CALL_WHOLE says.
  */
 static struct page *grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index,
-			       const struct vm_fault *vmf, struct page **fresh)
+			       const struct vm_fault *vmf, bool whole,
+			       struct page **fresh)
 {
-	struct page *old = leaf->slots[cowmem_slot(index)];
+	struct page *old = leaf->slots[cowmem_slot(index)], *page;
 
 	lockdep_assert_held(&region->lock);
 	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
@@ -231,11 +243,15 @@ static struct page *grant_leaf(struct cowmem_region *region,
 		/* Other mappings may show it as it is. */
 		if (mapped_page(vmf))
 			cowmem_unmap_here(vmf->vma, index, index + 1);
-		return old;
+		page = old;
+	} else if (old && reuse(region, leaf, index, old, vmf)) {
+		page = old;
+	} else {
+		page = replace(region, leaf, index, vmf, whole, fresh);
 	}
-	if (old && reuse(region, leaf, index, old, vmf))
-		return old;
-	return replace(region, leaf, index, vmf, fresh);
+	if (vmf && !IS_ERR(page))
+		name_page(region, leaf, index, page);
+	return page;
 }
 
 /**
@@ -253,7 +269,7 @@ struct page *cowmem_grant_leaf(struct cowmem_region *region,
 {
 	struct page *none = NULL;
 
-	return grant_leaf(region, leaf, index, NULL, &none);
+	return grant_leaf(region, leaf, index, NULL, false, &none);
 }
 
 /**
@@ -302,6 +318,7 @@ unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 		if (!cowmem_may_grant(leaf, index) ||
 		    !reuse(region, leaf, index, page, NULL))
 			break;
+		name_page(region, leaf, index, page);
 		pages[nr++] = page;
 	}
 	return nr;
@@ -323,7 +340,7 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
  * struct writing - a write to a page that is about to begin
  * @region: the region.
  * @index: of the page.
- * @past_end: see cowmem_begin_write().
+ * @by: see cowmem_begin_write().
  * @vmf: likewise.
  * @leaf: where the page is, or is to be.
  * @fresh: a page for it, if that is a hole, set aside before there is a leaf: a leaf
@@ -332,7 +349,7 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
 struct writing {
 	struct cowmem_region *region;
 	pgoff_t index;
-	bool past_end;
+	enum cowmem_writer by;
 	struct vm_fault *vmf;
 	struct cowmem_node *leaf;
 	struct page *fresh;
@@ -345,7 +362,7 @@ static struct mutex *writing_lock(const struct writing *w)
 
 static bool writing_inside(const struct writing *w)
 {
-	return w->past_end || may_be_written(w->region, w->index);
+	return w->by != COWMEM_FAULT || may_be_written(w->region, w->index);
 }
 
 /* Returns 0, or why there is no page to set aside.  Under the leaf lock, or alone. */
@@ -355,7 +372,7 @@ static int get_fresh(struct writing *w)
 
 	if (w->fresh)
 		return 0;
-	page = page_for_hole(w->region, NULL, w->index, w->vmf);
+	page = new_page(w->region, NULL, w->index, w->vmf, w->by != COWMEM_CALL_WHOLE);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	w->fresh = page;
@@ -446,7 +463,7 @@ static int find_leaf(struct writing *w)
  * cowmem_begin_write - let a region write a page
  * @region: the region
  * @index: index of the page
- * @past_end: whether it may lie past the end; who says so has looked at the seals
+ * @by: what is going to write it
  * @vmf: the fault that wants it, or NULL; where vmf->page was, which the fault found
  *	there and has a reference to, nothing is mapped afterwards
  * @leafp: where the leaf goes, or NULL
@@ -459,13 +476,13 @@ static int find_leaf(struct writing *w)
  * region is sealed, -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp)
 {
 	struct writing w = {
 		.region = region,
 		.index = index,
-		.past_end = past_end,
+		.by = by,
 		.vmf = vmf,
 	};
 	struct page *page;
@@ -477,7 +494,7 @@ struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
 	err = find_leaf(&w);
 	if (err)
 		goto drop_fresh;
-	page = grant_leaf(region, w.leaf, index, vmf, &w.fresh);
+	page = grant_leaf(region, w.leaf, index, vmf, by == COWMEM_CALL_WHOLE, &w.fresh);
 	/* Somebody else may have been faster. */
 	set_aside(region, index, w.fresh);
 	if (!IS_ERR(page)) {
@@ -528,9 +545,8 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  * Return: 0; -EHWPOISON if one of them is poisoned, -EMFILE if one has an absurd number
  * of references.
  */
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages)
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages)
 {
 	struct page *zero = cowmem_zero_page();
 	unsigned int i, slot = cowmem_slot(index);
@@ -542,6 +558,8 @@ int cowmem_pages_to_map(struct cowmem_region *region,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
+		} else if (leaf->granted & ~leaf->named & BIT_ULL(slot + i)) {
+			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
 			err = -EHWPOISON;
@@ -630,7 +648,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	lockdep_assert_held_write(&region->lock);
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end);
+		u64 slots = cowmem_leaf_granted(leaf, first, end) & leaf->named;
 
 		if (!leaves--)
 			break;
@@ -657,6 +675,17 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
+/* Is there a page that may be mapped writable? */
+static bool any_named(const struct cowmem_region *region)
+{
+	const struct cowmem_node *leaf;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link)
+		if (leaf->named)
+			return true;
+	return false;
+}
+
 /**
  * cowmem_cut - stop all writers
  * @region: the region
@@ -669,7 +698,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	if (list_empty(&region->tree.granted))
+	if (!any_named(region))
 		return 0;
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
@@ -688,14 +717,14 @@ static int copy_busy(struct cowmem_share *s)
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
-		for (; slots; slots &= slots - 1) {
+		s->nr_cut += hweight64(slots);
+		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
 			int err;
 
-			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
 			/* Nobody gets to see what is written there: share it. */
@@ -735,7 +764,7 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i];
@@ -793,7 +822,7 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 
 		if (!leaves--)
 			break;
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];
 
