@@ -107,6 +107,22 @@ static bool account(long bytes)
 	return true;
 }
 
+/**
+ * cowmem_limit_short - how much has to be freed before limit_mib allows for another page
+ *
+ * Context: any.
+ * Return: how many bytes, 0 if it does.
+ */
+long cowmem_limit_short(void)
+{
+	unsigned long limit = READ_ONCE(limit_mib);
+	unsigned long total = atomic_long_read(&nr_bytes) + PAGE_SIZE;
+
+	if (!limit || DIV_ROUND_UP(total, SZ_1M) <= limit)
+		return 0;
+	return total - limit * SZ_1M;
+}
+
 static atomic_long_t *holders(struct page *page)
 {
 	BUILD_BUG_ON(sizeof(page_folio(page)->private) != sizeof(atomic_long_t));
@@ -288,9 +304,16 @@ void cowmem_pages_forget(struct address_space *mapping)
 	}
 }
 
-static struct page *alloc_one(bool zero, const struct vm_fault *vmf)
+/* What turns an allocation into one that fails rather than have somebody killed. */
+static gfp_t gentle(bool gently)
 {
-	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | (zero ? __GFP_ZERO : 0);
+	return gently ? __GFP_RETRY_MAYFAIL | __GFP_NOWARN : 0;
+}
+
+static struct page *alloc_one(bool zero, const struct vm_fault *vmf, bool gently)
+{
+	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | (zero ? __GFP_ZERO : 0) |
+		    gentle(gently);
 	struct page *page;
 
 	if (!account(PAGE_SIZE))
@@ -314,18 +337,19 @@ static struct page *alloc_one(bool zero, const struct vm_fault *vmf)
  * @account: what it is to count in, or NULL
  * @zero: whether to clear it
  * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
+ * @gently: fail where else the OOM killer would be let loose
  *
  * Context: may sleep.
  * Return: the page; -ENOMEM or -ENOSPC.
  */
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
-			       const struct vm_fault *vmf)
+			       const struct vm_fault *vmf, bool gently)
 {
 	struct page *page;
 
 	if (!cowmem_charge(account, 1))
 		return ERR_PTR(-ENOSPC);
-	page = alloc_one(zero, vmf);
+	page = alloc_one(zero, vmf, gently);
 	if (IS_ERR(page))
 		cowmem_uncharge(account, 1);
 	else
@@ -653,17 +677,18 @@ struct page *cowmem_replace_zero_page(void)
 
 /**
  * cowmem_node_alloc - allocate an index node
+ * @gently: fail where else the OOM killer would be let loose
  *
  * Context: may sleep.
  * Return: the node, not initialized; -ENOMEM or -ENOSPC.
  */
-struct cowmem_node *cowmem_node_alloc(void)
+struct cowmem_node *cowmem_node_alloc(bool gently)
 {
 	struct cowmem_node *node;
 
 	if (!account(sizeof(*node)))
 		return ERR_PTR(-ENOSPC);
-	node = kmem_cache_alloc(cowmem_node_cache, GFP_KERNEL_ACCOUNT);
+	node = kmem_cache_alloc(cowmem_node_cache, GFP_KERNEL_ACCOUNT | gentle(gently));
 	if (!node) {
 		atomic_long_sub(sizeof(*node), &nr_bytes);
 		return ERR_PTR(-ENOMEM);
