@@ -49,6 +49,18 @@ void cowmem_account_close(struct cowmem_account *account)
 	cowmem_uncharge(account, 1);
 }
 
+/**
+ * cowmem_account_pages - how many pages count in an account
+ * @account: the account
+ *
+ * Context: any; the mount is there.
+ * Return: the number.
+ */
+unsigned long cowmem_account_pages(const struct cowmem_account *account)
+{
+	return atomic_long_read(&account->pages) - 1;
+}
+
 /* Add @nr to @count, unless that makes it more than @max, which is none if it is 0. */
 static bool count_up(atomic_long_t *count, unsigned long nr, unsigned long max)
 {
