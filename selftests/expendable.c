@@ -27,7 +27,7 @@
 enum { PAGES = 2048, STEP = 100, FROM = 1000 };
 
 enum limit { MIB, MOUNT, MEMCG };
-enum how { FAULT, PWRITE, FALLOCATE };
+enum way { FAULT, PWRITE, FALLOCATE };
 
 /* In a child: say what is wrong and end it. */
 #define CHECK(cond) do {						\
@@ -156,7 +156,7 @@ static int place_region(const struct place *p, size_t pages, uint32_t tag)
 /* ---- writers ---- */
 
 struct writer {
-	enum how how;
+	enum way how;
 	int fd;
 	char *mem;
 };
@@ -165,7 +165,7 @@ struct writer {
  * The page tables are there from the start: where a cgroup is full, a new one would let
  * the OOM killer loose.
  */
-static struct writer writer_of(int fd, enum how how)
+static struct writer writer_of(int fd, enum way how)
 {
 	struct writer w = { .how = how, .fd = fd, .mem = map_rw(fd, PAGES) };
 	volatile char c;
@@ -174,6 +174,9 @@ static struct writer writer_of(int fd, enum how how)
 	for (i = 0; i < PAGES; i += 8)
 		c = w.mem[i * pgsz()];
 	(void)c;
+	/* Only regular files have fallocate(). */
+	if (how == FALLOCATE)
+		w.fd = file_of(fd, 0);
 	return w;
 }
 
@@ -185,16 +188,10 @@ static bool write_page(struct writer *w, uint64_t page, uint32_t tag)
 	pg_fill(buf, tag, page);
 	if (w->how == PWRITE)
 		return pwrite(w->fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz();
-	if (w->how == FALLOCATE) {
-		/* Only regular files have it. */
-		int file = file_of(w->fd, 0);
-		int ret = fallocate(file, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
-				    page * pgsz(), pgsz());
-
-		close(file);
-		if (ret)
-			return false;
-	}
+	if (w->how == FALLOCATE &&
+	    fallocate(w->fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+		      page * pgsz(), pgsz()))
+		return false;
 	if (poke(w->mem + page * pgsz(), 1))
 		return false;
 	memcpy(w->mem + page * pgsz(), buf, pgsz());
@@ -248,7 +245,7 @@ FIXTURE(yield) {
 
 FIXTURE_VARIANT(yield) {
 	enum limit limit;
-	enum how how;
+	enum way how;
 };
 
 FIXTURE_VARIANT_ADD(yield, mib_fault) { MIB, FAULT };
@@ -278,7 +275,7 @@ FIXTURE_TEARDOWN_PARENT(yield)
 	EXPECT_EQ(self->held, held_kib());
 }
 
-static void oldest_first(const struct place *p, enum how how)
+static void oldest_first(const struct place *p, enum way how)
 {
 	int fd, e[3];
 	struct writer w;
@@ -326,7 +323,7 @@ TEST_F(yield, oldest_first)
 }
 
 /* Memory was full before the snapshot was made: without it, pages are written in place. */
-static void in_place(const struct place *p, enum how how)
+static void in_place(const struct place *p, enum way how)
 {
 	int fd, older, other, e;
 	struct writer w;
@@ -355,7 +352,7 @@ TEST_F(yield, in_place)
 }
 
 /* Only together they hold the old pages; who has nothing to do with it stays. */
-static void together(const struct place *p, enum how how)
+static void together(const struct place *p, enum way how)
 {
 	int other, fd, between, newer, e[3];
 	struct writer w;
@@ -385,7 +382,7 @@ TEST_F(yield, together)
 }
 
 /* What is held by others as well is not freed, so it does not help. */
-static void held_by_others(const struct place *p, enum how how)
+static void held_by_others(const struct place *p, enum way how)
 {
 	int fd, clone, kept, e[3];
 	struct writer w;
@@ -416,7 +413,7 @@ TEST_F(yield, held_by_others)
 }
 
 /* What there is none of, others cannot give. */
-static void nothing_to_have(const struct place *p, enum how how)
+static void nothing_to_have(const struct place *p, enum way how)
 {
 	int fd, other, e;
 	struct writer w;
@@ -444,7 +441,7 @@ TEST_F(yield, nothing_to_have)
 }
 
 /* Who counts elsewhere, or has another cgroup pay, does not help. */
-static void counts_elsewhere(const struct place *p, enum how how, int theirs)
+static void counts_elsewhere(const struct place *p, enum way how, int theirs)
 {
 	struct writer w;
 	int fd, e;
@@ -862,7 +859,7 @@ struct turns {
 	int filled, begun, stop;
 };
 
-static void write_in_turns(const struct place *p, enum how how, int fd, struct turns *t,
+static void write_in_turns(const struct place *p, enum way how, int fd, struct turns *t,
 			   int rounds)
 {
 	struct writer w;
@@ -928,7 +925,7 @@ TEST_F_TIMEOUT(yield, under_readers, 300)
 }
 
 /* A writer that is killed takes nothing along but itself. */
-static void write_for_ever(const struct place *p, enum how how, int fd)
+static void write_for_ever(const struct place *p, enum way how, int fd)
 {
 	struct writer w;
 	uint64_t i;
