@@ -322,6 +322,10 @@ static struct page *alloc_one(bool zero, const struct vm_fault *vmf, bool gently
 		page = cowmem_vma_alloc_page(gfp, vmf->vma, vmf->address);
 	else
 		page = alloc_page(gfp);
+	if (page && gently && !cowmem_reserve_left()) {
+		put_page(page);
+		page = NULL;
+	}
 	if (!page) {
 		atomic_long_sub(PAGE_SIZE, &nr_bytes);
 		return ERR_PTR(-ENOMEM);

@@ -5,8 +5,8 @@
  * A write that finds no memory lets go of its locks and comes here, to start anew
  * afterwards.  Three limits count: limit_mib, size= of the mount, and the memory cgroup.
  * For the last one writers allocate gently, which fails where else the OOM killer would
- * be let loose, as long as there is a snapshot that may yield.  If there is none that
- * helps, all goes on as it does without any.
+ * be let loose, and a little before, as long as there is a snapshot that may yield.  If
+ * there is none that helps, all goes on as it does without any.
  *
  * DOC: Which ones
  *
@@ -286,10 +286,10 @@ static bool drop(struct search *s, const void *entry, unsigned long refs)
 #define MEMCG_SLACK	64
 
 /*
- * The memory cgroup that keeps the caller from getting another page: of those that would
- * be charged the first that is full, with a reference, or NULL.
+ * The memory cgroup that keeps the caller from getting more than @pages: of those that
+ * would be charged the first that has no more, with a reference, or NULL.
  */
-static struct mem_cgroup *full_memcg(void)
+static struct mem_cgroup *full_memcg(unsigned long pages)
 {
 	struct mem_cgroup *memcg;
 
@@ -297,7 +297,7 @@ static struct mem_cgroup *full_memcg(void)
 		return NULL;
 	rcu_read_lock();
 	for (memcg = mem_cgroup_from_task(current); memcg; memcg = parent_mem_cgroup(memcg))
-		if (page_counter_read(&memcg->memory) + MEMCG_SLACK >=
+		if (page_counter_read(&memcg->memory) + pages >=
 		    READ_ONCE(memcg->memory.max))
 			break;
 	if (memcg && !css_tryget(&memcg->css))
@@ -328,7 +328,9 @@ static bool page_helps(struct page *page, struct mem_cgroup *memcg)
 	return helps;
 }
 #else
-static struct mem_cgroup *full_memcg(void)
+#define MEMCG_SLACK	0
+
+static struct mem_cgroup *full_memcg(unsigned long pages)
 {
 	return NULL;
 }
@@ -342,6 +344,39 @@ static bool page_helps(struct page *page, struct mem_cgroup *memcg)
 	return false;
 }
 #endif
+
+/* A fault takes a page table or two; and who writes does other things as well. */
+#define RESERVE		16
+
+/**
+ * cowmem_reserve_left - may the caller's memory cgroup have a few pages more?
+ *
+ * What the kernel itself needs for a process, page tables to begin with, does not ask
+ * snapshots to yield, but the OOM killer.  So the last few pages are left to it.
+ *
+ * Context: may sleep.
+ * Return: whether it may, perhaps after something else was reclaimed.
+ */
+bool cowmem_reserve_left(void)
+{
+	struct mem_cgroup *memcg = full_memcg(RESERVE);
+	struct page *pages[RESERVE];
+	unsigned int nr = 0, i;
+
+	if (!memcg)
+		return true;
+	put_memcg(memcg);
+	while (nr < RESERVE) {
+		pages[nr] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL |
+				       __GFP_NOWARN);
+		if (!pages[nr])
+			break;
+		nr++;
+	}
+	for (i = 0; i < nr; i++)
+		put_page(pages[i]);
+	return nr == RESERVE;
+}
 
 static bool nothing_lacks(const struct need *need)
 {
@@ -564,7 +599,7 @@ static void look_at_limits(struct need *need, const struct cowmem_region *region
 		need->pages = cowmem_account_short(need->account);
 		need->bytes = cowmem_limit_short();
 	} else {
-		need->memcg = full_memcg();
+		need->memcg = full_memcg(MEMCG_SLACK);
 		need->charged = !!need->memcg;
 	}
 }

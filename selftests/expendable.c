@@ -477,6 +477,44 @@ TEST_F(yield, counts_elsewhere)
 	EXPECT_TRUE(fd_is(other, 0, 2 * STEP, 8));
 }
 
+/*
+ * What a fault takes besides, page tables, asks nobody to yield but the OOM killer: so
+ * writes leave some memory to it.
+ */
+static void page_tables(const struct place *p, enum way how)
+{
+	enum { SNAPSHOTS = 20, FAR_PAGES = 300, APART = 512 };
+	int fd, far, e[SNAPSHOTS], i;
+	struct writer w;
+	char *mem;
+
+	place_enter(p);
+	fd = place_region(p, PAGES, 1);
+	far = region();
+	must(!do_resize(far, FAR_PAGES * APART * pgsz()));
+	mem = map_rw(far, FAR_PAGES * APART);
+	w = writer_of(fd, how);
+	for (i = 0; i < SNAPSHOTS; i++) {
+		e[i] = expendable(fd);
+		fill(w.mem + i * STEP * pgsz(), STEP, 2, i * STEP);
+	}
+	place_limit(p, 24);
+	for (i = 0; i < FAR_PAGES; i++)
+		CHECK(!poke(mem + i * APART * pgsz(), i));
+	place_unlimit(p);
+	CHECK(gone(e[0]) && !yielded(e[SNAPSHOTS - 1]));
+	for (i = 0; i < FAR_PAGES; i++)
+		CHECK(mem[i * APART * pgsz()] == (char)i);
+	CHECK(fd_is(fd, 0, SNAPSHOTS * STEP, 2));
+}
+
+TEST_F(yield, page_tables)
+{
+	if (variant->limit != MEMCG || variant->how != FAULT)
+		SKIP(return, "only cgroups count them, and only faults need them");
+	EXPECT_EQ(0, in_child(page_tables(&self->place, variant->how)));
+}
+
 /* ---- who holds it ---- */
 
 /**

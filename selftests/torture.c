@@ -2058,20 +2058,20 @@ static void op_exec(void)
 
 /* ---- snapshots that yield ---- */
 
-/* A mount of this episode's own, or "" if there can be none. */
+/* A mount of this episode's own, or NULL if there can be none. */
 static const char *mount_dir(void)
 {
-	static char dir[] = "/tmp/torture_yield";
+	const char *name = "/tmp/torture_yield";
+	static const char *dir;
 	static bool tried;
 
 	if (tried)
 		return dir;
 	tried = true;
-	if (mkdir(dir, 0700) && errno != EEXIST)
-		*dir = 0;
-	else if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-		 mount("cowmem", dir, "cowmem", 0, "size=0"))
-		*dir = 0;
+	if ((!mkdir(name, 0700) || errno == EEXIST) && !unshare(CLONE_NEWNS) &&
+	    !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	    !mount("cowmem", name, "cowmem", 0, "size=0"))
+		dir = name;
 	return dir;
 }
 
@@ -2159,7 +2159,7 @@ static void op_yield(void)
 	int fd, e[2], kept, i, n;
 
 	/* Others would find no memory, either. */
-	if (disturbed || !m || inside(m) < 4 * pgsz() || !*mount_dir())
+	if (disturbed || !m || inside(m) < 4 * pgsz() || !mount_dir())
 		return;
 	for (i = 0; i < REGIONS; i++)
 		if (models[i].used && models[i].flags == EXPENDABLE && models[i].fd < 0)
