@@ -24,7 +24,9 @@
  * reused	The last holder may be granted the page again, unless something
  *		else still refers to it ("The reuse rule" in grant.c).
  * dropped	With the last slot that points to it.  It is freed when PTEs and
- *		users of get_user_pages() have let go as well.
+ *		users of get_user_pages() have let go as well.  Slots of snapshots that
+ *		yield go where a page is to be born or split and there is no memory
+ *		(yield.c).
  * limbo	Dropped while it was granted and somebody referred to it: it keeps
  *		its name for a moment, see below.
  *
