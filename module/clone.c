@@ -12,13 +12,32 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* The file of a clone of @of that is empty yet. */
-static struct file *clone_file(struct file *of, bool snapshot)
+/* COWMEM_CLONE_*, of both ioctls. */
+static int check_flags(u32 flags)
 {
-	struct file *file = cowmem_clone_file(of, snapshot ? O_RDONLY : O_RDWR);
+	if (flags & ~(COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE))
+		return -EOPNOTSUPP;
+	return flags == COWMEM_CLONE_EXPENDABLE ? -EINVAL : 0;
+}
 
-	if (!IS_ERR(file) && snapshot)
+/* The file of a clone of @of that is empty yet. */
+static struct file *clone_file(struct file *of, u32 flags)
+{
+	bool snapshot = flags & COWMEM_CLONE_SNAPSHOT;
+	struct file *file = cowmem_clone_file(of, snapshot ? O_RDONLY : O_RDWR);
+	int err;
+
+	if (IS_ERR(file))
+		return file;
+	if (snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
+	if (flags & COWMEM_CLONE_EXPENDABLE) {
+		err = cowmem_expendable_create(file);
+		if (err) {
+			fput(file);
+			return ERR_PTR(err);
+		}
+	}
 	return file;
 }
 
@@ -27,6 +46,7 @@ static void clone_done(struct cowmem_region *clone, const struct cowmem_share *s
 		       u64 size)
 {
 	cowmem_region_grow(clone, size);
+	cowmem_expendable_publish(clone);
 	trace_cowmem_clone(s->region, clone, s->nr_cut, s->nr_copied);
 }
 
@@ -65,8 +85,9 @@ int cowmem_clone(struct cowmem_call *call)
 	struct file *file;
 	int fd, err;
 
-	if (args->flags & ~COWMEM_CLONE_SNAPSHOT)
-		return -EOPNOTSUPP;
+	err = check_flags(args->flags);
+	if (err)
+		return err;
 	if (!PAGE_ALIGNED(args->offset) || !PAGE_ALIGNED(args->length))
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_READ))
@@ -75,7 +96,7 @@ int cowmem_clone(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	file = clone_file(call->file, args->flags & COWMEM_CLONE_SNAPSHOT);
+	file = clone_file(call->file, args->flags);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		goto put_fd;
@@ -153,6 +174,10 @@ static int lock_nested(struct many *m, bool write, struct mutex *nest)
 	if (err && m->told)
 		rwsem_release(&sem->dep_map, _RET_IP_);
 	m->write = write;
+	if (!err && cowmem_region_yielded(many_region(m))) {
+		cowmem_unlock(many_region(m), write);
+		err = -EIO;
+	}
 	return err;
 }
 
@@ -269,7 +294,7 @@ static int clone_all(struct many *many, unsigned int count)
 
 /* Get hold of all that is needed, so that only cloning itself can fail. */
 static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
-			bool snapshot)
+			u32 flags)
 {
 	unsigned int i;
 
@@ -282,7 +307,7 @@ static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
 		many[i].fd = get_unused_fd_flags(O_CLOEXEC);
 		if (many[i].fd < 0)
 			return many[i].fd;
-		file = clone_file(file, snapshot);
+		file = clone_file(file, flags);
 		if (IS_ERR(file))
 			return PTR_ERR(file);
 		many[i].clone = file;
@@ -308,8 +333,9 @@ int cowmem_clone_many(struct cowmem_call *call)
 	s32 *fds;
 	int err;
 
-	if (args->flags & ~COWMEM_CLONE_SNAPSHOT)
-		return -EOPNOTSUPP;
+	err = check_flags(args->flags);
+	if (err)
+		return err;
 	if (!count || count > COWMEM_CLONE_MANY_MAX)
 		return -EINVAL;
 	fds = vmemdup_user(u64_to_user_ptr(args->fds), count * sizeof(*fds));
@@ -322,8 +348,7 @@ int cowmem_clone_many(struct cowmem_call *call)
 	for (i = 0; i < count; i++)
 		many[i].fd = -1;
 
-	err = many_prepare(many, fds, count,
-			   args->flags & COWMEM_CLONE_SNAPSHOT);
+	err = many_prepare(many, fds, count, args->flags);
 	for (i = 0; i < count; i++)
 		fds[i] = many[i].fd;
 	if (!err)

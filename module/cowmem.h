@@ -20,6 +20,7 @@
  *	inode->i_rwsem		write(), and whatever sets the size, the seals or the
  *				owner, one at a time; of two inodes as the VFS does it
  *	  mm->mmap_lock		(or the lock of one VMA) in faults and mmap()
+ *	    yield_lock, then list_lock of yield.c
  *	    region->lock	read: faults and I/O; write: the tree's shape, but
  *				for leaves that are new and empty, and whatever
  *				takes write access away (clone)
@@ -37,6 +38,12 @@
  * takes that at the lower address first (cowmem_lock_two).  CLONE_MANY takes them in the
  * same order.  User memory is touched with no lock below i_rwsem held, except that
  * write() copies under region->lock with page faults disabled.
+ *
+ * A write that finds no memory lets go of all locks below mmap_lock, takes memory of
+ * snapshots back (cowmem_yield), for which those are locked for writing one by one, and
+ * starts anew.  Who waits for a lock of a region that may be such a snapshot does so by
+ * cowmem_lock(), which fails once it has yielded: then there is nothing to be had under
+ * the lock.
  *
  * Holding region->lock for reading keeps every node that the region reaches in
  * place.  Holding a leaf lock as well keeps the pages in the leaf's slots in
@@ -75,6 +82,7 @@
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
+#include <linux/wait.h>
 
 /* The UAPI, from uapi/. */
 #include <linux/cowmem.h>
@@ -128,6 +136,7 @@ struct cowmem_leaf_lock {
  *	written, while the region could be. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
+ * @expendable: what makes it a snapshot that yields, or NULL. Set before others have it.
  * @leaf_locks: see "Locks" above.
  */
 struct cowmem_region {
@@ -144,6 +153,7 @@ struct cowmem_region {
 	unsigned long nr_cut;
 	bool odd_mappings;
 	bool holes_mapped;
+	struct cowmem_expendable *expendable;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
 
@@ -207,6 +217,7 @@ struct cowmem_account *cowmem_account_create(unsigned long max_pages,
 void cowmem_account_close(struct cowmem_account *account);
 bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
 void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
+long cowmem_account_short(const struct cowmem_account *account);
 bool cowmem_charge_inode(struct cowmem_account *account);
 void cowmem_uncharge_inode(struct cowmem_account *account);
 bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);
@@ -221,8 +232,9 @@ extern struct page *cowmem_current_zero_page;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
+long cowmem_limit_short(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
-			       const struct vm_fault *vmf);
+			       const struct vm_fault *vmf, bool gently);
 struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
 			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
@@ -407,6 +419,39 @@ int cowmem_unmap_difference(struct cowmem_region *region,
 			    const struct cowmem_tree *tree, pgoff_t first,
 			    pgoff_t end, u64 *pages, u64 *nodes);
 
+/* yield.c */
+
+/**
+ * struct cowmem_expendable - what makes a region a snapshot that yields
+ * @region: the region.
+ * @link: in the list of all that may yield, the oldest first; empty before and after.
+ *	Protected by list_lock and list_spinlock.
+ * @chosen: it is to yield. Protected by list_lock, set under yield_lock as well.
+ * @yielded: it has. Set under region->lock, for writing.
+ * @wait: who waits for that in poll().
+ */
+struct cowmem_expendable {
+	struct cowmem_region *region;
+	struct list_head link;
+	bool chosen;
+	bool yielded;
+	wait_queue_head_t wait;
+};
+
+int cowmem_expendable_create(struct file *file);
+void cowmem_expendable_publish(struct cowmem_region *region);
+void cowmem_expendable_destroy(struct cowmem_region *region);
+bool cowmem_may_yield(void);
+bool cowmem_reserve_left(void);
+bool cowmem_yield(struct cowmem_region *region, pgoff_t index, int err);
+__poll_t cowmem_poll(struct file *file, struct poll_table_struct *table);
+
+/* Is it a snapshot whose memory was taken back?  Under region->lock it stays so. */
+static inline bool cowmem_region_yielded(const struct cowmem_region *region)
+{
+	return region->expendable && READ_ONCE(region->expendable->yielded);
+}
+
 /* grant.c */
 
 /**
@@ -505,6 +550,7 @@ static inline void cowmem_acls_free(struct inode *inode)
 /* file.c */
 extern const struct file_operations cowmem_fops;
 extern const struct file_operations cowmem_file_fops;
+extern const struct file_operations cowmem_expendable_fops;
 extern const struct inode_operations cowmem_inode_ops;
 extern const struct inode_operations cowmem_mount_inode_ops;
 extern const struct dentry_operations cowmem_dentry_ops;

@@ -27,7 +27,7 @@
 /* A regular file, or one of the device? */
 static bool is_regular(const struct file *file)
 {
-	return file->f_op == &cowmem_file_fops;
+	return file->f_op == &cowmem_file_fops || file->f_op == &cowmem_expendable_fops;
 }
 
 /*
@@ -127,7 +127,7 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 		name = dname;
 	}
 	file = alloc_file_pseudo(&region->inode, mnt, name, flags | O_LARGEFILE,
-				 &cowmem_file_fops);
+				 region->inode.i_fop);
 	if (IS_ERR(file)) {
 		unpin_mount(region);
 		iput(&region->inode);
@@ -650,23 +650,35 @@ unlock:
 	return cowmem_user_error(err);
 }
 
+#define FILE_FOPS						\
+	.owner		= THIS_MODULE,				\
+	.open		= file_open,				\
+	.release	= file_release,				\
+	.llseek		= cowmem_llseek,			\
+	.read_iter	= cowmem_read_iter,			\
+	.write_iter	= cowmem_write_iter,			\
+	.splice_read	= copy_splice_read,			\
+	.splice_write	= iter_file_splice_write,		\
+	.mmap		= cowmem_mmap,				\
+	.fsync		= noop_fsync,				\
+	.fallocate	= cowmem_fallocate,			\
+	.setlease	= generic_setlease,			\
+	.remap_file_range = cowmem_remap_file_range,		\
+	.unlocked_ioctl	= cowmem_ioctl,				\
+	.compat_ioctl	= compat_ptr_ioctl,			\
+	.show_fdinfo	= cowmem_show_fdinfo
+
 const struct file_operations cowmem_file_fops = {
-	.owner		= THIS_MODULE,
-	.open		= file_open,
-	.release	= file_release,
-	.llseek		= cowmem_llseek,
-	.read_iter	= cowmem_read_iter,
-	.write_iter	= cowmem_write_iter,
-	.splice_read	= copy_splice_read,
-	.splice_write	= iter_file_splice_write,
-	.mmap		= cowmem_mmap,
-	.fsync		= noop_fsync,
-	.fallocate	= cowmem_fallocate,
-	.setlease	= generic_setlease,
-	.remap_file_range = cowmem_remap_file_range,
-	.unlocked_ioctl	= cowmem_ioctl,
-	.compat_ioctl	= compat_ptr_ioctl,
-	.show_fdinfo	= cowmem_show_fdinfo,
+	FILE_FOPS,
+};
+
+/*
+ * Of snapshots that may yield.  Only these can be polled: of others there is nothing to
+ * say, as of any regular file.
+ */
+const struct file_operations cowmem_expendable_fops = {
+	FILE_FOPS,
+	.poll		= cowmem_poll,
 };
 
 /* ---- files of the device ---- */

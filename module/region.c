@@ -43,6 +43,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->nr_cut = 0;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
+	region->expendable = NULL;
 	cowmem_tree_init(&region->tree);
 	return &region->inode;
 }
@@ -110,6 +111,7 @@ static void empty_region(struct cowmem_region *region)
 {
 	unsigned int i;
 
+	cowmem_expendable_destroy(region);
 	cowmem_tree_destroy(&region->tree);
 	drop_spare_pages(region);
 	cowmem_pages_forget(region->inode.i_mapping);
@@ -219,18 +221,29 @@ struct cowmem_region *cowmem_region_create(struct super_block *sb,
 	return cowmem_region_of(inode);
 }
 
+/* Let go of the lock, and return -EIO, if it is a snapshot that has yielded. */
+static int still_there(struct cowmem_region *region, bool write)
+{
+	if (!cowmem_region_yielded(region))
+		return 0;
+	cowmem_unlock(region, write);
+	return -EIO;
+}
+
 /**
  * cowmem_lock - lock a region
  * @region: the region
  * @write: whether for writing
  *
  * Context: may sleep.
- * Return: 0 or -EINTR.
+ * Return: 0; -EIO if it is a snapshot that has yielded; -EINTR.
  */
 int cowmem_lock(struct cowmem_region *region, bool write)
 {
-	return write ? down_write_killable(&region->lock)
-		     : down_read_killable(&region->lock);
+	int err = write ? down_write_killable(&region->lock)
+			: down_read_killable(&region->lock);
+
+	return err ?: still_there(region, write);
 }
 
 /**
@@ -253,7 +266,7 @@ void cowmem_unlock(struct cowmem_region *region, bool write)
  * @write: whether for writing
  *
  * Context: may sleep.
- * Return: 0 or -EINTR.
+ * Return: 0; -EIO if one of them is a snapshot that has yielded; -EINTR.
  */
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write)
 {
@@ -268,6 +281,8 @@ int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write
 		err = down_write_killable_nested(&b->lock, SINGLE_DEPTH_NESTING);
 	else
 		err = down_read_killable_nested(&b->lock, SINGLE_DEPTH_NESTING);
+	if (!err)
+		err = still_there(b, write);
 	if (err)
 		cowmem_unlock(a, write);
 	return err;
@@ -316,7 +331,7 @@ static struct page *own_partial_page(struct cowmem_region *region, pgoff_t index
 
 	if (!leaf || !leaf->slots[cowmem_slot(index)])
 		return NULL;
-	leaf = cowmem_tree_own(&region->tree, index);
+	leaf = cowmem_tree_own(&region->tree, index, false);
 	if (IS_ERR(leaf))
 		return ERR_CAST(leaf);
 	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
