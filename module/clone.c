@@ -12,10 +12,10 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* The file of a clone that is empty yet. */
-static struct file *clone_file(bool snapshot)
+/* The file of a clone of @of that is empty yet. */
+static struct file *clone_file(struct file *of, bool snapshot)
 {
-	struct file *file = cowmem_region_file(snapshot ? O_RDONLY : O_RDWR);
+	struct file *file = cowmem_clone_file(of, snapshot ? O_RDONLY : O_RDWR);
 
 	if (!IS_ERR(file) && snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
@@ -75,7 +75,7 @@ int cowmem_clone(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	file = clone_file(args->flags & COWMEM_CLONE_SNAPSHOT);
+	file = clone_file(call->file, args->flags & COWMEM_CLONE_SNAPSHOT);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		goto put_fd;
@@ -99,31 +99,34 @@ put_fd:
 
 /**
  * struct many - one of the regions of a CLONE_MANY
- * @file: the region's file.
+ * @file: the region's file; one region may be named more often than once.
  * @clone: the clone's file.
  * @fd: the descriptor that is to be the clone's, or -1.
+ * @write: how the region was locked, in the first one that names it.
  */
 struct many {
 	struct file *file;
 	struct file *clone;
 	int fd;
-};
-
-/**
- * struct source - a region that a CLONE_MANY names, once or more often
- * @region: the region.
- * @write: how it was locked.
- */
-struct source {
-	struct cowmem_region *region;
 	bool write;
 };
 
-static int source_cmp(const void *a, const void *b)
+static struct cowmem_region *many_region(const struct many *m)
 {
-	const struct source *x = a, *y = b;
+	return cowmem_file_region(m->file);
+}
 
-	return x->region < y->region ? -1 : x->region > y->region;
+static int many_cmp(const void *a, const void *b)
+{
+	struct cowmem_region *x = many_region(a), *y = many_region(b);
+
+	return x < y ? -1 : x > y;
+}
+
+/* Of those that name the same region, which are neighbours. */
+static bool is_first(const struct many *many, unsigned int i)
+{
+	return !i || many_region(&many[i]) != many_region(&many[i - 1]);
 }
 
 /*
@@ -132,9 +135,9 @@ static int source_cmp(const void *a, const void *b)
  * under @nest for one that is held several times, in the mode of the first, so it is
  * told of no other mode than writing.
  */
-static int lock_nested(struct source *source, bool write, struct mutex *nest)
+static int lock_nested(struct many *m, bool write, struct mutex *nest)
 {
-	struct rw_semaphore *sem = &source->region->lock;
+	struct rw_semaphore *sem = &many_region(m)->lock;
 	int err;
 
 	rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
@@ -143,75 +146,56 @@ static int lock_nested(struct source *source, bool write, struct mutex *nest)
 	lockdep_on();
 	if (err)
 		rwsem_release(&sem->dep_map, _RET_IP_);
-	source->write = write;
+	m->write = write;
 	return err;
 }
 
 /* As cowmem_lock_to_share(), with others locked already. */
-static int lock_source(struct source *source, struct mutex *nest)
+static int lock_source(struct many *m, struct mutex *nest)
 {
-	struct cowmem_region *region = source->region;
+	struct cowmem_region *region = many_region(m);
 	int err;
 
 	if (READ_ONCE(region->seals) & COWMEM_SEAL_WRITE) {
-		err = lock_nested(source, false, nest);
+		err = lock_nested(m, false, nest);
 		if (err || cowmem_region_frozen(region))
 			return err;
 		up_read(&region->lock);
 	}
-	return lock_nested(source, true, nest);
+	return lock_nested(m, true, nest);
 }
 
-/* Share the pages of a region, which was cut, with each of its clones. */
-static int clone_source(const struct source *source, struct many *many,
-			unsigned int count)
+/* Share the pages of a region, which was cut, with a clone. */
+static int clone_source(const struct many *m)
 {
-	struct cowmem_region *region = source->region, *clone;
-	unsigned int i;
-	int err;
+	struct cowmem_region *region = many_region(m);
+	struct cowmem_region *clone = cowmem_file_region(m->clone);
+	struct cowmem_share s = {
+		.region = region,
+		.end = ULONG_MAX,
+		.tree = &clone->tree,
+	};
+	int err = cowmem_share(&s);
 
-	for (i = 0; i < count; i++) {
-		struct cowmem_share s = { .region = region, .end = ULONG_MAX };
-
-		if (cowmem_file_region(many[i].file) != region)
-			continue;
-		clone = cowmem_file_region(many[i].clone);
-		s.tree = &clone->tree;
-		err = cowmem_share(&s);
-		if (err)
-			return err;
+	if (!err)
 		clone_done(clone, &s, cowmem_region_size(region));
-	}
-	return 0;
-}
-
-/* Sort the regions as they are locked.  Returns how many there are. */
-static unsigned int sort_sources(struct source *sources, const struct many *many,
-				 unsigned int count)
-{
-	unsigned int i, nr = 0;
-
-	for (i = 0; i < count; i++)
-		sources[i].region = cowmem_file_region(many[i].file);
-	sort(sources, count, sizeof(*sources), source_cmp, NULL);
-	for (i = 0; i < count; i++)
-		if (!i || sources[i].region != sources[i - 1].region)
-			sources[nr++].region = sources[i].region;
-	return nr;
+	return err;
 }
 
 /* Most of what keeps writers waiting is done before they have to wait for all. */
-static int cut_sources(struct source *sources, unsigned int nr)
+static int cut_sources(struct many *many, unsigned int count)
 {
 	unsigned int i;
 	bool write;
 	int err;
 
-	for (i = 0; i < nr; i++) {
-		err = cowmem_lock_to_share(sources[i].region, true, &write);
+	for (i = 0; i < count; i++) {
+		if (!is_first(many, i))
+			continue;
+		err = cowmem_lock_to_share(many_region(&many[i]), true, &write);
 		if (err)
 			return err;
-		cowmem_unlock(sources[i].region, write);
+		cowmem_unlock(many_region(&many[i]), write);
 	}
 	return 0;
 }
@@ -221,27 +205,44 @@ static int cut_sources(struct source *sources, unsigned int nr)
  * so what holds for one region holds for all: a write that follows another one
  * that had to wait is itself too late.  From then on each waits only for its own part.
  */
-static int clone_all(struct many *many, struct source *sources, unsigned int count)
+static int clone_locked(struct many *many, unsigned int count, struct mutex *nest)
 {
-	unsigned int nr = sort_sources(sources, many, count), locked = 0, i;
+	unsigned int locked, first = 0, i;
+	int err = 0;
+
+	for (locked = 0; locked < count && !err; locked++)
+		if (is_first(many, locked))
+			err = lock_source(&many[locked], nest);
+	/* The last one was not. */
+	if (err)
+		locked--;
+	for (i = 0; i < locked && !err; i++)
+		if (is_first(many, i))
+			err = cowmem_cut(many_region(&many[i]), 0, ULONG_MAX);
+	for (i = 0; i < locked; i++) {
+		if (is_first(many, i))
+			first = i;
+		if (!err)
+			err = clone_source(&many[i]);
+		if (i + 1 == locked || is_first(many, i + 1))
+			cowmem_unlock(many_region(&many[i]), many[first].write);
+	}
+	return err;
+}
+
+static int clone_all(struct many *many, unsigned int count)
+{
 	struct mutex nest;
 	int err;
 
-	err = cut_sources(sources, nr);
+	sort(many, count, sizeof(*many), many_cmp, NULL);
+	err = cut_sources(many, count);
 	if (err)
 		return err;
 	/* Tells lockdep that nobody else locks these in another order. */
 	mutex_init(&nest);
 	mutex_lock(&nest);
-	for (; locked < nr && !err; locked += !err)
-		err = lock_source(&sources[locked], &nest);
-	for (i = 0; i < nr && !err; i++)
-		err = cowmem_cut(sources[i].region, 0, ULONG_MAX);
-	for (i = 0; i < locked; i++) {
-		if (!err)
-			err = clone_source(&sources[i], many, count);
-		cowmem_unlock(sources[i].region, sources[i].write);
-	}
+	err = clone_locked(many, count, &nest);
 	mutex_unlock(&nest);
 	mutex_destroy(&nest);
 	return err;
@@ -262,10 +263,13 @@ static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
 		many[i].fd = get_unused_fd_flags(O_CLOEXEC);
 		if (many[i].fd < 0)
 			return many[i].fd;
-		file = clone_file(snapshot);
+		file = clone_file(file, snapshot);
 		if (IS_ERR(file))
 			return PTR_ERR(file);
 		many[i].clone = file;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
 	}
 	return 0;
 }
@@ -280,7 +284,6 @@ static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
 int cowmem_clone_many(struct cowmem_call *call)
 {
 	struct cowmem_clone_many *args = &call->args.clone_many;
-	struct source *sources = NULL;
 	unsigned int count = args->count, i;
 	struct many *many;
 	s32 *fds;
@@ -290,23 +293,22 @@ int cowmem_clone_many(struct cowmem_call *call)
 		return -EOPNOTSUPP;
 	if (!count || count > COWMEM_CLONE_MANY_MAX)
 		return -EINVAL;
-	fds = memdup_user(u64_to_user_ptr(args->fds), count * sizeof(*fds));
+	fds = vmemdup_user(u64_to_user_ptr(args->fds), count * sizeof(*fds));
 	if (IS_ERR(fds))
 		return PTR_ERR(fds);
-	many = kcalloc(count, sizeof(*many), GFP_KERNEL_ACCOUNT);
-	sources = kcalloc(count, sizeof(*sources), GFP_KERNEL_ACCOUNT);
+	many = kvcalloc(count, sizeof(*many), GFP_KERNEL_ACCOUNT);
 	err = -ENOMEM;
-	if (!many || !sources)
+	if (!many)
 		goto free;
 	for (i = 0; i < count; i++)
 		many[i].fd = -1;
 
 	err = many_prepare(many, fds, count,
 			   args->flags & COWMEM_CLONE_SNAPSHOT);
-	if (!err)
-		err = clone_all(many, sources, count);
 	for (i = 0; i < count; i++)
 		fds[i] = many[i].fd;
+	if (!err)
+		err = clone_all(many, count);
 	if (!err && copy_to_user(u64_to_user_ptr(args->clones), fds,
 				 count * sizeof(*fds)))
 		err = -EFAULT;
@@ -326,8 +328,7 @@ int cowmem_clone_many(struct cowmem_call *call)
 			put_unused_fd(many[i].fd);
 	}
 free:
-	kfree(sources);
-	kfree(many);
-	kfree(fds);
+	kvfree(many);
+	kvfree(fds);
 	return err;
 }

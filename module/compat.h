@@ -40,6 +40,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 }
 
 #define mnt_idmap user_namespace
+#define nop_mnt_idmap init_user_ns
 #endif
 
 /* Until 7.1 what removes the PTEs of a part of one VMA has other names. */
@@ -114,6 +115,49 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 	return ts;
 }
 #endif
+
+/* Until 6.15 ->mkdir returns an int, and until 7.3 ->create is told about O_EXCL. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#define COWMEM_MKDIR_RETURNS		int
+#define COWMEM_MKDIR_RETURN(err)	(err)
+#else
+#define COWMEM_MKDIR_RETURNS		struct dentry *
+#define COWMEM_MKDIR_RETURN(err)	ERR_PTR(err)
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+#define COWMEM_CREATE_EXCL		, bool excl
+#else
+#define COWMEM_CREATE_EXCL
+#endif
+
+/*
+ * Until 6.19 a reference keeps a dentry that is all there is of a file, and what drops
+ * those has a name of its own.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#define d_make_persistent cowmem_d_make_persistent
+static inline void d_make_persistent(struct dentry *dentry, struct inode *inode)
+{
+	d_instantiate(dentry, inode);
+	dget(dentry);
+}
+#define cowmem_kill_ramfs_super(sb)	kill_litter_super(sb)
+#else
+#define cowmem_kill_ramfs_super(sb)	kill_anon_super(sb)
+#endif
+
+/* An inode that is new has no name yet, but linkat() may give it one. */
+static inline void cowmem_make_linkable(struct inode *inode)
+{
+	clear_nlink(inode);
+	spin_lock(&inode->i_lock);
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+	inode->i_state |= I_LINKABLE;
+#else
+	inode_state_set(inode, I_LINKABLE);
+#endif
+	spin_unlock(&inode->i_lock);
+}
 
 /* Until 6.9 the fields of a file lock are all in one struct, with other names. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)

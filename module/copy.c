@@ -134,6 +134,8 @@ static int copy_between(struct copy *c)
 {
 	int err = cowmem_share_now(&c->share);
 
+	if (!err)
+		err = cowmem_join(c->region, c->from, &c->fresh);
 	if (err)
 		return err;
 	err = down_write_killable(&c->region->lock);
@@ -165,7 +167,8 @@ static int copy_do(struct copy *c)
  *
  * Context: may sleep; no region is locked.
  * Return: 0; -EINVAL if a range reaches past the end of its region, -EPERM if
- * @region is sealed against writing, -ENOMEM, -ENOSPC, -EINTR.
+ * @region is sealed against writing, -EXDEV if the two are of different mounts,
+ * -ENOMEM, -ENOSPC, -EINTR.
  */
 int cowmem_copy_range(struct cowmem_region *region, u64 dst,
 		      struct cowmem_region *from, u64 src, u64 length,

@@ -4,11 +4,12 @@
  *
  * DOC: Objects
  *
- * A region (struct cowmem_region) is an inode, of a file system of the module's own
- * (region.c), and lives as long as that does.  A file of it is either a regular file,
- * whose inode it is, or one that /dev/cowmem was opened for (file.c).  The latter
- * share the inode of the device node, but their f_mapping is the region's, and
- * f_mapping is what mappings are found by.
+ * A region (struct cowmem_region) is an inode and lives as long as that does.  There
+ * are two file systems (fs.c): one without names, for the regions of the device, and one
+ * that users mount, where regions have names (dir.c) and their pages count (account.c).
+ * A file of a region is either a regular file, whose inode it is, or one that
+ * /dev/cowmem was opened for (file.c).  The latter share the inode of the device node,
+ * but their f_mapping is the region's, and f_mapping is what mappings are found by.
  *
  * A region holds a tree of nodes (tree.c), whose leaves hold pages (page.c).
  * Nodes and pages are shared between regions by reference count and belong to
@@ -173,12 +174,46 @@ struct cowmem_call {
 	bool cloned;
 };
 
+/* account.c */
+
+/**
+ * struct cowmem_account - what the files of one mount hold
+ * @pages: how many pages count in it, and one more as long as it is mounted.
+ * @max_pages: the most that may, 0 is no limit. Set under s_umount.
+ * @inodes: how many inodes, and names of inodes after the first, there are.
+ * @max_inodes: likewise.
+ * @last_ino: the number that an inode got last.
+ */
+struct cowmem_account {
+	atomic_long_t pages;
+	unsigned long max_pages;
+	atomic_long_t inodes;
+	unsigned long max_inodes;
+	atomic_long_t last_ino;
+};
+
+struct cowmem_account *cowmem_account_create(unsigned long max_pages,
+					     unsigned long max_inodes);
+void cowmem_account_close(struct cowmem_account *account);
+bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
+void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
+bool cowmem_charge_inode(struct cowmem_account *account);
+void cowmem_uncharge_inode(struct cowmem_account *account);
+unsigned long cowmem_account_pages(const struct cowmem_account *account);
+int cowmem_join(struct cowmem_region *region, const struct cowmem_region *from,
+		const struct cowmem_tree *tree);
+
 /* page.c */
 extern struct page *cowmem_current_zero_page;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
-struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf);
+struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
+			       const struct vm_fault *vmf);
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account);
+void cowmem_page_set_aside(struct page *page, struct list_head *pages);
+struct cowmem_account *cowmem_page_account(struct page *page);
+int cowmem_page_join(struct page *page, struct cowmem_account *account);
 void cowmem_pages_ahead(struct list_head *pages, unsigned int order);
 void cowmem_pages_drop(struct list_head *pages);
 long cowmem_page_holders(struct page *page);
@@ -253,9 +288,12 @@ static inline bool cowmem_page_mappable(struct page *page)
 /* region.c */
 int cowmem_regions_init(void);
 void cowmem_regions_exit(void);
-struct vfsmount *cowmem_fs_pin(void);
-void cowmem_fs_unpin(void);
-struct cowmem_region *cowmem_region_create(struct vfsmount *mnt, umode_t mode);
+struct inode *cowmem_alloc_inode(struct super_block *sb);
+void cowmem_free_inode(struct inode *inode);
+void cowmem_evict_inode(struct inode *inode);
+struct inode *cowmem_new_inode(struct super_block *sb);
+void cowmem_region_init(struct inode *inode);
+struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode);
 int cowmem_lock(struct cowmem_region *region, bool write);
 void cowmem_unlock(struct cowmem_region *region, bool write);
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
@@ -272,6 +310,13 @@ int cowmem_discard(struct cowmem_call *call);
 static inline struct cowmem_region *cowmem_region_of(struct inode *inode)
 {
 	return container_of(inode, struct cowmem_region, inode);
+}
+
+/* What its pages count in; NULL if it is not of a mount. */
+static inline struct cowmem_account *
+cowmem_region_account(const struct cowmem_region *region)
+{
+	return region->inode.i_sb->s_fs_info;
 }
 
 static inline struct cowmem_region *cowmem_file_region(const struct file *file)
@@ -396,17 +441,30 @@ int cowmem_share_now(struct cowmem_share *s);
 /* fault.c */
 int cowmem_mmap(struct file *file, struct vm_area_struct *vma);
 
+/* fs.c */
+int cowmem_fs_init(void);
+void cowmem_fs_exit(void);
+struct vfsmount *cowmem_fs_pin(void);
+void cowmem_fs_unpin(void);
+
+/* dir.c */
+struct inode *cowmem_dir_root(struct super_block *sb, umode_t mode);
+
 /* file.c */
 extern const struct file_operations cowmem_fops;
 extern const struct file_operations cowmem_file_fops;
 extern const struct inode_operations cowmem_inode_ops;
 extern const struct dentry_operations cowmem_dentry_ops;
 
-struct file *cowmem_region_file(int flags);
+struct file *cowmem_clone_file(struct file *of, int flags);
 struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);
 int cowmem_remove_privs(struct file *file);
+int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+		   struct iattr *attr);
+int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
+		   struct kstat *stat, u32 mask, unsigned int flags);
 int cowmem_file(struct cowmem_call *call);
 
 /* clone.c */

@@ -37,8 +37,8 @@ static bool is_view(const struct dentry *dentry)
 }
 
 /*
- * What /proc shows for a regular file, in the form that it has for other files without
- * a name.  It has to be at the end of @buffer.
+ * What /proc shows for a regular file that is not of a mount, in the form that it has
+ * for other files without a name.  It has to be at the end of @buffer.
  */
 static char *cowmem_dname(struct dentry *dentry, char *buffer, int buflen)
 {
@@ -90,19 +90,53 @@ static void init_file(struct file *file, struct cowmem_region *region)
 }
 
 /*
+ * The mount for another file of the file system that @of belongs to, or that its region
+ * does if it is one of the device.
+ */
+static struct vfsmount *pin_mount(struct file *of)
+{
+	struct vfsmount *mnt;
+
+	if (cowmem_region_account(cowmem_file_region(of)))
+		return of->f_path.mnt;
+	mnt = cowmem_fs_pin();
+	/*
+	 * What is pinned may be another mount, if nothing but O_PATH descriptors was
+	 * left of the region for a while.
+	 */
+	return is_regular(of) && !IS_ERR(mnt) ? of->f_path.mnt : mnt;
+}
+
+/* A mount that users made is kept by the files themselves. */
+static void unpin_mount(const struct cowmem_region *region)
+{
+	if (!cowmem_region_account(region))
+		cowmem_fs_unpin();
+}
+
+/*
  * A regular file of @region that no descriptor refers to.  It takes over a reference to
- * the inode and one from cowmem_fs_pin().  @mnt is a mount of the inode's superblock.
+ * the inode and one from pin_mount().  @mnt is a mount of the inode's superblock.
  */
 static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 			     const char *name, int flags)
 {
+	char dname[COWMEM_FILE_NAME_MAX + sizeof("cowmem:")];
 	struct file *file;
 
+	/* Else cowmem_dname() does it. */
+	if (cowmem_region_account(region)) {
+		snprintf(dname, sizeof(dname), "cowmem:%s", name);
+		if (!*name)
+			snprintf(dname, sizeof(dname), "cowmem:%llu",
+				 (u64)region->inode.i_ino);
+		name = dname;
+	}
 	file = alloc_file_pseudo(&region->inode, mnt, name, flags | O_LARGEFILE,
 				 &cowmem_file_fops);
 	if (IS_ERR(file)) {
+		unpin_mount(region);
 		iput(&region->inode);
-		cowmem_fs_unpin();
 		return file;
 	}
 	/* What opening a file does; fput() gives it back. */
@@ -113,24 +147,30 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 }
 
 /**
- * cowmem_region_file - a new region with a regular file that no descriptor refers to
+ * cowmem_clone_file - a new region with a regular file that no descriptor refers to
+ * @of: a file of the region that is to be cloned
  * @flags: O_RDWR or O_RDONLY
  *
+ * It belongs to the same file system.  If that is one that users mounted, it counts
+ * there, and linkat() can give it a name.
+ *
  * Context: may sleep.
- * Return: the file; -ENOMEM or -ENFILE.
+ * Return: the file; -ENOMEM, -ENOSPC or -ENFILE.
  */
-struct file *cowmem_region_file(int flags)
+struct file *cowmem_clone_file(struct file *of, int flags)
 {
-	struct vfsmount *mnt = cowmem_fs_pin();
+	struct vfsmount *mnt = pin_mount(of);
 	struct cowmem_region *region;
 
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
-	region = cowmem_region_create(mnt, flags == O_RDWR ? 0600 : 0400);
+	region = cowmem_region_create(mnt->mnt_sb, flags == O_RDWR ? 0600 : 0400);
 	if (IS_ERR(region)) {
-		cowmem_fs_unpin();
+		unpin_mount(cowmem_file_region(of));
 		return ERR_CAST(region);
 	}
+	if (cowmem_region_account(region))
+		cowmem_make_linkable(&region->inode);
 	return new_file(region, mnt, "", flags);
 }
 
@@ -227,23 +267,24 @@ static char *get_name(u64 user)
 	return strndup_user(u64_to_user_ptr(user), COWMEM_FILE_NAME_MAX + 1);
 }
 
-/* The file that COWMEM_IOC_FILE makes: one more of the region of @of. */
+/*
+ * The file that COWMEM_IOC_FILE makes: one more of the region of @of.  On a mount it is
+ * known by its path, unless it is to have a name of its own.
+ */
 static struct file *another_file(struct file *of, const char *name, u32 flags)
 {
 	struct cowmem_region *region = cowmem_file_region(of);
-	struct vfsmount *mnt = cowmem_fs_pin();
+	int open_flags = flags ? O_RDONLY : O_RDWR;
+	struct vfsmount *mnt;
 	struct file *file;
 
+	if (cowmem_region_account(region) && !*name && flags != COWMEM_FILE_VIEW)
+		return dentry_open(&of->f_path, open_flags | O_LARGEFILE, current_cred());
+	mnt = pin_mount(of);
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
-	/*
-	 * What is pinned may be another mount, if nothing but O_PATH descriptors was
-	 * left of the region for a while.
-	 */
-	if (is_regular(of))
-		mnt = of->f_path.mnt;
 	ihold(&region->inode);
-	file = new_file(region, mnt, name, flags ? O_RDONLY : O_RDWR);
+	file = new_file(region, mnt, name, open_flags);
 	if (!IS_ERR(file) && flags == COWMEM_FILE_VIEW)
 		file->f_path.dentry->d_fsdata = region;
 	return file;
@@ -290,7 +331,6 @@ free_name:
 static int file_open(struct inode *inode, struct file *file)
 {
 	struct cowmem_region *region = cowmem_region_of(inode);
-	struct vfsmount *mnt;
 
 	if (file->f_mode & FMODE_WRITE) {
 		if (is_view(file->f_path.dentry))
@@ -298,21 +338,33 @@ static int file_open(struct inode *inode, struct file *file)
 		if (READ_ONCE(region->seals) & COWMEM_WRITE_SEALS)
 			return -EPERM;
 	}
-	mnt = cowmem_fs_pin();
-	if (IS_ERR(mnt))
-		return PTR_ERR(mnt);
+	if (!cowmem_region_account(region)) {
+		struct vfsmount *mnt = cowmem_fs_pin();
+
+		if (IS_ERR(mnt))
+			return PTR_ERR(mnt);
+	}
 	init_file(file, region);
 	return 0;
 }
 
 static int file_release(struct inode *inode, struct file *file)
 {
-	cowmem_fs_unpin();
+	unpin_mount(cowmem_region_of(inode));
 	return 0;
 }
 
-static int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
-			  struct iattr *attr)
+/**
+ * cowmem_setattr - ->setattr of all inodes
+ * @idmap: of the mount
+ * @dentry: of the inode
+ * @attr: what to set
+ *
+ * Context: may sleep; under i_rwsem.
+ * Return: 0 or a negative errno.
+ */
+int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+		   struct iattr *attr)
 {
 	struct inode *inode = d_inode(dentry);
 	struct cowmem_region *region = cowmem_region_of(inode);
@@ -337,16 +389,28 @@ static int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	return 0;
 }
 
-static int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
-			  struct kstat *stat, u32 mask, unsigned int flags)
+/**
+ * cowmem_getattr - ->getattr of all inodes
+ * @idmap: of the mount
+ * @path: of the inode
+ * @stat: where to put what is found
+ * @mask: STATX_*, what is asked for
+ * @flags: AT_STATX_*
+ *
+ * Context: may sleep.
+ * Return: 0.
+ */
+int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
+		   struct kstat *stat, u32 mask, unsigned int flags)
 {
 	struct inode *inode = d_inode(path->dentry);
 	struct cowmem_region *region = cowmem_region_of(inode);
 
 	cowmem_region_times(region);
 	cowmem_fillattr(idmap, mask, inode, stat);
-	/* It has no name. */
-	stat->nlink = 0;
+	/* It has no name, see cowmem_d_iput(). */
+	if (!cowmem_region_account(region))
+		stat->nlink = 0;
 	if (mask & STATX_BLOCKS)
 		stat->blocks = cowmem_region_blocks(region);
 	stat->btime = region->born;
@@ -498,7 +562,7 @@ static int device_open(struct inode *inode, struct file *file)
 
 	if (IS_ERR(mnt))
 		return PTR_ERR(mnt);
-	region = cowmem_region_create(mnt, 0600);
+	region = cowmem_region_create(mnt->mnt_sb, 0600);
 	if (IS_ERR(region)) {
 		cowmem_fs_unpin();
 		return PTR_ERR(region);

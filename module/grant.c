@@ -141,11 +141,11 @@ static struct page *page_for_hole(struct cowmem_region *region,
 				  const struct vm_fault *vmf)
 {
 	struct list_head *spare = &cowmem_leaf_lock(region, index)->spare;
-	struct page *page;
+	struct cowmem_account *account = cowmem_region_account(region);
 
 	/* A memory policy may send each page somewhere else. */
 	if (vmf && vma_policy(vmf->vma))
-		return cowmem_page_alloc(true, vmf);
+		return cowmem_page_alloc(account, true, vmf);
 	if (list_empty(spare) && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, index) - index);
 
@@ -153,10 +153,8 @@ static struct page *page_for_hole(struct cowmem_region *region,
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
 	if (list_empty(spare))
-		return cowmem_page_alloc(true, vmf);
-	page = list_first_entry(spare, struct page, lru);
-	list_del(&page->lru);
-	return page;
+		return cowmem_page_alloc(account, true, vmf);
+	return cowmem_page_take(spare, account);
 }
 
 /* Nobody needed @page, which came from page_for_hole(). */
@@ -164,7 +162,7 @@ static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
 	if (page)
-		list_add(&page->lru, &cowmem_leaf_lock(region, index)->spare);
+		cowmem_page_set_aside(page, &cowmem_leaf_lock(region, index)->spare);
 }
 
 /*
@@ -180,7 +178,7 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 	int err = 0;
 
 	if (old)
-		page = cowmem_page_alloc(false, vmf);
+		page = cowmem_page_alloc(cowmem_region_account(region), false, vmf);
 	else if (*fresh)
 		page = *fresh;
 	else
@@ -708,7 +706,8 @@ static int copy_busy(struct cowmem_share *s)
 			mine = cowmem_tree_own(s->tree, index);
 			if (IS_ERR(mine))
 				return PTR_ERR(mine);
-			copy = cowmem_page_alloc(false, NULL);
+			copy = cowmem_page_alloc(cowmem_region_account(s->region),
+						 false, NULL);
 			if (IS_ERR(copy))
 				return PTR_ERR(copy);
 			err = cowmem_page_copy(copy, page);

@@ -30,12 +30,17 @@ static int __init cowmem_init(void)
 	err = cowmem_regions_init();
 	if (err)
 		goto exit_pages;
+	err = cowmem_fs_init();
+	if (err)
+		goto exit_regions;
 	/* Last: from here on anybody may open it. */
 	err = misc_register(&cowmem_device);
 	if (err)
-		goto exit_regions;
+		goto exit_fs;
 	return 0;
 
+exit_fs:
+	cowmem_fs_exit();
 exit_regions:
 	cowmem_regions_exit();
 exit_pages:
@@ -46,6 +51,7 @@ exit_pages:
 static void __exit cowmem_exit(void)
 {
 	misc_deregister(&cowmem_device);
+	cowmem_fs_exit();
 	cowmem_regions_exit();
 	cowmem_pages_exit();
 }

@@ -181,6 +181,8 @@ static int merge_locked(struct merge *m, const struct place *place,
 		return true;
 	if (!cowmem_pages_equal(page, keep))
 		return false;
+	if (cowmem_page_join(keep, cowmem_region_account(place->region)))
+		return false;
 	leaf = cowmem_tree_own(&place->region->tree, place->index);
 	if (IS_ERR(leaf))
 		return PTR_ERR(leaf);

@@ -36,6 +36,9 @@
  * the list that it is on); together they have one reference to it.  So the
  * reference count is 1, plus one for each PTE, plus what others took.
  *
+ * From when it is born until it is dropped a page of a mounted file system counts in
+ * that one's account (account.c), once, however many hold it.
+ *
  * DOC: Limbo
  *
  * get_futex_key() takes a reference to a page and then reads ->mapping.  If that is
@@ -129,6 +132,15 @@ static void page_init(struct page *page)
 	/* Where it is mapped, it is RssShmem. */
 	__folio_set_swapbacked(folio);
 	folio_mark_uptodate(folio);
+}
+
+/*
+ * The account that a page counts in, while a slot holds it.  On no list it has no other
+ * use for its lru.
+ */
+static struct cowmem_account **account_of(struct page *page)
+{
+	return (struct cowmem_account **)&page->lru.prev;
 }
 
 /*
@@ -276,15 +288,7 @@ void cowmem_pages_forget(struct address_space *mapping)
 	}
 }
 
-/**
- * cowmem_page_alloc - allocate a page with one holder
- * @zero: whether to clear it
- * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
- *
- * Context: may sleep.
- * Return: the page; -ENOMEM or -ENOSPC.
- */
-struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf)
+static struct page *alloc_one(bool zero, const struct vm_fault *vmf)
 {
 	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | (zero ? __GFP_ZERO : 0);
 	struct page *page;
@@ -303,6 +307,102 @@ struct page *cowmem_page_alloc(bool zero, const struct vm_fault *vmf)
 	page_init(page);
 	count_pages(page, 1);
 	return page;
+}
+
+/**
+ * cowmem_page_alloc - allocate a page with one holder
+ * @account: what it is to count in, or NULL
+ * @zero: whether to clear it
+ * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
+ *
+ * Context: may sleep.
+ * Return: the page; -ENOMEM or -ENOSPC.
+ */
+struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
+			       const struct vm_fault *vmf)
+{
+	struct page *page;
+
+	if (!cowmem_charge(account, 1))
+		return ERR_PTR(-ENOSPC);
+	page = alloc_one(zero, vmf);
+	if (IS_ERR(page))
+		cowmem_uncharge(account, 1);
+	else
+		*account_of(page) = account;
+	return page;
+}
+
+/**
+ * cowmem_page_take - take a page that was allocated ahead
+ * @pages: the list that it is on, which is not empty
+ * @account: what it is to count in, or NULL
+ *
+ * Context: any.
+ * Return: the page; -ENOSPC.
+ */
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account)
+{
+	struct page *page = list_first_entry(pages, struct page, lru);
+
+	if (!cowmem_charge(account, 1))
+		return ERR_PTR(-ENOSPC);
+	list_del(&page->lru);
+	*account_of(page) = account;
+	return page;
+}
+
+/**
+ * cowmem_page_set_aside - a page for a slot is not needed now
+ * @page: the page, full of zeroes
+ * @pages: the list that it goes to
+ *
+ * Context: any; as for the list.
+ */
+void cowmem_page_set_aside(struct page *page, struct list_head *pages)
+{
+	cowmem_uncharge(*account_of(page), 1);
+	list_add(&page->lru, pages);
+}
+
+/**
+ * cowmem_page_account - what does a page count in?
+ * @page: the page
+ *
+ * Context: any; the caller has a slot that holds the page.
+ * Return: the account; NULL if it counts in none yet.
+ */
+struct cowmem_account *cowmem_page_account(struct page *page)
+{
+	return READ_ONCE(*account_of(page));
+}
+
+/**
+ * cowmem_page_join - a region is about to hold a page of another one
+ * @page: the page
+ * @account: what the region's pages count in, or NULL
+ *
+ * A page counts in one account at most, from then on until its last holder drops it,
+ * whichever region that is.
+ *
+ * Context: any; the caller has a slot that holds the page.
+ * Return: 0; -ENOSPC; -EXDEV if it counts in another account.
+ */
+int cowmem_page_join(struct page *page, struct cowmem_account *account)
+{
+	struct cowmem_account *has = cowmem_page_account(page);
+
+	if (!account || has == account)
+		return 0;
+	if (has)
+		return -EXDEV;
+	if (!cowmem_charge(account, 1))
+		return -ENOSPC;
+	has = cmpxchg(account_of(page), NULL, account);
+	if (!has)
+		return 0;
+	cowmem_uncharge(account, 1);
+	return has == account ? 0 : -EXDEV;
 }
 
 /**
@@ -333,6 +433,7 @@ static bool page_let_go(struct page *page, bool granted)
 	 */
 	if (!atomic_long_dec_and_test(holders(page)))
 		return false;
+	cowmem_uncharge(*account_of(page), 1);
 	if (busy)
 		limbo_add(page);
 	return !busy;
@@ -453,6 +554,7 @@ void cowmem_pages_drop(struct list_head *pages)
 
 	list_for_each_entry_safe(page, next, pages, lru) {
 		list_del(&page->lru);
+		*account_of(page) = NULL;
 		cowmem_page_drop(page, false);
 	}
 }

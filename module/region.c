@@ -2,33 +2,32 @@
 /*
  * Regions: lifetime, locks, size, seals, and holes punched on demand
  *
- * A region lives as long as its inode does.  That is one of a file system of the
- * module's own, which users cannot mount; it has no name there, as a memfd has none.
- * Files hold the inode by their dentry, and those of /dev/cowmem, whose dentry is the
- * device's, by a reference.  Descriptors and mappings hold files.
+ * A region lives as long as its inode does, which is one of either file system in fs.c.
+ * Names hold the inode, if it has any, and files by their dentry, and those of
+ * /dev/cowmem, whose dentry is the device's, by a reference.  Descriptors and mappings
+ * hold files.
  */
 #include <linux/cpu.h>
 #include <linux/cred.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
-#include <linux/mount.h>
 #include <linux/pagemap.h>
-#include <linux/pseudo_fs.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #include "cowmem.h"
 #include "trace.h"
 
-#define COWMEM_FS_MAGIC	0x636f776d	/* "cowm" */
-
-/* Mounted while a file of a region is open; protected by the lock of simple_pin_fs(). */
-static struct vfsmount *cowmem_mnt;
-static int cowmem_mnt_count;
-
 static struct kmem_cache *cowmem_region_cache;
 
-static struct inode *alloc_region(struct super_block *sb)
+/**
+ * cowmem_alloc_inode - ->alloc_inode of both file systems
+ * @sb: the file system
+ *
+ * Context: may sleep.
+ * Return: an inode with an empty region, or NULL.
+ */
+struct inode *cowmem_alloc_inode(struct super_block *sb)
 {
 	struct cowmem_region *region;
 
@@ -47,8 +46,16 @@ static struct inode *alloc_region(struct super_block *sb)
 	return &region->inode;
 }
 
-static void free_region(struct inode *inode)
+/**
+ * cowmem_free_inode - ->free_inode of both file systems
+ * @inode: the inode
+ *
+ * Context: any; nobody looks at it any more, not even under RCU.
+ */
+void cowmem_free_inode(struct inode *inode)
 {
+	if (S_ISLNK(inode->i_mode))
+		kfree(inode->i_link);
 	kmem_cache_free(cowmem_region_cache, cowmem_region_of(inode));
 }
 
@@ -77,77 +84,35 @@ static void drop_spare_pages(struct cowmem_region *region)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
 }
 
-/* No file is left, and so no mapping. */
-static void evict_region(struct inode *inode)
+static void empty_region(struct cowmem_region *region)
 {
-	struct cowmem_region *region = cowmem_region_of(inode);
 	unsigned int i;
 
-	truncate_inode_pages_final(&inode->i_data);
-	clear_inode(inode);
 	cowmem_tree_destroy(&region->tree);
 	drop_spare_pages(region);
-	cowmem_pages_forget(&inode->i_data);
+	cowmem_pages_forget(region->inode.i_mapping);
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 	}
 }
 
-static const struct super_operations cowmem_super_ops = {
-	.alloc_inode	= alloc_region,
-	.free_inode	= free_region,
-	.evict_inode	= evict_region,
-	.statfs		= simple_statfs,
-};
-
-static int cowmem_init_fs_context(struct fs_context *fc)
-{
-	struct pseudo_fs_context *pseudo = init_pseudo(fc, COWMEM_FS_MAGIC);
-
-	if (!pseudo)
-		return -ENOMEM;
-	pseudo->ops = &cowmem_super_ops;
-	pseudo->dops = &cowmem_dentry_ops;
-	/* Programs may be run out of a region, as out of a memfd. */
-	fc->s_iflags &= ~SB_I_NOEXEC;
-	return 0;
-}
-
-static struct file_system_type cowmem_fs_type = {
-	.owner			= THIS_MODULE,
-	.name			= "cowmem",
-	.init_fs_context	= cowmem_init_fs_context,
-	.kill_sb		= kill_anon_super,
-};
-
 /**
- * cowmem_fs_pin - keep the file system mounted, and the module loaded
- *
- * For each open file of a region, until it is released.  A regular file's own reference
- * to its mount is still there then, and one of the device lets go of the inode before, so
- * the mount goes after the inode, and the module after the mount.  What O_PATH
- * descriptors refer to keeps its mount without this; files that are opened meanwhile
- * pin another one.
- *
- * Context: may sleep.
- * Return: the mount, until cowmem_fs_unpin(); -ENOMEM.
- */
-struct vfsmount *cowmem_fs_pin(void)
-{
-	int err = simple_pin_fs(&cowmem_fs_type, &cowmem_mnt, &cowmem_mnt_count);
-
-	return err ? ERR_PTR(err) : cowmem_mnt;
-}
-
-/**
- * cowmem_fs_unpin - undo cowmem_fs_pin()
+ * cowmem_evict_inode - ->evict_inode of both file systems
+ * @inode: the inode; no file is left, and so no mapping
  *
  * Context: may sleep.
  */
-void cowmem_fs_unpin(void)
+void cowmem_evict_inode(struct inode *inode)
 {
-	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
+	struct cowmem_region *region = cowmem_region_of(inode);
+
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+	if (S_ISREG(inode->i_mode))
+		empty_region(region);
+	if (cowmem_region_account(region))
+		cowmem_uncharge_inode(cowmem_region_account(region));
 }
 
 /*
@@ -165,29 +130,63 @@ static const struct address_space_operations cowmem_aops = {
 };
 
 /**
- * cowmem_region_create - a new, empty region
- * @mnt: the mount
+ * cowmem_new_inode - a new inode
+ * @sb: of which file system
+ *
+ * Context: may sleep.
+ * Return: the inode, which has a number and times; -ENOMEM; -ENOSPC if the mount may not
+ * have more.
+ */
+struct inode *cowmem_new_inode(struct super_block *sb)
+{
+	struct cowmem_account *account = sb->s_fs_info;
+	struct inode *inode;
+
+	if (account && !cowmem_charge_inode(account))
+		return ERR_PTR(-ENOSPC);
+	inode = new_inode(sb);
+	if (!inode) {
+		if (account)
+			cowmem_uncharge_inode(account);
+		return ERR_PTR(-ENOMEM);
+	}
+	inode->i_ino = account ? atomic_long_inc_return(&account->last_ino) :
+				 get_next_ino();
+	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
+	return inode;
+}
+
+/**
+ * cowmem_region_init - a new inode becomes a regular file
+ * @inode: the inode
+ */
+void cowmem_region_init(struct inode *inode)
+{
+	inode->i_op = &cowmem_inode_ops;
+	inode->i_fop = &cowmem_file_fops;
+	inode->i_mapping->a_ops = &cowmem_aops;
+}
+
+/**
+ * cowmem_region_create - a new, empty region without a name
+ * @sb: the file system
  * @mode: permissions of its files, as far as they are regular
  *
  * It belongs to the caller.
  *
  * Context: may sleep.
- * Return: the region, whose inode has one reference; -ENOMEM.
+ * Return: the region, whose inode has one reference; -ENOMEM or -ENOSPC.
  */
-struct cowmem_region *cowmem_region_create(struct vfsmount *mnt, umode_t mode)
+struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode)
 {
-	struct inode *inode = new_inode(mnt->mnt_sb);
+	struct inode *inode = cowmem_new_inode(sb);
 
-	if (!inode)
-		return ERR_PTR(-ENOMEM);
-	inode->i_ino = get_next_ino();
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
 	inode->i_mode = S_IFREG | mode;
 	inode->i_uid = current_fsuid();
 	inode->i_gid = current_fsgid();
-	inode->i_op = &cowmem_inode_ops;
-	inode->i_fop = &cowmem_file_fops;
-	inode->i_mapping->a_ops = &cowmem_aops;
-	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
+	cowmem_region_init(inode);
 	return cowmem_region_of(inode);
 }
 

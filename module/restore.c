@@ -270,7 +270,9 @@ static int restore_whole(struct cowmem_region *region, struct cowmem_region *fro
 	err = cowmem_share_now(&s);
 	if (err)
 		return err;
-	err = down_write_killable(&region->lock);
+	err = cowmem_join(region, from, &fresh);
+	if (!err)
+		err = down_write_killable(&region->lock);
 	if (!err) {
 		err = restore_locked(region, &s, args);
 		up_write(&region->lock);

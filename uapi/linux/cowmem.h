@@ -4,7 +4,8 @@
  *
  * A region is a file without a name: open("/dev/cowmem") makes a new, empty one,
  * COWMEM_IOC_CLONE makes one that shares every page of another.  It lives as long
- * as a descriptor or a mapping of it.  mmap(), read(), write(), lseek() and the
+ * as a descriptor or a mapping of it.  Or it is a regular file on a mount of type
+ * "cowmem", which lives as long as its names do, too.  mmap(), read(), write(), lseek() and the
  * ioctls below work on every descriptor of a region.  What else can be done to a file,
  * as fstat(), ftruncate(), fallocate(), FICLONE or fchmod(), can be done to one that is
  * a regular file: clones are, and COWMEM_IOC_FILE makes one for any region.
@@ -41,6 +42,12 @@
  *		ioctl needs (named per ioctl)
  *  EINTR	a fatal signal arrived
  *  EIO		a page that has to be copied, or a part of it, is in broken memory
+ *
+ * ENOSPC is, besides what is said for each, that the files of a mount may not hold more
+ * (size=, nr_inodes=).  A page counts in the mount on which it was written, and one that
+ * was written on a region of the device in the first mount that gets it by
+ * COWMEM_IOC_RESTORE, COWMEM_IOC_COPY or COWMEM_IOC_MERGE; and it counts there until the
+ * last region lets go of it.  Pages of one mount never get into another one.
  */
 #ifndef _UAPI_LINUX_COWMEM_H
 #define _UAPI_LINUX_COWMEM_H
@@ -157,7 +164,9 @@ struct cowmem_seal {
  * @length: in, length of the range in bytes, a multiple of the page size; 0
  *	means up to the end of the region.
  *
- * The clone is a regular file of the caller's, see struct cowmem_file.  The range
+ * The clone is a regular file of the caller's, see struct cowmem_file.  If the region is
+ * a file on a mount, so is the clone: it counts in size= and nr_inodes=, and has no
+ * name, as if it was made with O_TMPFILE; linkat() of /proc/self/fd/N gives it one.  The range
  * starts at offset 0 of the clone; its length is the clone's size.
  * @offset 0 and @length 0 clone the whole region, whose size need not be a
  * multiple of the page size.
@@ -271,6 +280,7 @@ struct cowmem_discard {
  *  EPERM	the region carries COWMEM_SEAL_WRITE or COWMEM_SEAL_FUTURE_WRITE, or
  *		COWMEM_SEAL_GROW or COWMEM_SEAL_SHRINK where its size is to change
  *  EFBIG	the new size is larger than the process may make a file
+ *  EXDEV	the regions are on different mounts, or @fd has pages of another mount
  *  ENOMEM	out of memory
  *  ENOSPC	the module's memory limit is reached
  */
@@ -365,6 +375,7 @@ struct cowmem_diff {
  *  EINVAL	@length is 0, an offset or @length is misaligned, a range
  *		overflows or reaches past the end of its region
  *  EPERM	the region carries COWMEM_SEAL_WRITE or COWMEM_SEAL_FUTURE_WRITE
+ *  EXDEV	the regions are on different mounts, or @fd has pages of another mount
  *  ENOMEM	out of memory
  *  ENOSPC	the module's memory limit is reached
  */
@@ -377,7 +388,7 @@ struct cowmem_copy {
 };
 
 /* The most regions that one COWMEM_IOC_CLONE_MANY takes. */
-#define COWMEM_CLONE_MANY_MAX	256
+#define COWMEM_CLONE_MANY_MAX	65536
 
 /**
  * struct cowmem_clone_many - COWMEM_IOC_CLONE_MANY: clone regions at one instant
@@ -463,8 +474,8 @@ struct cowmem_merge_entry {
  *
  * Finds pages of equal content among those looked at since @table was zeroed.
  * They are compared in full, with writers stopped, before they are shared; a page
- * that is being written, or that I/O in flight refers to, is left alone.  No
- * content changes.
+ * that is being written, or that I/O in flight refers to, is left alone, and so are
+ * pages of different mounts.  No content changes.
  *
  * A daemon repeats the call with a small @budget, the same arrays and what came
  * out in @next and @offset, until @next is @count; then it zeroes the table and
@@ -513,6 +524,9 @@ struct cowmem_merge {
  * @flags: in, 0 (open for reading and writing), COWMEM_FILE_RDONLY or COWMEM_FILE_VIEW.
  * @fd: out, the descriptor, O_CLOEXEC.
  * @name: in, address of a string that ends with a NUL, or 0: the region's number.
+ *
+ * Of a file on a mount it is as if that was opened again by its path, without asking for
+ * permission; unless it gets a name or is a COWMEM_FILE_VIEW.
  *
  * What open("/dev/cowmem") returns is a descriptor of a character device, and
  * whatever acts on the inode of a descriptor, fstat(), ftruncate(), fchmod() and

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Directories of a mount, and what else has a name there
+ *
+ * They live in the dentry cache alone.  What libfs does is left to it; sizes, link
+ * counts and times are what tmpfs makes of them.  VFS locks the directories.
+ */
+#include <linux/fs.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+
+#include "cowmem.h"
+
+/* What an entry adds to the size of its directory, on tmpfs as well. */
+#define DIRENT_SIZE	20
+
+static const struct inode_operations dir_inode_ops;
+
+static const struct inode_operations special_inode_ops = {
+	.setattr	= cowmem_setattr,
+	.getattr	= cowmem_getattr,
+};
+
+static const struct inode_operations symlink_inode_ops = {
+	.get_link	= simple_get_link,
+	.setattr	= cowmem_setattr,
+	.getattr	= cowmem_getattr,
+};
+
+/* A new inode of any type for @dir; it has no name yet. */
+static struct inode *make_inode(struct mnt_idmap *idmap, struct super_block *sb,
+				struct inode *dir, umode_t mode, dev_t dev)
+{
+	struct inode *inode = cowmem_new_inode(sb);
+
+	if (IS_ERR(inode))
+		return inode;
+	inode_init_owner(idmap, inode, dir, mode);
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		cowmem_region_init(inode);
+		break;
+	case S_IFDIR:
+		inc_nlink(inode);
+		inode->i_size = 2 * DIRENT_SIZE;
+		inode->i_op = &dir_inode_ops;
+		inode->i_fop = &simple_dir_operations;
+		break;
+	case S_IFLNK:
+		inode->i_op = &symlink_inode_ops;
+		break;
+	default:
+		inode->i_op = &special_inode_ops;
+		init_special_inode(inode, mode, dev);
+		break;
+	}
+	lockdep_annotate_inode_mutex_key(inode);
+	return inode;
+}
+
+/**
+ * cowmem_dir_root - make the root directory of a mount
+ * @sb: the mount
+ * @mode: its permissions
+ *
+ * Context: may sleep.
+ * Return: its inode; -ENOMEM or -ENOSPC.
+ */
+struct inode *cowmem_dir_root(struct super_block *sb, umode_t mode)
+{
+	return make_inode(&nop_mnt_idmap, sb, NULL, S_IFDIR | mode, 0);
+}
+
+/* @dir has one entry more, or less. */
+static void dir_changed(struct inode *dir, int entries)
+{
+	i_size_write(dir, dir->i_size + entries * DIRENT_SIZE);
+	inode_set_mtime_to_ts(dir, inode_set_ctime_current(dir));
+}
+
+/* Give @inode, which is new, its name. */
+static int add_name(struct inode *dir, struct dentry *dentry, struct inode *inode)
+{
+	int err = security_inode_init_security(inode, dir, &dentry->d_name, NULL, NULL);
+
+	if (err && err != -EOPNOTSUPP) {
+		iput(inode);
+		return err;
+	}
+	dir_changed(dir, 1);
+	d_make_persistent(dentry, inode);
+	return 0;
+}
+
+static int dir_mknod(struct mnt_idmap *idmap, struct inode *dir,
+		     struct dentry *dentry, umode_t mode, dev_t dev)
+{
+	struct inode *inode = make_inode(idmap, dir->i_sb, dir, mode, dev);
+
+	return IS_ERR(inode) ? PTR_ERR(inode) : add_name(dir, dentry, inode);
+}
+
+static int dir_create(struct mnt_idmap *idmap, struct inode *dir,
+		      struct dentry *dentry, umode_t mode COWMEM_CREATE_EXCL)
+{
+	return dir_mknod(idmap, dir, dentry, mode | S_IFREG, 0);
+}
+
+static COWMEM_MKDIR_RETURNS dir_mkdir(struct mnt_idmap *idmap, struct inode *dir,
+				      struct dentry *dentry, umode_t mode)
+{
+	int err = dir_mknod(idmap, dir, dentry, mode | S_IFDIR, 0);
+
+	if (!err)
+		inc_nlink(dir);
+	return COWMEM_MKDIR_RETURN(err);
+}
+
+static int dir_symlink(struct mnt_idmap *idmap, struct inode *dir,
+		       struct dentry *dentry, const char *target)
+{
+	size_t len = strlen(target);
+	struct inode *inode;
+	char *link;
+
+	if (len >= PAGE_SIZE)
+		return -ENAMETOOLONG;
+	inode = make_inode(idmap, dir->i_sb, dir, S_IFLNK | 0777, 0);
+	if (IS_ERR(inode))
+		return PTR_ERR(inode);
+	link = kmemdup(target, len + 1, GFP_KERNEL_ACCOUNT);
+	if (!link) {
+		iput(inode);
+		return -ENOMEM;
+	}
+	/* Goes with the inode. */
+	inode->i_link = link;
+	inode->i_size = len;
+	return add_name(dir, dentry, inode);
+}
+
+static int dir_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file *file,
+		       umode_t mode)
+{
+	struct inode *inode = make_inode(idmap, dir->i_sb, dir, mode, 0);
+	int err;
+
+	if (IS_ERR(inode))
+		return finish_open_simple(file, PTR_ERR(inode));
+	err = security_inode_init_security(inode, dir, NULL, NULL, NULL);
+	if (err && err != -EOPNOTSUPP) {
+		iput(inode);
+		return finish_open_simple(file, err);
+	}
+	d_tmpfile(file, inode);
+	return finish_open_simple(file, 0);
+}
+
+/*
+ * Names count, as they are what takes memory.  The first one of a file comes with its
+ * inode, be it later, by linkat() of a file that was made without.
+ */
+static bool name_counts(const struct inode *inode)
+{
+	return inode->i_nlink && !S_ISDIR(inode->i_mode);
+}
+
+static int dir_link(struct dentry *old, struct inode *dir, struct dentry *dentry)
+{
+	struct inode *inode = d_inode(old);
+
+	if (name_counts(inode) && !cowmem_charge_inode(dir->i_sb->s_fs_info))
+		return -ENOSPC;
+	i_size_write(dir, dir->i_size + DIRENT_SIZE);
+	return simple_link(old, dir, dentry);
+}
+
+static int dir_unlink(struct inode *dir, struct dentry *dentry)
+{
+	struct inode *inode = d_inode(dentry);
+
+	i_size_write(dir, dir->i_size - DIRENT_SIZE);
+	simple_unlink(dir, dentry);
+	if (name_counts(inode))
+		cowmem_uncharge_inode(dir->i_sb->s_fs_info);
+	return 0;
+}
+
+static int dir_rmdir(struct inode *dir, struct dentry *dentry)
+{
+	int err = simple_rmdir(dir, dentry);
+
+	if (!err)
+		i_size_write(dir, dir->i_size - DIRENT_SIZE);
+	return err;
+}
+
+static int dir_rename(struct mnt_idmap *idmap, struct inode *old_dir,
+		      struct dentry *old, struct inode *new_dir, struct dentry *new,
+		      unsigned int flags)
+{
+	struct inode *replaced = d_inode(new);
+	int err = simple_rename(idmap, old_dir, old, new_dir, new, flags);
+
+	if (err || (flags & RENAME_EXCHANGE))
+		return err;
+	i_size_write(old_dir, old_dir->i_size - DIRENT_SIZE);
+	if (!replaced)
+		i_size_write(new_dir, new_dir->i_size + DIRENT_SIZE);
+	else if (name_counts(replaced))
+		cowmem_uncharge_inode(new_dir->i_sb->s_fs_info);
+	return 0;
+}
+
+static const struct inode_operations dir_inode_ops = {
+	.lookup		= simple_lookup,
+	.create		= dir_create,
+	.tmpfile	= dir_tmpfile,
+	.mknod		= dir_mknod,
+	.mkdir		= dir_mkdir,
+	.symlink	= dir_symlink,
+	.link		= dir_link,
+	.unlink		= dir_unlink,
+	.rmdir		= dir_rmdir,
+	.rename		= dir_rename,
+	.setattr	= cowmem_setattr,
+	.getattr	= cowmem_getattr,
+};
