@@ -41,16 +41,15 @@ git_job()
 
 # zoo DIR: of each kind one, with owners, modes and times.
 zoo()
-{
-	mkdir -p "$1/dir/empty" && cd "$1" || return
-	seq 20000 >dir/numbers && ln dir/numbers hard && ln -s dir/numbers soft && ln -s nowhere dangling || return
-	mkfifo -m 620 fifo && mknod -m 604 char c 1 7 && mknod block b 7 0 || return
-	truncate -s 1M sparse && echo data | dd of=sparse bs=4096 seek=100 conv=notrunc status=none || return
-	cp /usr/bin/true setuid && chown 5:7 setuid && chmod 4755 setuid && chmod 1777 dir && chown -h 8:9 soft || return
-	printf 'odd name' >$'a b\n\xc3\xa9' && : >empty || return
-	touch -d '2001-02-03 04:05:06.789012345' dir/numbers && touch -h -d @7 soft && touch -d @1000000000.5 fifo dir &&
-		cd /
-}
+(
+	mkdir -p "$1/dir/empty" && cd "$1" || exit
+	seq 20000 >dir/numbers && ln dir/numbers hard && ln -s dir/numbers soft && ln -s nowhere dangling || exit
+	mkfifo -m 620 fifo && mknod -m 604 char c 1 7 && mknod block b 7 0 || exit
+	truncate -s 1M sparse && echo data | dd of=sparse bs=4096 seek=100 conv=notrunc status=none || exit
+	cp /usr/bin/true setuid && chown 5:7 setuid && chmod 4755 setuid && chmod 1777 dir && chown -h 8:9 soft || exit
+	printf 'odd name' >$'a b\n\xc3\xa9' && : >empty || exit
+	touch -d '2001-02-03 04:05:06.789012345' dir/numbers && touch -h -d @7 soft && touch -d @1000000000.5 fifo dir
+)
 
 # metadata DIR: with the times of all but directories that were made by the way.
 metadata()
