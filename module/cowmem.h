@@ -27,7 +27,8 @@
  *				that are about to map what the slots hold
  *	        i_mmap_rwsem, page table locks, page locks
  *	        zero_page_lock, the locks of limbos: page.c
- *	        inode->i_lock	growing the size
+ *	        inode->i_lock	growing the size; extended attributes, for whoever looks
+ *				at them (xattr.c)
  *	        tree->granted_lock
  *
  * A region that others get pages from is locked only until a tree of theirs shares the
@@ -70,6 +71,7 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rbtree.h>
 #include <linux/rwsem.h>
 
 /* The UAPI, from uapi/. */
@@ -110,6 +112,8 @@ struct cowmem_leaf_lock {
  * @lock: see "Locks" above.
  * @tree: the pages. Protected by @lock; slots by leaf locks.
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
+ * @xattrs: extended attributes by name. Protected by i_lock, changed under i_rwsem as
+ *	well.
  * @clones: how often the region was cloned.
  * @born: when it was made. Constant.
  * @changed: when what it holds changed last, in jiffies and odd, or 0 if the inode's
@@ -130,6 +134,7 @@ struct cowmem_region {
 	struct rw_semaphore lock;
 	struct cowmem_tree tree;
 	unsigned int seals;
+	struct rb_root xattrs;
 	atomic64_t clones;
 	struct timespec64 born;
 	unsigned long changed;
@@ -180,17 +185,21 @@ struct cowmem_call {
  * struct cowmem_account - what the files of one mount hold
  * @pages: how many pages count in it, and one more as long as it is mounted.
  * @max_pages: the most that may, 0 is no limit. Set under s_umount.
- * @inodes: how many inodes, and names of inodes after the first, there are.
- * @max_inodes: likewise.
+ * @space: what inodes, names of inodes after the first, and extended attributes count,
+ *	in bytes; the first two COWMEM_INODE_SPACE each.
+ * @max_inodes: the most inodes that may be, if they had no attributes. Likewise.
  * @last_ino: the number that an inode got last.
  */
 struct cowmem_account {
 	atomic_long_t pages;
 	unsigned long max_pages;
-	atomic_long_t inodes;
+	atomic_long_t space;
 	unsigned long max_inodes;
 	atomic_long_t last_ino;
 };
+
+/* What an inode counts, on tmpfs as well. */
+#define COWMEM_INODE_SPACE	1024
 
 struct cowmem_account *cowmem_account_create(unsigned long max_pages,
 					     unsigned long max_inodes);
@@ -199,7 +208,10 @@ bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
 void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
 bool cowmem_charge_inode(struct cowmem_account *account);
 void cowmem_uncharge_inode(struct cowmem_account *account);
+bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);
+void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes);
 unsigned long cowmem_account_pages(const struct cowmem_account *account);
+unsigned long cowmem_account_inodes(const struct cowmem_account *account);
 int cowmem_join(struct cowmem_region *region, const struct cowmem_region *from,
 		const struct cowmem_tree *tree);
 
@@ -450,10 +462,35 @@ void cowmem_fs_unpin(void);
 /* dir.c */
 struct inode *cowmem_dir_root(struct super_block *sb, umode_t mode);
 
+/* xattr.c */
+struct xattr;
+
+void cowmem_xattr_init(struct super_block *sb);
+void cowmem_xattrs_free(struct inode *inode);
+int cowmem_initxattrs(struct inode *inode, const struct xattr *attrs, void *unused);
+ssize_t cowmem_listxattr(struct dentry *dentry, char *buffer, size_t size);
+#ifdef CONFIG_FS_POSIX_ACL
+int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target_t *of,
+		   struct posix_acl *acl, int type);
+int cowmem_acl_create(struct inode *dir, struct inode *inode);
+void cowmem_acls_free(struct inode *inode);
+#else
+#define cowmem_set_acl NULL
+static inline int cowmem_acl_create(struct inode *dir, struct inode *inode)
+{
+	return 0;
+}
+
+static inline void cowmem_acls_free(struct inode *inode)
+{
+}
+#endif
+
 /* file.c */
 extern const struct file_operations cowmem_fops;
 extern const struct file_operations cowmem_file_fops;
 extern const struct inode_operations cowmem_inode_ops;
+extern const struct inode_operations cowmem_mount_inode_ops;
 extern const struct dentry_operations cowmem_dentry_ops;
 
 struct file *cowmem_clone_file(struct file *of, int flags);

@@ -386,6 +386,9 @@ int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	}
 	cowmem_region_times(region);
 	setattr_copy(idmap, inode, attr);
+	/* Symbolic links have no lists. */
+	if ((attr->ia_valid & ATTR_MODE) && inode->i_op->set_acl)
+		return cowmem_acl_chmod(idmap, dentry, inode->i_mode);
 	return 0;
 }
 
@@ -421,6 +424,13 @@ int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 const struct inode_operations cowmem_inode_ops = {
 	.setattr	= cowmem_setattr,
 	.getattr	= cowmem_getattr,
+};
+
+const struct inode_operations cowmem_mount_inode_ops = {
+	.setattr	= cowmem_setattr,
+	.getattr	= cowmem_getattr,
+	.listxattr	= cowmem_listxattr,
+	.set_acl	= cowmem_set_acl,
 };
 
 /* Find the next hole from @index on.  Returns 0 or -EINTR. */

@@ -35,6 +35,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	if (!region)
 		return NULL;
 	region->seals = 0;
+	region->xattrs = RB_ROOT;
 	atomic64_set(&region->clones, 0);
 	region->changed = 0;
 	region->rounds = 0;
@@ -111,8 +112,11 @@ void cowmem_evict_inode(struct inode *inode)
 	clear_inode(inode);
 	if (S_ISREG(inode->i_mode))
 		empty_region(region);
-	if (cowmem_region_account(region))
-		cowmem_uncharge_inode(cowmem_region_account(region));
+	if (!cowmem_region_account(region))
+		return;
+	cowmem_xattrs_free(inode);
+	cowmem_acls_free(inode);
+	cowmem_uncharge_inode(cowmem_region_account(region));
 }
 
 /*
@@ -153,6 +157,7 @@ struct inode *cowmem_new_inode(struct super_block *sb)
 	inode->i_ino = account ? atomic_long_inc_return(&account->last_ino) :
 				 get_next_ino();
 	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
+	cache_no_acl(inode);
 	return inode;
 }
 
@@ -162,7 +167,8 @@ struct inode *cowmem_new_inode(struct super_block *sb)
  */
 void cowmem_region_init(struct inode *inode)
 {
-	inode->i_op = &cowmem_inode_ops;
+	inode->i_op = cowmem_region_account(cowmem_region_of(inode)) ?
+		      &cowmem_mount_inode_ops : &cowmem_inode_ops;
 	inode->i_fop = &cowmem_file_fops;
 	inode->i_mapping->a_ops = &cowmem_aops;
 }

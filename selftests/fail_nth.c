@@ -14,6 +14,7 @@
 #include <linux/mempolicy.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #include "../kselftest.h"
 #include "common.h"
@@ -217,6 +218,22 @@ static void mapped_as_file(struct world *w)
 	w->mem = mmap(FAR, PAGES * pgsz(), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_FIXED_NOREPLACE, w->fd[N3], 0);
 	must(w->mem == FAR);
+}
+
+/* N3 is a file on a mount that nobody else sees, with an attribute. */
+static void has_an_attribute(struct world *w)
+{
+	char dir[] = "/tmp/fail_nth.XXXXXX", path[64];
+
+	must(mkdtemp(dir));
+	must(!unshare(CLONE_NEWNS));
+	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must(!mount("fail_nth", dir, "cowmem", 0, NULL));
+	snprintf(path, sizeof(path), "%s/f", dir);
+	w->fd[N3] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	must(w->fd[N3] >= 0);
+	must(!fsetxattr(w->fd[N3], "user.old", "old", 3, 0));
+	must(!umount2(dir, MNT_DETACH) && !rmdir(dir));
 }
 
 /* Where memory comes from for what is mapped. */
@@ -776,6 +793,32 @@ static uint64_t sum_of(const char *mem, size_t size)
 	return sum;
 }
 
+/* What is there stays if it fails. */
+static int set_attribute(struct world *w, const char *name, long size)
+{
+	static char value[9000];
+	int err = result(fsetxattr(w->fd[N3], name, value, sizeof(value), 0));
+
+	if (err && fgetxattr(w->fd[N3], name, value, sizeof(value)) != size)
+		return -1;
+	return err;
+}
+
+static int run_setxattr(struct world *w)
+{
+	return set_attribute(w, "user.new", -1);
+}
+
+static int run_setxattr_again(struct world *w)
+{
+	return set_attribute(w, "user.old", 3);
+}
+
+static int run_removexattr(struct world *w)
+{
+	return result(fremovexattr(w->fd[N3], "user.old"));
+}
+
 /* Not fork(), which does things of its own.  The child looks at the mapping. */
 static int run_fork(struct world *w)
 {
@@ -841,6 +884,9 @@ static const struct op ops[] = {
 	{ "FIDEDUPERANGE, differing", FAILS, written_as_files, run_dedupe_differs },
 	{ "copy_file_range", FAILS | MERGES | ANSWERS, written_as_files,
 	  run_copy_file_range },
+	{ "setxattr", FAILS, has_an_attribute, run_setxattr },
+	{ "setxattr, replacing", FAILS, has_an_attribute, run_setxattr_again },
+	{ "removexattr", 0, has_an_attribute, run_removexattr },
 	{ "F_SETLK", FAILS | NOLOCK, NULL, run_setlk },
 	{ "F_OFD_SETLK", FAILS | NOLOCK, NULL, run_ofd_setlk },
 	{ "F_GETLK", FAILS | NOLOCK, NULL, run_getlk },
