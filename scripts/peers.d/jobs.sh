@@ -124,8 +124,7 @@ fio_job()
 }
 FIO_OUT=/tmp/fio.out
 
-# qemu_start: its RAM is $D/guest, in which it writes as peers.d/stamper.S says. The tracker of dirty
-# memory, the screen, devices: there is nothing but a CPU.
+# qemu_start: its RAM is $D/guest, in which it writes as peers.d/stamper.S says. There is nothing but a CPU.
 qemu_start()
 {
 	qemu-system-x86_64 -M microvm,memory-backend=ram,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=off -m 8M \
@@ -134,10 +133,10 @@ qemu_start()
 	qemu=$!
 }
 
-# It has written into every page.
+# qemu_stamped: it runs, and writes.
 qemu_stamped()
 {
-	until [ "$(od -A n -t u4 -j $((0x100000)) -N 4 "$D/guest" 2>/dev/null | tr -d ' ')" -gt "${1:-0}" ] 2>/dev/null; do
+	until [ "$(od -A n -t u4 -j $((0x100000)) -N 4 "$D/guest" 2>/dev/null | tr -d ' ')" -gt 0 ] 2>/dev/null; do
 		kill -0 "$qemu" || return
 		sleep 0.2
 	done

@@ -78,7 +78,7 @@ all_given_back()
 # removed.
 on_mount()
 {
-	local status=0 used i
+	local status=0 used
 
 	mkdir -p "$D"
 	mount -t "$1" -o "size=$2" "$1" "$D" || return

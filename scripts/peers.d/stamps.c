@@ -25,10 +25,11 @@ static bool read_stamps(const char *path)
 	bool good = fd >= 0;
 
 	for (off_t i = 0; good && i < PAGES; i++)
-		good = pread(fd, &stamps[i], sizeof(stamps[i]), BASE + i * PAGE) == sizeof(stamps[i]);
+		good = pread(fd, &stamps[i], sizeof(*stamps), BASE + i * PAGE) == sizeof(*stamps);
 	if (!good)
 		fprintf(stderr, "stamps: %s: %s\n", path, strerror(errno));
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return good;
 }
 
@@ -45,12 +46,14 @@ static bool is_cut(const char *path, uint32_t *last)
 	}
 	for (uint32_t i = 0; i < PAGES; i++) {
 		if (stamps[i] && (stamps[i] * STEP % PAGES != i || stamps[i] + PAGES <= n)) {
-			fprintf(stderr, "stamps: %s has write %u, but %u on page %u\n", path, n, stamps[i], i);
+			fprintf(stderr, "stamps: %s has write %u, but %u on page %u\n",
+				path, n, stamps[i], i);
 			return false;
 		}
 	}
 	if (n < *last || have != (n < PAGES ? n : PAGES)) {
-		fprintf(stderr, "stamps: %s has write %u, but %u pages with any; before: %u\n", path, n, have, *last);
+		fprintf(stderr, "stamps: %s has write %u, but %u pages with any; before: %u\n",
+			path, n, have, *last);
 		return false;
 	}
 	*last = n;
