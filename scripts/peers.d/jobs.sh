@@ -86,7 +86,7 @@ make_job()
 	# shellcheck disable=SC2016 # make's
 	printf 'int twice(int n) { return 2 * n; }\n' >twice.c &&
 		printf 'int twice(int);\nint four(void) { return twice(2); }\n' >four.c &&
-		printf '#include <stdio.h>\nint four(void);\nint main(void) { printf("four: %%d\\n", four()); return 0; }\n' >main.c &&
+		printf '#include <stdio.h>\nint four(void);\nint main(void) { return printf("four: %%d\\n", four()) < 0; }\n' >main.c &&
 		printf '%s\n' 'four: main.o four.o libtwice.so' '	tcc -o $@ main.o four.o -L. -ltwice -Wl,-rpath=$(CURDIR)' \
 			'libtwice.so: twice.o' '	tcc -shared -o $@ $^' '%.o: %.c' '	tcc -c -o $@ $<' >Makefile || exit
 	make -s && ./four && make -q && tcc -L. -ltwice four.c -run main.c || exit
@@ -137,7 +137,8 @@ qemu_start()
 qemu_stamped()
 {
 	until [ "$(od -A n -t u4 -j $((0x100000)) -N 4 "$D/guest" 2>/dev/null | tr -d ' ')" -gt 0 ] 2>/dev/null; do
-		kill -0 "$qemu" || return
+		# What the shell has to say of its end belongs to the job.
+		kill -0 "$qemu" || { wait "$qemu"; return; }
 		sleep 0.2
 	done
 }
