@@ -86,7 +86,8 @@ make_job()
 	# shellcheck disable=SC2016 # make's
 	printf 'int twice(int n) { return 2 * n; }\n' >twice.c &&
 		printf 'int twice(int);\nint four(void) { return twice(2); }\n' >four.c &&
-		printf '#include <stdio.h>\nint four(void);\nint main(void) { return printf("four: %%d\\n", four()) < 0; }\n' >main.c &&
+		printf '#include <stdio.h>\nint four(void);\n' >main.c &&
+		printf 'int main(void) { return printf("four: %%d\\n", four()) < 0; }\n' >>main.c &&
 		printf '%s\n' 'four: main.o four.o libtwice.so' '	tcc -o $@ main.o four.o -L. -ltwice -Wl,-rpath=$(CURDIR)' \
 			'libtwice.so: twice.o' '	tcc -shared -o $@ $^' '%.o: %.c' '	tcc -c -o $@ $<' >Makefile || exit
 	make -s && ./four && make -q && tcc -L. -ltwice four.c -run main.c || exit
