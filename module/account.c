@@ -2,10 +2,10 @@
 /*
  * What the files of one mount hold together, and may hold
  *
- * Pages and inodes count, index nodes do not: limit_mib has those.  A page counts in
- * the mount in which it was written.  One that was written on a region of the device
- * counts nowhere, until a region of a mount gets to hold it as well.  So it counts once,
- * however many regions share it, and until the last of them lets go of it.
+ * Pages, inodes and extended attributes count, index nodes do not: limit_mib has those.
+ * A page counts in the mount in which it was written.  One that was written on a region of
+ * the device counts nowhere, until a region of a mount gets to hold it as well.  So it
+ * counts once, however many regions share it, and until the last of them lets go of it.
  *
  * Hence pages of one mount never get into another one, as nobody could say whose they
  * are; RESTORE and COPY fail, and MERGE leaves them alone.
@@ -59,6 +59,18 @@ void cowmem_account_close(struct cowmem_account *account)
 unsigned long cowmem_account_pages(const struct cowmem_account *account)
 {
 	return atomic_long_read(&account->pages) - 1;
+}
+
+/**
+ * cowmem_account_inodes - how many inodes count in an account, as far as limits go
+ * @account: the account
+ *
+ * Context: any.
+ * Return: the number; extended attributes make it more.
+ */
+unsigned long cowmem_account_inodes(const struct cowmem_account *account)
+{
+	return DIV_ROUND_UP(atomic_long_read(&account->space), COWMEM_INODE_SPACE);
 }
 
 /* Add @nr to @count, unless that makes it more than @max, which is none if it is 0. */
@@ -128,7 +140,7 @@ long cowmem_account_short(const struct cowmem_account *account)
  */
 bool cowmem_charge_inode(struct cowmem_account *account)
 {
-	return count_up(&account->inodes, 1, READ_ONCE(account->max_inodes));
+	return cowmem_charge_space(account, COWMEM_INODE_SPACE);
 }
 
 /**
@@ -139,7 +151,33 @@ bool cowmem_charge_inode(struct cowmem_account *account)
  */
 void cowmem_uncharge_inode(struct cowmem_account *account)
 {
-	atomic_long_dec(&account->inodes);
+	cowmem_uncharge_space(account, COWMEM_INODE_SPACE);
+}
+
+/**
+ * cowmem_charge_space - bytes are to count where inodes do
+ * @account: the account
+ * @bytes: how many
+ *
+ * Context: any.
+ * Return: whether they fit.
+ */
+bool cowmem_charge_space(struct cowmem_account *account, size_t bytes)
+{
+	return count_up(&account->space, bytes,
+			READ_ONCE(account->max_inodes) * COWMEM_INODE_SPACE);
+}
+
+/**
+ * cowmem_uncharge_space - undo cowmem_charge_space()
+ * @account: the account
+ * @bytes: how many
+ *
+ * Context: any.
+ */
+void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes)
+{
+	atomic_long_sub(bytes, &account->space);
 }
 
 /**

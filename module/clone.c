@@ -124,13 +124,18 @@ put_fd:
  * @clone: the clone's file.
  * @fd: the descriptor that is to be the clone's, or -1.
  * @write: how the region was locked, in the first one that names it.
+ * @told: whether lockdep knows, likewise.
  */
 struct many {
 	struct file *file;
 	struct file *clone;
 	int fd;
 	bool write;
+	bool told;
 };
+
+/* Lockdep counts no more than 2047 locks under one that nests them. */
+#define LOCKDEP_MOST	1024
 
 static struct cowmem_region *many_region(const struct many *m)
 {
@@ -161,11 +166,12 @@ static int lock_nested(struct many *m, bool write, struct mutex *nest)
 	struct rw_semaphore *sem = &many_region(m)->lock;
 	int err;
 
-	rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
+	if (m->told)
+		rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
 	lockdep_off();
 	err = write ? down_write_killable(sem) : down_read_killable(sem);
 	lockdep_on();
-	if (err)
+	if (err && m->told)
 		rwsem_release(&sem->dep_map, _RET_IP_);
 	m->write = write;
 	if (!err && cowmem_region_yielded(many_region(m))) {
@@ -173,6 +179,17 @@ static int lock_nested(struct many *m, bool write, struct mutex *nest)
 		err = -EIO;
 	}
 	return err;
+}
+
+static void unlock_nested(const struct many *m)
+{
+	struct cowmem_region *region = many_region(m);
+
+	if (m->told)
+		rwsem_release(&region->lock.dep_map, _RET_IP_);
+	lockdep_off();
+	cowmem_unlock(region, m->write);
+	lockdep_on();
 }
 
 /* As cowmem_lock_to_share(), with others locked already. */
@@ -185,7 +202,7 @@ static int lock_source(struct many *m, struct mutex *nest)
 		err = lock_nested(m, false, nest);
 		if (err || cowmem_region_frozen(region))
 			return err;
-		up_read(&region->lock);
+		unlock_nested(m);
 	}
 	return lock_nested(m, true, nest);
 }
@@ -232,12 +249,14 @@ static int cut_sources(struct many *many, unsigned int count)
  */
 static int clone_locked(struct many *many, unsigned int count, struct mutex *nest)
 {
-	unsigned int locked, first = 0, i;
+	unsigned int locked, first = 0, told = 0, i;
 	int err = 0;
 
 	for (locked = 0; locked < count && !err; locked++)
-		if (is_first(many, locked))
+		if (is_first(many, locked)) {
+			many[locked].told = told++ < LOCKDEP_MOST;
 			err = lock_source(&many[locked], nest);
+		}
 	/* The last one was not. */
 	if (err)
 		locked--;
@@ -250,7 +269,7 @@ static int clone_locked(struct many *many, unsigned int count, struct mutex *nes
 		if (!err)
 			err = clone_source(&many[i]);
 		if (i + 1 == locked || is_first(many, i + 1))
-			cowmem_unlock(many_region(&many[i]), many[first].write);
+			unlock_nested(&many[first]);
 	}
 	return err;
 }

@@ -10,7 +10,9 @@
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
+#include <linux/posix_acl.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
 #include <linux/version.h>
@@ -42,6 +44,16 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #define mnt_idmap user_namespace
 #define nop_mnt_idmap init_user_ns
 #endif
+
+/* Until 6.3 what tells how a mount maps IDs has another name. */
+static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return mnt_user_ns(mnt);
+#else
+	return mnt_idmap(mnt);
+#endif
+}
 
 /* Until 7.1 what removes the PTEs of a part of one VMA has other names. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
@@ -116,6 +128,33 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 }
 #endif
 
+/*
+ * Until 6.2 ->set_acl and what calls it are told the inode, not the dentry, and lists are
+ * attributes to the VFS, too, with handlers.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define cowmem_acl_target_t			struct inode
+#define cowmem_acl_inode(of)			(of)
+#define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, d_inode(dentry), mode)
+#else
+#define cowmem_acl_target_t			struct dentry
+#define cowmem_acl_inode(of)			d_inode(of)
+#define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, dentry, mode)
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0) && defined(CONFIG_FS_POSIX_ACL)
+#define COWMEM_ACL_HANDLERS \
+	&posix_acl_access_xattr_handler, &posix_acl_default_xattr_handler,
+#else
+#define COWMEM_ACL_HANDLERS
+#endif
+
+/* Until 6.7 the array of handlers for attributes is not taken for constant. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define COWMEM_CONST_HANDLERS
+#else
+#define COWMEM_CONST_HANDLERS const
+#endif
+
 /* Until 6.15 ->mkdir returns an int, and until 7.3 ->create is told about O_EXCL. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 #define COWMEM_MKDIR_RETURNS		int
@@ -125,9 +164,9 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #define COWMEM_MKDIR_RETURN(err)	ERR_PTR(err)
 #endif
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
-#define COWMEM_CREATE_EXCL		, bool excl
+#define COWMEM_CREATE_ARGS(...)		__VA_ARGS__, bool excl
 #else
-#define COWMEM_CREATE_EXCL
+#define COWMEM_CREATE_ARGS(...)		__VA_ARGS__
 #endif
 
 /*
@@ -141,6 +180,7 @@ static inline void d_make_persistent(struct dentry *dentry, struct inode *inode)
 	d_instantiate(dentry, inode);
 	dget(dentry);
 }
+
 #define cowmem_kill_ramfs_super(sb)	kill_litter_super(sb)
 #else
 #define cowmem_kill_ramfs_super(sb)	kill_anon_super(sb)

@@ -28,7 +28,8 @@
  *				that are about to map what the slots hold
  *	        i_mmap_rwsem, page table locks, page locks
  *	        zero_page_lock, the locks of limbos: page.c
- *	        inode->i_lock	growing the size
+ *	        inode->i_lock	growing the size; extended attributes, for whoever looks
+ *				at them (xattr.c)
  *	        tree->granted_lock
  *
  * A region that others get pages from is locked only until a tree of theirs shares the
@@ -54,7 +55,9 @@
  * A page may be written through a region only while its leaf has the bit in
  * "granted" set; then no other region holds the page.  grant.c is the one place that
  * sets it.  Whoever asked keeps region->lock, for reading, until the
- * write has happened (write()) or a writable PTE is in place (a fault).
+ * write has happened (write()) or a writable PTE is in place (a fault).  Before a granted
+ * page is mapped it gets its bit in "named"; of those that have none, which only calls
+ * wrote, nobody can have a PTE or a reference to write by.
  *
  * Who wants to take write access away or to drop pages locks the region for
  * writing, so no grant is under way, and unmaps the pages in question.  From then
@@ -77,6 +80,7 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rbtree.h>
 #include <linux/rwsem.h>
 #include <linux/wait.h>
 
@@ -102,8 +106,7 @@
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
- * @spare: zeroed pages for holes that are likely to be written next. Protected by
- *	@lock.
+ * @spare: pages for what is likely to be written next. Protected by @lock.
  */
 struct cowmem_leaf_lock {
 	struct mutex lock;
@@ -118,6 +121,8 @@ struct cowmem_leaf_lock {
  * @lock: see "Locks" above.
  * @tree: the pages. Protected by @lock; slots by leaf locks.
  * @seals: COWMEM_SEAL_*. Protected by @lock, set under i_rwsem as well.
+ * @xattrs: extended attributes by name. Protected by i_lock, changed under i_rwsem as
+ *	well.
  * @clones: how often the region was cloned.
  * @born: when it was made. Constant.
  * @changed: when what it holds changed last, in jiffies and odd, or 0 if the inode's
@@ -139,6 +144,7 @@ struct cowmem_region {
 	struct rw_semaphore lock;
 	struct cowmem_tree tree;
 	unsigned int seals;
+	struct rb_root xattrs;
 	atomic64_t clones;
 	struct timespec64 born;
 	unsigned long changed;
@@ -190,17 +196,21 @@ struct cowmem_call {
  * struct cowmem_account - what the files of one mount hold
  * @pages: how many pages count in it, and one more as long as it is mounted.
  * @max_pages: the most that may, 0 is no limit. Set under s_umount.
- * @inodes: how many inodes, and names of inodes after the first, there are.
- * @max_inodes: likewise.
+ * @space: what inodes, names of inodes after the first, and extended attributes count,
+ *	in bytes; the first two COWMEM_INODE_SPACE each.
+ * @max_inodes: the most inodes that may be, if they had no attributes. Likewise.
  * @last_ino: the number that an inode got last.
  */
 struct cowmem_account {
 	atomic_long_t pages;
 	unsigned long max_pages;
-	atomic_long_t inodes;
+	atomic_long_t space;
 	unsigned long max_inodes;
 	atomic_long_t last_ino;
 };
+
+/* What an inode counts, on tmpfs as well. */
+#define COWMEM_INODE_SPACE	1024
 
 struct cowmem_account *cowmem_account_create(unsigned long max_pages,
 					     unsigned long max_inodes);
@@ -210,7 +220,10 @@ void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
 long cowmem_account_short(const struct cowmem_account *account);
 bool cowmem_charge_inode(struct cowmem_account *account);
 void cowmem_uncharge_inode(struct cowmem_account *account);
+bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);
+void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes);
 unsigned long cowmem_account_pages(const struct cowmem_account *account);
+unsigned long cowmem_account_inodes(const struct cowmem_account *account);
 int cowmem_join(struct cowmem_region *region, const struct cowmem_region *from,
 		const struct cowmem_tree *tree);
 
@@ -222,7 +235,8 @@ void cowmem_pages_exit(void);
 long cowmem_limit_short(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf, bool gently);
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account);
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
@@ -305,7 +319,8 @@ void cowmem_free_inode(struct inode *inode);
 void cowmem_evict_inode(struct inode *inode);
 struct inode *cowmem_new_inode(struct super_block *sb);
 void cowmem_region_init(struct inode *inode);
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode);
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode);
 int cowmem_lock(struct cowmem_region *region, bool write);
 void cowmem_unlock(struct cowmem_region *region, bool write);
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
@@ -314,6 +329,7 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_region_resize(struct cowmem_region *region, loff_t size);
 int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 			  bool inside);
+void cowmem_region_idle(struct cowmem_region *region);
 void cowmem_region_times(struct cowmem_region *region);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);
@@ -464,8 +480,21 @@ struct cowmem_share {
 	unsigned long nr_copied;
 };
 
+/**
+ * enum cowmem_writer - what a page is going to be written by
+ * @COWMEM_FAULT: who has it mapped then.  It has to lie inside the region.
+ * @COWMEM_CALL: a call, which has looked at the seals.  It may lie past the end.
+ * @COWMEM_CALL_WHOLE: likewise, and the call writes all of the page.  If it was a hole it
+ *	holds anything, and is not PageUptodate, until the call sets that.
+ */
+enum cowmem_writer {
+	COWMEM_FAULT,
+	COWMEM_CALL,
+	COWMEM_CALL_WHOLE,
+};
+
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp);
 void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
@@ -474,9 +503,8 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index);
 unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 				struct cowmem_node *leaf, pgoff_t index,
 				pgoff_t end, struct page **pages);
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages);
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
 int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);
@@ -495,11 +523,36 @@ void cowmem_fs_unpin(void);
 /* dir.c */
 struct inode *cowmem_dir_root(struct super_block *sb, umode_t mode);
 
+/* xattr.c */
+struct xattr;
+
+void cowmem_xattr_init(struct super_block *sb);
+void cowmem_xattrs_free(struct inode *inode);
+int cowmem_initxattrs(struct inode *inode, const struct xattr *attrs, void *unused);
+ssize_t cowmem_listxattr(struct dentry *dentry, char *buffer, size_t size);
+#ifdef CONFIG_FS_POSIX_ACL
+int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target_t *of,
+		   struct posix_acl *acl, int type);
+int cowmem_acl_create(struct inode *dir, struct inode *inode);
+void cowmem_acls_free(struct inode *inode);
+#else
+#define cowmem_set_acl NULL
+static inline int cowmem_acl_create(struct inode *dir, struct inode *inode)
+{
+	return 0;
+}
+
+static inline void cowmem_acls_free(struct inode *inode)
+{
+}
+#endif
+
 /* file.c */
 extern const struct file_operations cowmem_fops;
 extern const struct file_operations cowmem_file_fops;
 extern const struct file_operations cowmem_expendable_fops;
 extern const struct inode_operations cowmem_inode_ops;
+extern const struct inode_operations cowmem_mount_inode_ops;
 extern const struct dentry_operations cowmem_dentry_ops;
 
 struct file *cowmem_clone_file(struct file *of, int flags);
@@ -507,11 +560,18 @@ struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);
 int cowmem_remove_privs(struct file *file);
+int cowmem_remove_privs_now(struct file *file);
 int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 		   struct iattr *attr);
 int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 		   struct kstat *stat, u32 mask, unsigned int flags);
 int cowmem_file(struct cowmem_call *call);
+
+/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
+static inline bool cowmem_is_view(const struct dentry *dentry)
+{
+	return dentry->d_fsdata;
+}
 
 /* clone.c */
 int cowmem_clone(struct cowmem_call *call);

@@ -13,18 +13,23 @@
 
 /* What an entry adds to the size of its directory, on tmpfs as well. */
 #define DIRENT_SIZE	20
+/* A symbolic link to a path that is as long takes a page, on tmpfs as well. */
+#define LONG_SYMLINK	128
 
 static const struct inode_operations dir_inode_ops;
 
 static const struct inode_operations special_inode_ops = {
 	.setattr	= cowmem_setattr,
 	.getattr	= cowmem_getattr,
+	.listxattr	= cowmem_listxattr,
+	.set_acl	= cowmem_set_acl,
 };
 
 static const struct inode_operations symlink_inode_ops = {
 	.get_link	= simple_get_link,
 	.setattr	= cowmem_setattr,
 	.getattr	= cowmem_getattr,
+	.listxattr	= cowmem_listxattr,
 };
 
 /* A new inode of any type for @dir; it has no name yet. */
@@ -78,12 +83,23 @@ static void dir_changed(struct inode *dir, int entries)
 	inode_set_mtime_to_ts(dir, inode_set_ctime_current(dir));
 }
 
+/* @inode, which is new, gets the rights and labels that @dir or the system wants. */
+static int inherit(struct inode *dir, struct inode *inode, const struct qstr *name)
+{
+	int err = cowmem_acl_create(dir, inode);
+
+	if (err)
+		return err;
+	err = security_inode_init_security(inode, dir, name, cowmem_initxattrs, NULL);
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
 /* Give @inode, which is new, its name. */
 static int add_name(struct inode *dir, struct dentry *dentry, struct inode *inode)
 {
-	int err = security_inode_init_security(inode, dir, &dentry->d_name, NULL, NULL);
+	int err = inherit(dir, inode, &dentry->d_name);
 
-	if (err && err != -EOPNOTSUPP) {
+	if (err) {
 		iput(inode);
 		return err;
 	}
@@ -100,8 +116,8 @@ static int dir_mknod(struct mnt_idmap *idmap, struct inode *dir,
 	return IS_ERR(inode) ? PTR_ERR(inode) : add_name(dir, dentry, inode);
 }
 
-static int dir_create(struct mnt_idmap *idmap, struct inode *dir,
-		      struct dentry *dentry, umode_t mode COWMEM_CREATE_EXCL)
+static int dir_create(COWMEM_CREATE_ARGS(struct mnt_idmap *idmap, struct inode *dir,
+					 struct dentry *dentry, umode_t mode))
 {
 	return dir_mknod(idmap, dir, dentry, mode | S_IFREG, 0);
 }
@@ -128,6 +144,14 @@ static int dir_symlink(struct mnt_idmap *idmap, struct inode *dir,
 	inode = make_inode(idmap, dir->i_sb, dir, S_IFLNK | 0777, 0);
 	if (IS_ERR(inode))
 		return PTR_ERR(inode);
+	/* Or size= would be no limit for what many of them hold. */
+	if (len >= LONG_SYMLINK) {
+		if (!cowmem_charge(dir->i_sb->s_fs_info, 1)) {
+			iput(inode);
+			return -ENOSPC;
+		}
+		inode->i_blocks = PAGE_SIZE / 512;
+	}
 	link = kmemdup(target, len + 1, GFP_KERNEL_ACCOUNT);
 	if (!link) {
 		iput(inode);
@@ -147,8 +171,8 @@ static int dir_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file *
 
 	if (IS_ERR(inode))
 		return finish_open_simple(file, PTR_ERR(inode));
-	err = security_inode_init_security(inode, dir, NULL, NULL, NULL);
-	if (err && err != -EOPNOTSUPP) {
+	err = inherit(dir, inode, NULL);
+	if (err) {
 		iput(inode);
 		return finish_open_simple(file, err);
 	}
@@ -169,6 +193,9 @@ static int dir_link(struct dentry *old, struct inode *dir, struct dentry *dentry
 {
 	struct inode *inode = d_inode(old);
 
+	/* The name would be no view any more. */
+	if (cowmem_is_view(old))
+		return -EACCES;
 	if (name_counts(inode) && !cowmem_charge_inode(dir->i_sb->s_fs_info))
 		return -ENOSPC;
 	i_size_write(dir, dir->i_size + DIRENT_SIZE);
@@ -225,4 +252,6 @@ static const struct inode_operations dir_inode_ops = {
 	.rename		= dir_rename,
 	.setattr	= cowmem_setattr,
 	.getattr	= cowmem_getattr,
+	.listxattr	= cowmem_listxattr,
+	.set_acl	= cowmem_set_acl,
 };

@@ -62,7 +62,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	struct page *page;
 	int err = -EMFILE;
 
-	page = cowmem_begin_write(region, vmf->pgoff, false, vmf, &leaf);
+	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
 	if (cowmem_page_mappable(page))
@@ -79,7 +79,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 
 /* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
-		    const struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
+		    struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
 {
 	struct page *pages[FAULT_AROUND];
 	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
@@ -91,7 +91,7 @@ static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
 static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
-		      const struct cowmem_node *leaf)
+		      struct cowmem_node *leaf)
 {
 	pgoff_t start = round_down(vmf->pgoff, FAULT_AROUND);
 	pgoff_t first = max(start, vmf->vma->vm_pgoff);

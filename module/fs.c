@@ -159,14 +159,13 @@ static int parse_size(struct fs_context *fc, const char *s, unsigned long *pages
 
 	if (rest && !strcmp(rest, "%") &&
 	    !check_mul_overflow(number, (u64)totalram_pages(), &number)) {
-		number /= 100;
+		number = DIV_ROUND_UP_ULL(number, 100);
 		rest++;
 	} else if (rest) {
 		number = (number >> PAGE_SHIFT) + !!offset_in_page(number);
 	}
 	if (!rest || *rest)
-		return invalf(fc, "cowmem: size=%s is no number of bytes (k, m, g, t) or percentage of memory",
-			      s);
+		return invalf(fc, "cowmem: size=%s is neither bytes nor a percentage", s);
 	if (number > MAX_PAGES)
 		return invalf(fc, "cowmem: size=%s is too large", s);
 	*pages = number;
@@ -180,7 +179,7 @@ static int parse_inodes(struct fs_context *fc, const char *s, unsigned long *ino
 
 	if (!rest || *rest)
 		return invalf(fc, "cowmem: nr_inodes=%s is no number", s);
-	if (number > LONG_MAX)
+	if (number > LONG_MAX / COWMEM_INODE_SPACE)
 		return invalf(fc, "cowmem: nr_inodes=%s is too large", s);
 	*inodes = number;
 	return 0;
@@ -243,7 +242,7 @@ static int fs_statfs(struct dentry *dentry, struct kstatfs *buf)
 	if (max_inodes) {
 		buf->f_files = max_inodes;
 		buf->f_ffree = max_inodes -
-			min_t(unsigned long, max_inodes, atomic_long_read(&account->inodes));
+			min(max_inodes, cowmem_account_inodes(account));
 	}
 	return 0;
 }
@@ -253,7 +252,7 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 	const struct cowmem_account *account = root->d_sb->s_fs_info;
 	const struct inode *inode = d_inode(root);
 
-	seq_printf(m, ",size=%luk,nr_inodes=%lu,mode=%03ho",
+	seq_printf(m, ",size=%luk,nr_inodes=%lu,mode=%03o",
 		   account->max_pages << (PAGE_SHIFT - 10), account->max_inodes,
 		   inode->i_mode & S_IALLUGO);
 	if (!uid_eq(inode->i_uid, GLOBAL_ROOT_UID))
@@ -285,8 +284,9 @@ static int fs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_magic = COWMEM_FS_MAGIC;
 	sb->s_op = &fs_super_ops;
 	sb->s_time_gran = 1;
-	/* No file has capabilities that a write would have to take away. */
+	/* A write that found no capabilities to take away need not look again. */
 	sb->s_flags |= SB_NOSEC;
+	cowmem_xattr_init(sb);
 
 	root = cowmem_dir_root(sb, o->mode);
 	if (IS_ERR(root))
@@ -308,12 +308,13 @@ static int fs_reconfigure(struct fs_context *fc)
 	struct mount_options *o = fc->fs_private;
 	struct cowmem_account *account = fc->root->d_sb->s_fs_info;
 	struct inode *root = d_inode(fc->root);
+	int err = 0;
 
 	if ((o->given & BIT(OPTION_SIZE)) && o->max_pages &&
 	    o->max_pages < cowmem_account_pages(account))
 		return invalf(fc, "cowmem: the files hold more than size= allows");
 	if ((o->given & BIT(OPTION_NR_INODES)) && o->max_inodes &&
-	    o->max_inodes < atomic_long_read(&account->inodes))
+	    o->max_inodes < cowmem_account_inodes(account))
 		return invalf(fc, "cowmem: there are more files than nr_inodes= allows");
 	if (o->given & BIT(OPTION_SIZE))
 		WRITE_ONCE(account->max_pages, o->max_pages);
@@ -321,8 +322,10 @@ static int fs_reconfigure(struct fs_context *fc)
 		WRITE_ONCE(account->max_inodes, o->max_inodes);
 
 	inode_lock(root);
-	if (o->given & BIT(OPTION_MODE))
+	if (o->given & BIT(OPTION_MODE)) {
 		root->i_mode = (root->i_mode & ~S_IALLUGO) | o->mode;
+		err = cowmem_acl_chmod(&nop_mnt_idmap, fc->root, root->i_mode);
+	}
 	if (o->given & BIT(OPTION_UID))
 		root->i_uid = o->uid;
 	if (o->given & BIT(OPTION_GID))
@@ -330,7 +333,7 @@ static int fs_reconfigure(struct fs_context *fc)
 	if (o->given & (BIT(OPTION_MODE) | BIT(OPTION_UID) | BIT(OPTION_GID)))
 		inode_set_ctime_current(root);
 	inode_unlock(root);
-	return 0;
+	return err;
 }
 
 static void fs_free_context(struct fs_context *fc)

@@ -33,7 +33,7 @@
  * struct writing - a write to a page that is about to begin
  * @region: the region.
  * @index: of the page.
- * @past_end: see cowmem_begin_write().
+ * @by: see cowmem_begin_write().
  * @vmf: likewise.
  * @gently: fail where else the OOM killer would be let loose, as snapshots may yield.
  * @leaf: where the page is, or is to be.
@@ -43,7 +43,7 @@
 struct writing {
 	struct cowmem_region *region;
 	pgoff_t index;
-	bool past_end;
+	enum cowmem_writer by;
 	struct vm_fault *vmf;
 	bool gently;
 	struct cowmem_node *leaf;
@@ -53,13 +53,23 @@ struct writing {
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page)
 {
+	/* What the page holds is nobody's original, see restore.c. */
+	folio_set_dirty(page_folio(page));
+	cowmem_leaf_grant(&region->tree, leaf, index);
+}
+
+/*
+ * The granted @page is about to be mapped.  Until then only calls write it, and nobody
+ * keeps it who could write it later, so there is no more to take back than the grant.
+ */
+static void name_page(struct cowmem_region *region, struct cowmem_node *leaf,
+		      pgoff_t index, struct page *page)
+{
 	struct folio *folio = page_folio(page);
 
 	folio->mapping = region->inode.i_mapping;
 	folio->index = index;
-	/* What the page holds is nobody's original, see restore.c. */
-	folio_set_dirty(folio);
-	cowmem_leaf_grant(&region->tree, leaf, index);
+	leaf->named |= BIT_ULL(cowmem_slot(index));
 }
 
 /*
@@ -153,18 +163,19 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 }
 
 /*
- * A page of zeroes for a hole.  While holes are written in order, pages are allocated
- * in blocks, at most as many as there were in the run so far.  Without a @leaf there
- * was no run.
+ * A page for the slot, of zeroes if @zero.  While pages are written in order, they are
+ * allocated in blocks, at most as many as there were in the run so far.  Without a @leaf
+ * there was no run.
  */
-static struct page *page_for_hole(const struct writing *w, const struct cowmem_node *leaf)
+static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
+			     bool zero)
 {
 	struct list_head *spare = &cowmem_leaf_lock(w->region, w->index)->spare;
 	struct cowmem_account *account = cowmem_region_account(w->region);
 
 	/* A memory policy may send each page somewhere else. */
 	if (w->vmf && vma_policy(w->vmf->vma))
-		return cowmem_page_alloc(account, true, w->vmf, w->gently);
+		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
 	if (list_empty(spare) && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, w->index) - w->index);
 
@@ -172,11 +183,11 @@ static struct page *page_for_hole(const struct writing *w, const struct cowmem_n
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
 	if (list_empty(spare))
-		return cowmem_page_alloc(account, true, w->vmf, w->gently);
-	return cowmem_page_take(spare, account);
+		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
+	return cowmem_page_take(spare, account, zero);
 }
 
-/* Nobody needed @page, which came from page_for_hole(). */
+/* Nobody needed @page, which came from new_page(). */
 static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
@@ -194,20 +205,23 @@ static struct page *replace(struct writing *w)
 	struct cowmem_node *leaf = w->leaf;
 	pgoff_t index = w->index;
 	struct page *old = leaf->slots[cowmem_slot(index)];
+	bool whole = w->by == COWMEM_CALL_WHOLE;
 	struct page *page;
 	int err = 0;
 
-	if (old)
-		page = cowmem_page_alloc(cowmem_region_account(region), false, w->vmf,
-					 w->gently);
+	if (!old && w->fresh)
+		page = w->fresh;
 	else
-		page = w->fresh ?: page_for_hole(w, leaf);
+		page = new_page(w, leaf, !old && !whole);
 	if (IS_ERR(page))
 		return page;
-	if (!old)
+	if (!old) {
 		w->fresh = NULL;
-	else
+		if (whole)
+			ClearPageUptodate(page);
+	} else {
 		err = cowmem_page_copy(page, old);
+	}
 	if (err) {
 		cowmem_page_drop(page, false);
 		return ERR_PTR(err);
@@ -243,7 +257,7 @@ static struct mutex *writing_lock(const struct writing *w)
 static struct page *grant_leaf(struct writing *w)
 {
 	unsigned int slot = cowmem_slot(w->index);
-	struct page *old = w->leaf->slots[slot];
+	struct page *old = w->leaf->slots[slot], *page;
 
 	lockdep_assert_held(&w->region->lock);
 	lockdep_assert_held(writing_lock(w));
@@ -254,11 +268,15 @@ static struct page *grant_leaf(struct writing *w)
 		/* Other mappings may show it as it is. */
 		if (mapped_page(w->vmf))
 			cowmem_unmap_here(w->vmf->vma, w->index, w->index + 1);
-		return old;
+		page = old;
+	} else if (old && reuse(w->region, w->leaf, w->index, old, w->vmf)) {
+		page = old;
+	} else {
+		page = replace(w);
 	}
-	if (old && reuse(w->region, w->leaf, w->index, old, w->vmf))
-		return old;
-	return replace(w);
+	if (w->vmf && !IS_ERR(page))
+		name_page(w->region, w->leaf, w->index, page);
+	return page;
 }
 
 /**
@@ -325,6 +343,7 @@ unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 		if (!cowmem_may_grant(leaf, index) ||
 		    !reuse(region, leaf, index, page, NULL))
 			break;
+		name_page(region, leaf, index, page);
 		pages[nr++] = page;
 	}
 	return nr;
@@ -344,7 +363,7 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
 
 static bool writing_inside(const struct writing *w)
 {
-	return w->past_end || may_be_written(w->region, w->index);
+	return w->by != COWMEM_FAULT || may_be_written(w->region, w->index);
 }
 
 /* Returns 0, or why there is no page to set aside.  Under the leaf lock, or alone. */
@@ -354,7 +373,7 @@ static int get_fresh(struct writing *w)
 
 	if (w->fresh)
 		return 0;
-	page = page_for_hole(w, NULL);
+	page = new_page(w, NULL, w->by != COWMEM_CALL_WHOLE);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	w->fresh = page;
@@ -494,7 +513,7 @@ static bool try_again(struct writing *w, const struct page *page, unsigned int *
  * cowmem_begin_write - let a region write a page
  * @region: the region
  * @index: index of the page
- * @past_end: whether it may lie past the end; who says so has looked at the seals
+ * @by: what is going to write it
  * @vmf: the fault that wants it, or NULL; where vmf->page was, which the fault found
  *	there and has a reference to, nothing is mapped afterwards
  * @leafp: where the leaf goes, or NULL
@@ -509,13 +528,13 @@ static bool try_again(struct writing *w, const struct page *page, unsigned int *
  * region is sealed, -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp)
 {
 	struct writing w = {
 		.region = region,
 		.index = index,
-		.past_end = past_end,
+		.by = by,
 		.vmf = vmf,
 		.gently = cowmem_may_yield(),
 	};
@@ -561,9 +580,8 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  * Return: 0; -EHWPOISON if one of them is poisoned, -EMFILE if one has an absurd number
  * of references.
  */
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages)
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages)
 {
 	struct page *zero = cowmem_zero_page();
 	unsigned int i, slot = cowmem_slot(index);
@@ -575,6 +593,8 @@ int cowmem_pages_to_map(struct cowmem_region *region,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
+		} else if (leaf->granted & ~leaf->named & BIT_ULL(slot + i)) {
+			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
 			err = -EHWPOISON;
@@ -666,7 +686,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	lockdep_assert_held_write(&region->lock);
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end);
+		u64 slots = cowmem_leaf_granted(leaf, first, end) & leaf->named;
 
 		if (!leaves--)
 			break;
@@ -693,6 +713,17 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
+/* Is there a page that may be mapped writable? */
+static bool any_named(const struct cowmem_region *region)
+{
+	const struct cowmem_node *leaf;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link)
+		if (leaf->named)
+			return true;
+	return false;
+}
+
 /**
  * cowmem_cut - stop all writers
  * @region: the region
@@ -705,7 +736,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	if (list_empty(&region->tree.granted))
+	if (!any_named(region))
 		return 0;
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
@@ -724,14 +755,14 @@ static int copy_busy(struct cowmem_share *s)
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
-		for (; slots; slots &= slots - 1) {
+		s->nr_cut += hweight64(slots);
+		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
 			int err;
 
-			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
 			/* Nobody gets to see what is written there: share it. */
@@ -771,7 +802,7 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i];
@@ -829,7 +860,7 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 
 		if (!leaves--)
 			break;
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];
 

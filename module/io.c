@@ -74,12 +74,19 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	struct page *page;
 	size_t copied;
 
-	page = cowmem_begin_write(region, pos >> PAGE_SHIFT, true, NULL, NULL);
+	page = cowmem_begin_write(region, pos >> PAGE_SHIFT,
+				  bytes == PAGE_SIZE ? COWMEM_CALL_WHOLE : COWMEM_CALL,
+				  NULL, NULL);
 	if (IS_ERR(page))
 		return cowmem_user_error(PTR_ERR(page));
 	/* Page faults are off: the source may be this very page. */
 	copied = copy_folio_from_iter_atomic(page_folio(page),
 					     offset_in_page(pos), bytes, from);
+	if (!PageUptodate(page)) {
+		if (copied < PAGE_SIZE)
+			zero_user_segment(page, copied, PAGE_SIZE);
+		SetPageUptodate(page);
+	}
 	flush_dcache_page(page);
 	set_page_dirty(page);
 	if (copied)

@@ -10,12 +10,14 @@
  *
  * hole		A slot that is NULL reads as cowmem_zero_page(), which is mapped
  *		read-only and belongs to the module.
- * spare	Allocated together with the page of a hole, when holes are written
- *		in order, for those that come next.  No slot points to it yet.
+ * spare	Allocated together with a new page, when holes or shared pages are
+ *		written in order, for those that come next.  No slot points to it
+ *		yet.
  * born		The first write takes a page of zeroes, or copies a shared one.
  *		The new page is granted to the region.
- * granted	One region may write it.  folio->mapping and ->index name the
- *		region, which futexes in shared memory depend on.
+ * granted	One region may write it.  From when it is about to be mapped,
+ *		folio->mapping and ->index name the region, which futexes in
+ *		shared memory depend on.
  * shared	A clone holds it too, through the same leaf or, after the leaf
  *		was copied, through another one.  Nobody may write it,
  *		->mapping is NULL, every PTE that maps it is read-only and was
@@ -367,11 +369,13 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
  * cowmem_page_take - take a page that was allocated ahead
  * @pages: the list that it is on, which is not empty
  * @account: what it is to count in, or NULL
+ * @zero: whether to clear it
  *
  * Context: any.
  * Return: the page; -ENOSPC.
  */
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account)
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+			      bool zero)
 {
 	struct page *page = list_first_entry(pages, struct page, lru);
 
@@ -379,12 +383,15 @@ struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *ac
 		return ERR_PTR(-ENOSPC);
 	list_del(&page->lru);
 	*account_of(page) = account;
+	/* Many kernels clear all that is allocated. */
+	if (zero && !want_init_on_alloc(0))
+		clear_highpage(page);
 	return page;
 }
 
 /**
  * cowmem_page_set_aside - a page for a slot is not needed now
- * @page: the page, full of zeroes
+ * @page: the page, which nobody wrote since it was allocated
  * @pages: the list that it goes to
  *
  * Context: any; as for the list.
@@ -539,7 +546,7 @@ void cowmem_page_unname(struct page *page)
 }
 
 /**
- * cowmem_pages_ahead - allocate zeroed pages that will be needed soon
+ * cowmem_pages_ahead - allocate pages that will be needed soon
  * @pages: the empty list that they are put on, by lru; each has one holder
  * @order: the logarithm of how many
  *
@@ -557,8 +564,7 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 		return;
 	/* Who does not reclaim may use reserves, unless told not to. */
 	page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT |
-			   __GFP_ZERO | __GFP_NORETRY | __GFP_NOMEMALLOC |
-			   __GFP_NOWARN, order);
+			   __GFP_NORETRY | __GFP_NOMEMALLOC | __GFP_NOWARN, order);
 	if (!page) {
 		atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
 		return;

@@ -35,6 +35,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	if (!region)
 		return NULL;
 	region->seals = 0;
+	region->xattrs = RB_ROOT;
 	atomic64_set(&region->clones, 0);
 	region->changed = 0;
 	region->rounds = 0;
@@ -85,6 +86,27 @@ static void drop_spare_pages(struct cowmem_region *region)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
 }
 
+/**
+ * cowmem_region_idle - who wrote to a region perhaps does not go on
+ * @region: the region
+ *
+ * Context: may sleep.
+ */
+void cowmem_region_idle(struct cowmem_region *region)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
+		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
+
+		if (list_empty_careful(&lock->spare))
+			continue;
+		mutex_lock(&lock->lock);
+		cowmem_pages_drop(&lock->spare);
+		mutex_unlock(&lock->lock);
+	}
+}
+
 static void empty_region(struct cowmem_region *region)
 {
 	unsigned int i;
@@ -113,8 +135,13 @@ void cowmem_evict_inode(struct inode *inode)
 	clear_inode(inode);
 	if (S_ISREG(inode->i_mode))
 		empty_region(region);
-	if (cowmem_region_account(region))
-		cowmem_uncharge_inode(cowmem_region_account(region));
+	else if (inode->i_blocks)
+		cowmem_uncharge(cowmem_region_account(region), 1);
+	if (!cowmem_region_account(region))
+		return;
+	cowmem_xattrs_free(inode);
+	cowmem_acls_free(inode);
+	cowmem_uncharge_inode(cowmem_region_account(region));
 }
 
 /*
@@ -155,6 +182,7 @@ struct inode *cowmem_new_inode(struct super_block *sb)
 	inode->i_ino = account ? atomic_long_inc_return(&account->last_ino) :
 				 get_next_ino();
 	cowmem_region_of(inode)->born = simple_inode_init_ts(inode);
+	cache_no_acl(inode);
 	return inode;
 }
 
@@ -164,7 +192,8 @@ struct inode *cowmem_new_inode(struct super_block *sb)
  */
 void cowmem_region_init(struct inode *inode)
 {
-	inode->i_op = &cowmem_inode_ops;
+	inode->i_op = cowmem_region_account(cowmem_region_of(inode)) ?
+		      &cowmem_mount_inode_ops : &cowmem_inode_ops;
 	inode->i_fop = &cowmem_file_fops;
 	inode->i_mapping->a_ops = &cowmem_aops;
 }
@@ -172,6 +201,7 @@ void cowmem_region_init(struct inode *inode)
 /**
  * cowmem_region_create - a new, empty region without a name
  * @sb: the file system
+ * @idmap: of the mount by which it is made
  * @mode: permissions of its files, as far as they are regular
  *
  * It belongs to the caller.
@@ -179,15 +209,14 @@ void cowmem_region_init(struct inode *inode)
  * Context: may sleep.
  * Return: the region, whose inode has one reference; -ENOMEM or -ENOSPC.
  */
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode)
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode)
 {
 	struct inode *inode = cowmem_new_inode(sb);
 
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
-	inode->i_mode = S_IFREG | mode;
-	inode->i_uid = current_fsuid();
-	inode->i_gid = current_fsgid();
+	inode_init_owner(idmap, inode, NULL, S_IFREG | mode);
 	cowmem_region_init(inode);
 	return cowmem_region_of(inode);
 }
@@ -438,6 +467,9 @@ int cowmem_resize(struct cowmem_call *call)
 	if (args->size > MAX_LFS_FILESIZE)
 		return -EFBIG;
 
+	err = cowmem_remove_privs_now(call->file);
+	if (err)
+		return err;
 	err = lock_with_writers(region);
 	if (err)
 		return err;
@@ -583,6 +615,7 @@ int cowmem_discard(struct cowmem_call *call)
 {
 	const struct cowmem_discard *args = &call->args.discard;
 	u64 end;
+	int err;
 
 	if (args->flags)
 		return -EOPNOTSUPP;
@@ -592,7 +625,8 @@ int cowmem_discard(struct cowmem_call *call)
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
-	return cowmem_region_discard(call->region, args->offset, end, true);
+	err = cowmem_remove_privs_now(call->file);
+	return err ?: cowmem_region_discard(call->region, args->offset, end, true);
 }
 
 /**

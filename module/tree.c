@@ -1055,6 +1055,7 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;
+	leaf->named &= ~slots;
 }
 
 /**

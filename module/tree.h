@@ -33,6 +33,8 @@ struct page;
  * @nr: slots that are not NULL.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
+ * @named: leaf only, those of @granted whose page has a name, see page.c: it may be
+ *	mapped.
  * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
  *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
@@ -50,6 +52,7 @@ struct cowmem_node {
 	u8 level;
 	u8 nr;
 	u64 granted;
+	u64 named;
 	pgoff_t base;
 	struct list_head granted_link;
 	void *slots[COWMEM_NODE_SLOTS];

@@ -21,7 +21,6 @@
 #include <grp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/fanotify.h>
@@ -49,6 +48,7 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "outcome.h"
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED	24
@@ -89,79 +89,7 @@ struct subject {
 	long arg;			/* the operation's */
 };
 
-/* What came of an operation: lines of text.  Children of the child may add some. */
-struct outcome {
-	size_t used;
-	bool skipped;			/* the kernel cannot do it, the text says what */
-	bool late;			/* it took too long */
-	char text[1 << 16];
-};
-
-static struct outcome *out;
-
 /* ---- to note what happened ---- */
-
-static __attribute__((format(printf, 1, 2))) void note(const char *fmt, ...)
-{
-	size_t room = sizeof(out->text) - out->used - 2;
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(out->text + out->used, room, fmt, ap);
-	va_end(ap);
-	must(n >= 0 && (size_t)n < room);
-	out->used += n;
-	out->text[out->used++] = '\n';
-	out->text[out->used] = 0;
-}
-
-/* No use going on. */
-static void end_op(void)
-{
-	_exit(0);
-}
-
-static __attribute__((format(printf, 1, 2))) void skip_op(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(out->text, sizeof(out->text), fmt, ap);
-	va_end(ap);
-	out->skipped = true;
-	end_op();
-}
-
-static const char *error(void)
-{
-	const char *name = strerrorname_np(errno);
-
-	return name ?: "an unknown errno";
-}
-
-static long note_ret(const char *what, long ret, bool value)
-{
-	if (ret == -1)
-		note("%s: %s", what, error());
-	else if (value)
-		note("%s: %ld", what, ret);
-	else
-		note("%s: ok", what);
-	return ret;
-}
-
-/* Note what an expression yields: its value, or only that it was no error. */
-#define CALL(expr) note_ret(#expr, (long)(expr), true)
-#define DO(expr) note_ret(#expr, (long)(expr), false)
-
-/* The same with another name, for calls in a loop. */
-#define CALL_AS(expr, ...) do {						\
-	char __what[128];						\
-									\
-	snprintf(__what, sizeof(__what), __VA_ARGS__);			\
-	note_ret(__what, (long)(expr), true);				\
-} while (0)
 
 /* Which page is it that @mem shows? */
 static size_t describe_page(char *text, size_t size, const char *mem, size_t len)
@@ -4545,36 +4473,6 @@ static void run_on(const struct op *op, const struct kind *kind, struct outcome 
 	printf("%s\n", o->text);
 }
 
-/* A line of text and the rest of it */
-static char *next_line(char **rest)
-{
-	char *line = strsep(rest, "\n");
-
-	return line ?: "";
-}
-
-/* Print the lines in which two outcomes differ, with the one before. */
-static void print_differing(const struct kind *kind, char *text, char *like)
-{
-	const char *before = NULL;
-	int n = 0;
-
-	while ((text || like) && n < 12) {
-		const char *a = next_line(&text), *b = next_line(&like);
-
-		if (strcmp(a, b)) {
-			if (before)
-				ksft_print_msg("    both: %s\n", before);
-			ksft_print_msg("    %s: %s\n", kind->name, a);
-			ksft_print_msg("    %s: %s\n", kind->like->name, b);
-			before = NULL;
-			n++;
-		} else {
-			before = a;
-		}
-	}
-}
-
 /* Does what came of it agree with the list? */
 static bool as_listed(const struct op *op, const struct kind *kind, struct outcome *o,
 		      struct outcome *like)
@@ -4588,7 +4486,7 @@ static bool as_listed(const struct op *op, const struct kind *kind, struct outco
 	}
 	if (differ && !why) {
 		ksft_print_msg("%s, %s: differs\n", op->name, kind->name);
-		print_differing(kind, o->text, like->text);
+		print_differing(kind->name, o->text, kind->like->name, like->text);
 		return false;
 	}
 	return true;

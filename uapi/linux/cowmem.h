@@ -208,10 +208,14 @@ struct cowmem_seal {
  * is whole.
  *
  * Errors:
+ *  EACCES	without COWMEM_CLONE_SNAPSHOT, of a file on a mount: the caller may
+ *		neither write to it nor owns it
  *  EBADF	the descriptor is not open for reading
  *  EINVAL	@offset or @length is misaligned, the range overflows or reaches
  *		past the end of the region; COWMEM_CLONE_EXPENDABLE without
  *		COWMEM_CLONE_SNAPSHOT
+ *  EROFS	the mount is read-only
+ *  EOVERFLOW	the mount maps no ID to the caller's
  *  EMFILE	the caller's descriptor table is full
  *  ENFILE	the system's file table is full
  *  ENOMEM	out of memory
@@ -431,6 +435,7 @@ struct cowmem_copy {
  * Either all are cloned or none.
  *
  * Errors:
+ *  EACCES, EROFS, EOVERFLOW	see struct cowmem_clone
  *  EBADF	one of the descriptors is not a region's or not open for reading
  *  EINVAL	@count is 0 or too large; COWMEM_CLONE_EXPENDABLE without
  *		COWMEM_CLONE_SNAPSHOT
