@@ -2799,8 +2799,6 @@ static void options_in_proc(const struct situation *it, const struct side *s)
 #define SITUATION(fn, ...) { .name = #fn, .run = fn, __VA_ARGS__ }
 #define WITH(fn, arg, ...) { .name = #fn ": " arg, .run = fn, .text = arg, __VA_ARGS__ }
 
-#define NO_XATTR "a file has no extended attributes"
-#define STRICT "what is no number, or is too large, is an error, and nothing is guessed"
 
 static const struct situation situations[] = {
 	WITH(mounted_with, ""),
@@ -2855,10 +2853,11 @@ static const struct situation situations[] = {
 	SITUATION(file_system_type, .differs = "statfs() tells it by its own magic number"),
 	SITUATION(fsid),
 
-	WITH(extended_attributes, "user.x", .differs = NO_XATTR, .varies = true),
-	WITH(extended_attributes, "trusted.x", .differs = NO_XATTR),
-	WITH(extended_attributes, "security.x", .differs = NO_XATTR),
-	WITH(extended_attributes, "system.posix_acl_access", .differs = NO_XATTR),
+	WITH(extended_attributes, "user.x", .varies = true,
+	     .differs = "users have attributes of their own; on a tmpfs from 6.6 on"),
+	WITH(extended_attributes, "trusted.x"),
+	WITH(extended_attributes, "security.x"),
+	WITH(extended_attributes, "system.posix_acl_access"),
 	WITH(extended_attributes, "nonsense"),
 	SITUATION(inode_flags, .differs = "a file has no attributes of chattr(1)",
 		  .varies = true),

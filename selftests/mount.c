@@ -110,7 +110,8 @@ static void unmap_all(const char *base)
 
 	must(file);
 	while (n < ARRAY_SIZE(from) && fgets(line, sizeof(line), file))
-		if ((strstr(line, base) || strstr(line, "/cowmem")) &&
+		if ((strstr(line, base) || strstr(line, "/cowmem:") ||
+		     strstr(line, COWMEM_DEV)) &&
 		    sscanf(line, "%lx-%lx", &from[n], &to[n]) == 2)
 			n++;
 	fclose(file);
