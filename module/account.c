@@ -117,6 +117,21 @@ void cowmem_uncharge(struct cowmem_account *account, unsigned long nr)
 }
 
 /**
+ * cowmem_account_short - how many pages have to go before one more fits
+ * @account: the account, or NULL
+ *
+ * Context: any; the mount is there.
+ * Return: how many, 0 if it fits.
+ */
+long cowmem_account_short(const struct cowmem_account *account)
+{
+	unsigned long max = account ? READ_ONCE(account->max_pages) : 0;
+
+	/* The mount itself counts for one. */
+	return max ? max_t(long, atomic_long_read(&account->pages) - max, 0) : 0;
+}
+
+/**
  * cowmem_charge_inode - one more inode, or name of one, is to count in an account
  * @account: the account
  *

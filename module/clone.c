@@ -12,13 +12,32 @@
 #include "cowmem.h"
 #include "trace.h"
 
-/* The file of a clone of @of that is empty yet. */
-static struct file *clone_file(struct file *of, bool snapshot)
+/* COWMEM_CLONE_*, of both ioctls. */
+static int check_flags(u32 flags)
 {
-	struct file *file = cowmem_clone_file(of, snapshot ? O_RDONLY : O_RDWR);
+	if (flags & ~(COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE))
+		return -EOPNOTSUPP;
+	return flags == COWMEM_CLONE_EXPENDABLE ? -EINVAL : 0;
+}
 
-	if (!IS_ERR(file) && snapshot)
+/* The file of a clone of @of that is empty yet. */
+static struct file *clone_file(struct file *of, u32 flags)
+{
+	bool snapshot = flags & COWMEM_CLONE_SNAPSHOT;
+	struct file *file = cowmem_clone_file(of, snapshot ? O_RDONLY : O_RDWR);
+	int err;
+
+	if (IS_ERR(file))
+		return file;
+	if (snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
+	if (flags & COWMEM_CLONE_EXPENDABLE) {
+		err = cowmem_expendable_create(file);
+		if (err) {
+			fput(file);
+			return ERR_PTR(err);
+		}
+	}
 	return file;
 }
 
@@ -27,6 +46,7 @@ static void clone_done(struct cowmem_region *clone, const struct cowmem_share *s
 		       u64 size)
 {
 	cowmem_region_grow(clone, size);
+	cowmem_expendable_publish(clone);
 	trace_cowmem_clone(s->region, clone, s->nr_cut, s->nr_copied);
 }
 
@@ -65,8 +85,9 @@ int cowmem_clone(struct cowmem_call *call)
 	struct file *file;
 	int fd, err;
 
-	if (args->flags & ~COWMEM_CLONE_SNAPSHOT)
-		return -EOPNOTSUPP;
+	err = check_flags(args->flags);
+	if (err)
+		return err;
 	if (!PAGE_ALIGNED(args->offset) || !PAGE_ALIGNED(args->length))
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_READ))
@@ -75,7 +96,7 @@ int cowmem_clone(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	file = clone_file(call->file, args->flags & COWMEM_CLONE_SNAPSHOT);
+	file = clone_file(call->file, args->flags);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		goto put_fd;
@@ -103,13 +124,18 @@ put_fd:
  * @clone: the clone's file.
  * @fd: the descriptor that is to be the clone's, or -1.
  * @write: how the region was locked, in the first one that names it.
+ * @told: whether lockdep knows, likewise.
  */
 struct many {
 	struct file *file;
 	struct file *clone;
 	int fd;
 	bool write;
+	bool told;
 };
+
+/* Lockdep counts no more than 2047 locks under one that nests them. */
+#define LOCKDEP_MOST	1024
 
 static struct cowmem_region *many_region(const struct many *m)
 {
@@ -140,14 +166,30 @@ static int lock_nested(struct many *m, bool write, struct mutex *nest)
 	struct rw_semaphore *sem = &many_region(m)->lock;
 	int err;
 
-	rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
+	if (m->told)
+		rwsem_acquire_nest(&sem->dep_map, 0, 0, &nest->dep_map, _RET_IP_);
 	lockdep_off();
 	err = write ? down_write_killable(sem) : down_read_killable(sem);
 	lockdep_on();
-	if (err)
+	if (err && m->told)
 		rwsem_release(&sem->dep_map, _RET_IP_);
 	m->write = write;
+	if (!err && cowmem_region_yielded(many_region(m))) {
+		cowmem_unlock(many_region(m), write);
+		err = -EIO;
+	}
 	return err;
+}
+
+static void unlock_nested(const struct many *m)
+{
+	struct cowmem_region *region = many_region(m);
+
+	if (m->told)
+		rwsem_release(&region->lock.dep_map, _RET_IP_);
+	lockdep_off();
+	cowmem_unlock(region, m->write);
+	lockdep_on();
 }
 
 /* As cowmem_lock_to_share(), with others locked already. */
@@ -160,7 +202,7 @@ static int lock_source(struct many *m, struct mutex *nest)
 		err = lock_nested(m, false, nest);
 		if (err || cowmem_region_frozen(region))
 			return err;
-		up_read(&region->lock);
+		unlock_nested(m);
 	}
 	return lock_nested(m, true, nest);
 }
@@ -207,12 +249,14 @@ static int cut_sources(struct many *many, unsigned int count)
  */
 static int clone_locked(struct many *many, unsigned int count, struct mutex *nest)
 {
-	unsigned int locked, first = 0, i;
+	unsigned int locked, first = 0, told = 0, i;
 	int err = 0;
 
 	for (locked = 0; locked < count && !err; locked++)
-		if (is_first(many, locked))
+		if (is_first(many, locked)) {
+			many[locked].told = told++ < LOCKDEP_MOST;
 			err = lock_source(&many[locked], nest);
+		}
 	/* The last one was not. */
 	if (err)
 		locked--;
@@ -225,7 +269,7 @@ static int clone_locked(struct many *many, unsigned int count, struct mutex *nes
 		if (!err)
 			err = clone_source(&many[i]);
 		if (i + 1 == locked || is_first(many, i + 1))
-			cowmem_unlock(many_region(&many[i]), many[first].write);
+			unlock_nested(&many[first]);
 	}
 	return err;
 }
@@ -250,7 +294,7 @@ static int clone_all(struct many *many, unsigned int count)
 
 /* Get hold of all that is needed, so that only cloning itself can fail. */
 static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
-			bool snapshot)
+			u32 flags)
 {
 	unsigned int i;
 
@@ -263,7 +307,7 @@ static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
 		many[i].fd = get_unused_fd_flags(O_CLOEXEC);
 		if (many[i].fd < 0)
 			return many[i].fd;
-		file = clone_file(file, snapshot);
+		file = clone_file(file, flags);
 		if (IS_ERR(file))
 			return PTR_ERR(file);
 		many[i].clone = file;
@@ -289,8 +333,9 @@ int cowmem_clone_many(struct cowmem_call *call)
 	s32 *fds;
 	int err;
 
-	if (args->flags & ~COWMEM_CLONE_SNAPSHOT)
-		return -EOPNOTSUPP;
+	err = check_flags(args->flags);
+	if (err)
+		return err;
 	if (!count || count > COWMEM_CLONE_MANY_MAX)
 		return -EINVAL;
 	fds = vmemdup_user(u64_to_user_ptr(args->fds), count * sizeof(*fds));
@@ -303,8 +348,7 @@ int cowmem_clone_many(struct cowmem_call *call)
 	for (i = 0; i < count; i++)
 		many[i].fd = -1;
 
-	err = many_prepare(many, fds, count,
-			   args->flags & COWMEM_CLONE_SNAPSHOT);
+	err = many_prepare(many, fds, count, args->flags);
 	for (i = 0; i < count; i++)
 		fds[i] = many[i].fd;
 	if (!err)

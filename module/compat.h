@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/splice.h>
@@ -42,8 +43,17 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 
 #define mnt_idmap user_namespace
 #define nop_mnt_idmap init_user_ns
-#define file_mnt_idmap(file) file_mnt_user_ns(file)
 #endif
+
+/* Until 6.3 what tells how a mount maps IDs has another name. */
+static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return mnt_user_ns(mnt);
+#else
+	return mnt_idmap(mnt);
+#endif
+}
 
 /* Until 7.1 what removes the PTEs of a part of one VMA has other names. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)

@@ -58,7 +58,7 @@ static void copy_init(struct copy *c, struct cowmem_region *region, u64 dst,
 	cowmem_tree_init(&c->fresh);
 }
 
-/* May @c->region get it?  Under region->lock for writing. */
+/* May @c->region get it?  For sure under region->lock for writing. */
 static int may_copy(const struct copy *c)
 {
 	const struct cowmem_region *region = c->region;
@@ -134,6 +134,9 @@ static int copy_between(struct copy *c)
 {
 	int err = cowmem_share_now(&c->share);
 
+	/* Pages that came to count in a mount go on to do so. */
+	if (!err)
+		err = may_copy(c);
 	if (!err)
 		err = cowmem_join(c->region, c->from, &c->fresh);
 	if (err)
@@ -207,9 +210,11 @@ int cowmem_copy(struct cowmem_call *call)
 	file = cowmem_region_fget(args->fd, FMODE_READ);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	err = cowmem_copy_range(call->region, args->dst_offset,
-				cowmem_file_region(file), args->src_offset,
-				args->length, NULL);
+	err = cowmem_remove_privs_now(call->file);
+	if (!err)
+		err = cowmem_copy_range(call->region, args->dst_offset,
+					cowmem_file_region(file), args->src_offset,
+					args->length, NULL);
 	fput(file);
 	return err;
 }

@@ -20,6 +20,7 @@
  *	inode->i_rwsem		write(), and whatever sets the size, the seals or the
  *				owner, one at a time; of two inodes as the VFS does it
  *	  mm->mmap_lock		(or the lock of one VMA) in faults and mmap()
+ *	    yield_lock, then list_lock of yield.c
  *	    region->lock	read: faults and I/O; write: the tree's shape, but
  *				for leaves that are new and empty, and whatever
  *				takes write access away (clone)
@@ -38,6 +39,12 @@
  * same order.  User memory is touched with no lock below i_rwsem held, except that
  * write() copies under region->lock with page faults disabled.
  *
+ * A write that finds no memory lets go of all locks below mmap_lock, takes memory of
+ * snapshots back (cowmem_yield), for which those are locked for writing one by one, and
+ * starts anew.  Who waits for a lock of a region that may be such a snapshot does so by
+ * cowmem_lock(), which fails once it has yielded: then there is nothing to be had under
+ * the lock.
+ *
  * Holding region->lock for reading keeps every node that the region reaches in
  * place.  Holding a leaf lock as well keeps the pages in the leaf's slots in
  * place.  Other regions may drop their share meanwhile, so a reference count
@@ -48,7 +55,9 @@
  * A page may be written through a region only while its leaf has the bit in
  * "granted" set; then no other region holds the page.  grant.c is the one place that
  * sets it.  Whoever asked keeps region->lock, for reading, until the
- * write has happened (write()) or a writable PTE is in place (a fault).
+ * write has happened (write()) or a writable PTE is in place (a fault).  Before a granted
+ * page is mapped it gets its bit in "named"; of those that have none, which only calls
+ * wrote, nobody can have a PTE or a reference to write by.
  *
  * Who wants to take write access away or to drop pages locks the region for
  * writing, so no grant is under way, and unmaps the pages in question.  From then
@@ -73,6 +82,7 @@
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
+#include <linux/wait.h>
 
 /* The UAPI, from uapi/. */
 #include <linux/cowmem.h>
@@ -96,8 +106,7 @@
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
- * @spare: zeroed pages for holes that are likely to be written next. Protected by
- *	@lock.
+ * @spare: pages for what is likely to be written next. Protected by @lock.
  */
 struct cowmem_leaf_lock {
 	struct mutex lock;
@@ -127,6 +136,7 @@ struct cowmem_leaf_lock {
  *	written, while the region could be. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
+ * @expendable: what makes it a snapshot that yields, or NULL. Set before others have it.
  * @leaf_locks: see "Locks" above.
  */
 struct cowmem_region {
@@ -143,6 +153,7 @@ struct cowmem_region {
 	unsigned long nr_cut;
 	bool odd_mappings;
 	bool holes_mapped;
+	struct cowmem_expendable *expendable;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
 
@@ -206,6 +217,7 @@ struct cowmem_account *cowmem_account_create(unsigned long max_pages,
 void cowmem_account_close(struct cowmem_account *account);
 bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
 void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
+long cowmem_account_short(const struct cowmem_account *account);
 bool cowmem_charge_inode(struct cowmem_account *account);
 void cowmem_uncharge_inode(struct cowmem_account *account);
 bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);
@@ -220,9 +232,11 @@ extern struct page *cowmem_current_zero_page;
 
 int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
+long cowmem_limit_short(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
-			       const struct vm_fault *vmf);
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account);
+			       const struct vm_fault *vmf, bool gently);
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
@@ -305,7 +319,8 @@ void cowmem_free_inode(struct inode *inode);
 void cowmem_evict_inode(struct inode *inode);
 struct inode *cowmem_new_inode(struct super_block *sb);
 void cowmem_region_init(struct inode *inode);
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode);
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode);
 int cowmem_lock(struct cowmem_region *region, bool write);
 void cowmem_unlock(struct cowmem_region *region, bool write);
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
@@ -314,6 +329,7 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_region_resize(struct cowmem_region *region, loff_t size);
 int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 			  bool inside);
+void cowmem_region_idle(struct cowmem_region *region);
 void cowmem_region_times(struct cowmem_region *region);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_seal(struct cowmem_call *call);
@@ -403,6 +419,39 @@ int cowmem_unmap_difference(struct cowmem_region *region,
 			    const struct cowmem_tree *tree, pgoff_t first,
 			    pgoff_t end, u64 *pages, u64 *nodes);
 
+/* yield.c */
+
+/**
+ * struct cowmem_expendable - what makes a region a snapshot that yields
+ * @region: the region.
+ * @link: in the list of all that may yield, the oldest first; empty before and after.
+ *	Protected by list_lock and list_spinlock.
+ * @chosen: it is to yield. Protected by list_lock, set under yield_lock as well.
+ * @yielded: it has. Set under region->lock, for writing.
+ * @wait: who waits for that in poll().
+ */
+struct cowmem_expendable {
+	struct cowmem_region *region;
+	struct list_head link;
+	bool chosen;
+	bool yielded;
+	wait_queue_head_t wait;
+};
+
+int cowmem_expendable_create(struct file *file);
+void cowmem_expendable_publish(struct cowmem_region *region);
+void cowmem_expendable_destroy(struct cowmem_region *region);
+bool cowmem_may_yield(void);
+bool cowmem_reserve_left(void);
+bool cowmem_yield(struct cowmem_region *region, pgoff_t index, int err);
+__poll_t cowmem_poll(struct file *file, struct poll_table_struct *table);
+
+/* Is it a snapshot whose memory was taken back?  Under region->lock it stays so. */
+static inline bool cowmem_region_yielded(const struct cowmem_region *region)
+{
+	return region->expendable && READ_ONCE(region->expendable->yielded);
+}
+
 /* grant.c */
 
 /**
@@ -431,8 +480,21 @@ struct cowmem_share {
 	unsigned long nr_copied;
 };
 
+/**
+ * enum cowmem_writer - what a page is going to be written by
+ * @COWMEM_FAULT: who has it mapped then.  It has to lie inside the region.
+ * @COWMEM_CALL: a call, which has looked at the seals.  It may lie past the end.
+ * @COWMEM_CALL_WHOLE: likewise, and the call writes all of the page.  If it was a hole it
+ *	holds anything, and is not PageUptodate, until the call sets that.
+ */
+enum cowmem_writer {
+	COWMEM_FAULT,
+	COWMEM_CALL,
+	COWMEM_CALL_WHOLE,
+};
+
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp);
 void cowmem_end_write(struct cowmem_region *region, pgoff_t index);
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
@@ -441,9 +503,8 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index);
 unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 				struct cowmem_node *leaf, pgoff_t index,
 				pgoff_t end, struct page **pages);
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages);
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages);
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index);
 int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);
@@ -489,6 +550,7 @@ static inline void cowmem_acls_free(struct inode *inode)
 /* file.c */
 extern const struct file_operations cowmem_fops;
 extern const struct file_operations cowmem_file_fops;
+extern const struct file_operations cowmem_expendable_fops;
 extern const struct inode_operations cowmem_inode_ops;
 extern const struct inode_operations cowmem_mount_inode_ops;
 extern const struct dentry_operations cowmem_dentry_ops;
@@ -498,11 +560,18 @@ struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);
 int cowmem_remove_privs(struct file *file);
+int cowmem_remove_privs_now(struct file *file);
 int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 		   struct iattr *attr);
 int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
 		   struct kstat *stat, u32 mask, unsigned int flags);
 int cowmem_file(struct cowmem_call *call);
+
+/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
+static inline bool cowmem_is_view(const struct dentry *dentry)
+{
+	return dentry->d_fsdata;
+}
 
 /* clone.c */
 int cowmem_clone(struct cowmem_call *call);

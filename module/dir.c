@@ -193,6 +193,9 @@ static int dir_link(struct dentry *old, struct inode *dir, struct dentry *dentry
 {
 	struct inode *inode = d_inode(old);
 
+	/* The name would be no view any more. */
+	if (cowmem_is_view(old))
+		return -EACCES;
 	if (name_counts(inode) && !cowmem_charge_inode(dir->i_sb->s_fs_info))
 		return -ENOSPC;
 	i_size_write(dir, dir->i_size + DIRENT_SIZE);

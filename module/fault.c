@@ -25,7 +25,7 @@ static struct cowmem_region *fault_region(const struct vm_fault *vmf)
 	return cowmem_file_region(vmf->vma->vm_file);
 }
 
-/* -EINTR is a task that is being killed and does not care. */
+/* -EINTR is a task that is being killed and does not care, -EIO a snapshot that yielded. */
 static vm_fault_t fault_error(int err)
 {
 	if (err == -EHWPOISON)
@@ -62,7 +62,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	struct page *page;
 	int err = -EMFILE;
 
-	page = cowmem_begin_write(region, vmf->pgoff, false, vmf, &leaf);
+	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
 	if (cowmem_page_mappable(page))
@@ -79,7 +79,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 
 /* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
-		    const struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
+		    struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
 {
 	struct page *pages[FAULT_AROUND];
 	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
@@ -91,7 +91,7 @@ static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
 static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
-		      const struct cowmem_node *leaf)
+		      struct cowmem_node *leaf)
 {
 	pgoff_t start = round_down(vmf->pgoff, FAULT_AROUND);
 	pgoff_t first = max(start, vmf->vma->vm_pgoff);
@@ -133,11 +133,13 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
-	int err = -ERANGE;
 	bool write = false;
+	int err;
 
-	if (down_read_killable(&region->lock))
-		return fault_error(-EINTR);
+	err = cowmem_lock(region, false);
+	if (err)
+		return fault_error(err);
+	err = -ERANGE;
 	if (vmf->pgoff < cowmem_region_end(region)) {
 		mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 		/* Somebody may just have added the leaf. */
@@ -243,7 +245,7 @@ static int mmap_locked(struct file *file, struct vm_area_struct *vma, pgoff_t en
  * Context: mmap_lock is held for writing.
  * Return: 0; -EPERM for a writable shared mapping of a region that is sealed
  * against writing; -EOVERFLOW or -EFBIG if the region cannot grow that large;
- * -EINTR.
+ * -EIO if it is a snapshot that has yielded; -EINTR.
  */
 int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 {

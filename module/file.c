@@ -27,13 +27,7 @@
 /* A regular file, or one of the device? */
 static bool is_regular(const struct file *file)
 {
-	return file->f_op == &cowmem_file_fops;
-}
-
-/* Nobody opens this dentry for writing (COWMEM_FILE_VIEW).  Set before anyone has it. */
-static bool is_view(const struct dentry *dentry)
-{
-	return dentry->d_fsdata;
+	return file->f_op == &cowmem_file_fops || file->f_op == &cowmem_expendable_fops;
 }
 
 /*
@@ -133,7 +127,7 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 		name = dname;
 	}
 	file = alloc_file_pseudo(&region->inode, mnt, name, flags | O_LARGEFILE,
-				 &cowmem_file_fops);
+				 region->inode.i_fop);
 	if (IS_ERR(file)) {
 		unpin_mount(region);
 		iput(&region->inode);
@@ -147,54 +141,58 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 }
 
 /*
- * The file of a clone on a mount, opened as one of O_TMPFILE is, so that whoever can
- * write through it counts as a writer.  It takes over a reference to the inode.
+ * Who writes to a clone fills the mount that it is on, so that takes more than to be let
+ * read: a file that is open for writing, or could be, or is the caller's own, as what is
+ * sealed is never open for writing.
  */
-static struct file *open_unnamed(struct cowmem_region *region, struct vfsmount *mnt,
-				 int flags)
+static int may_clone_to_write(struct file *of, struct mnt_idmap *idmap)
 {
-	char text[32];
-	struct qstr name = { .name = text };
-	struct path path = { .mnt = mnt };
-	struct file *file;
+	struct inode *inode = file_inode(of);
 
-	name.len = snprintf(text, sizeof(text), "cowmem:%llu",
-			    (u64)region->inode.i_ino);
-	path.dentry = d_alloc(mnt->mnt_sb->s_root, &name);
-	if (!path.dentry) {
-		iput(&region->inode);
-		return ERR_PTR(-ENOMEM);
-	}
-	cowmem_make_linkable(&region->inode);
-	d_instantiate(path.dentry, &region->inode);
-	file = dentry_open(&path, flags | O_LARGEFILE, current_cred());
-	dput(path.dentry);
-	return file;
+	if ((of->f_mode & FMODE_WRITE) || inode_owner_or_capable(idmap, inode))
+		return 0;
+	return inode_permission(idmap, inode, MAY_WRITE);
 }
 
-/* A clone of @of on the mount of @of. */
-static struct file *clone_file_on_mount(struct file *of, int flags, umode_t mode)
+static umode_t clone_mode(int flags)
+{
+	return flags == O_RDWR ? 0600 : 0400;
+}
+
+/*
+ * A new file without a name on the mount of @of.  As O_TMPFILE does it: who writes to it
+ * counts as a writer of the mount, and none is made where nothing may be.
+ */
+static struct file *clone_on_mount(struct file *of, int flags)
 {
 	struct vfsmount *mnt = of->f_path.mnt;
-	struct mnt_idmap *idmap = file_mnt_idmap(of);
+	struct mnt_idmap *idmap = cowmem_mnt_idmap(mnt);
 	struct cowmem_region *region;
-	struct file *file;
+	struct file *file, *opened;
 	int err;
 
-	/* As for O_TMPFILE: the owner must be somebody in the file system. */
 	if (!fsuidgid_has_mapping(mnt->mnt_sb, idmap))
 		return ERR_PTR(-EOVERFLOW);
+	err = flags == O_RDWR ? may_clone_to_write(of, idmap) : 0;
+	if (err)
+		return ERR_PTR(err);
 	err = mnt_want_write(mnt);
 	if (err)
 		return ERR_PTR(err);
-	region = cowmem_region_create(mnt->mnt_sb, mode);
+	region = cowmem_region_create(mnt->mnt_sb, idmap, clone_mode(flags));
 	if (IS_ERR(region)) {
 		file = ERR_CAST(region);
-	} else {
-		inode_fsuid_set(&region->inode, idmap);
-		inode_fsgid_set(&region->inode, idmap);
-		file = open_unnamed(region, mnt, flags);
+		goto drop_write;
 	}
+	cowmem_make_linkable(&region->inode);
+	file = new_file(region, mnt, "", O_RDONLY);
+	if (!IS_ERR(file) && flags == O_RDWR) {
+		/* What makes files of an inode counts no writers. */
+		opened = dentry_open(&file->f_path, flags | O_LARGEFILE, current_cred());
+		fput(file);
+		file = opened;
+	}
+drop_write:
 	mnt_drop_write(mnt);
 	return file;
 }
@@ -208,21 +206,20 @@ static struct file *clone_file_on_mount(struct file *of, int flags, umode_t mode
  * there, and linkat() can give it a name.
  *
  * Context: may sleep.
- * Return: the file; -ENOMEM, -ENOSPC or -ENFILE; -EROFS if the mount is read-only,
- * -EOVERFLOW if the caller is nobody there.
+ * Return: the file; -ENOMEM, -ENOSPC or -ENFILE; -EROFS, -EOVERFLOW or -EACCES if no such
+ * file can be made on the mount, or by the caller.
  */
 struct file *cowmem_clone_file(struct file *of, int flags)
 {
-	umode_t mode = flags == O_RDWR ? 0600 : 0400;
 	struct cowmem_region *region;
 	struct vfsmount *mnt;
 
 	if (cowmem_region_account(cowmem_file_region(of)))
-		return clone_file_on_mount(of, flags, mode);
+		return clone_on_mount(of, flags);
 	mnt = pin_mount(of);
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
-	region = cowmem_region_create(mnt->mnt_sb, mode);
+	region = cowmem_region_create(mnt->mnt_sb, &nop_mnt_idmap, clone_mode(flags));
 	if (IS_ERR(region)) {
 		cowmem_fs_unpin();
 		return ERR_CAST(region);
@@ -294,6 +291,29 @@ int cowmem_remove_privs(struct file *file)
 	return is_regular(file) ? file_remove_privs(file) : 0;
 }
 
+/**
+ * cowmem_remove_privs_now - as cowmem_remove_privs(), for who does not hold i_rwsem
+ * @file: the file
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0 or a negative errno.
+ */
+int cowmem_remove_privs_now(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	int err;
+
+	/* Rarely is it a program of that kind, and others need not wait for the lock. */
+	if (!is_regular(file) || !is_sxid(READ_ONCE(inode->i_mode)))
+		return 0;
+	err = down_write_killable(&inode->i_rwsem);
+	if (err)
+		return err;
+	err = file_remove_privs(file);
+	inode_unlock(inode);
+	return err;
+}
+
 /* ---- regular files ---- */
 
 /* COWMEM_IOC_FILE asks for this. */
@@ -308,7 +328,7 @@ static int check_file(const struct cowmem_call *call)
 		return -EINVAL;
 	if ((call->file->f_mode & need) != need)
 		return -EBADF;
-	if (is_regular(call->file) && is_view(call->file->f_path.dentry) &&
+	if (is_regular(call->file) && cowmem_is_view(call->file->f_path.dentry) &&
 	    flags != COWMEM_FILE_VIEW)
 		return -EACCES;
 	if (!flags && (READ_ONCE(call->region->seals) & COWMEM_WRITE_SEALS))
@@ -389,7 +409,8 @@ static int file_open(struct inode *inode, struct file *file)
 	struct cowmem_region *region = cowmem_region_of(inode);
 
 	if (file->f_mode & FMODE_WRITE) {
-		if (is_view(file->f_path.dentry))
+		/* What overlayfs opens has that one's path, until 6.5. */
+		if (cowmem_is_view(file_dentry(file)))
 			return -EACCES;
 		if (READ_ONCE(region->seals) & COWMEM_WRITE_SEALS)
 			return -EPERM;
@@ -406,7 +427,12 @@ static int file_open(struct inode *inode, struct file *file)
 
 static int file_release(struct inode *inode, struct file *file)
 {
-	unpin_mount(cowmem_region_of(inode));
+	struct cowmem_region *region = cowmem_region_of(inode);
+
+	/* The file may stay when all who could be made to pay for it are gone. */
+	if (file->f_mode & FMODE_WRITE)
+		cowmem_region_idle(region);
+	unpin_mount(region);
 	return 0;
 }
 
@@ -430,7 +456,7 @@ int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	if (err)
 		return err;
 	if (attr->ia_valid & ATTR_SIZE) {
-		if (is_view(dentry))
+		if (cowmem_is_view(dentry))
 			return -EACCES;
 		err = down_write_killable(&region->lock);
 		if (err)
@@ -527,7 +553,7 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			if (err || index >= end)
 				return err;
 		}
-		page = cowmem_begin_write(region, index, true, NULL, NULL);
+		page = cowmem_begin_write(region, index, COWMEM_CALL, NULL, NULL);
 		if (IS_ERR(page))
 			return PTR_ERR(page);
 		cowmem_end_write(region, index);
@@ -538,16 +564,39 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
+/* Can a mount ever hold what is to be allocated?  Else it is not filled up for nothing. */
+static bool may_fit(const struct cowmem_region *region, pgoff_t first, pgoff_t end)
+{
+	const struct cowmem_account *account = cowmem_region_account(region);
+	unsigned long max = account ? READ_ONCE(account->max_pages) : 0;
+
+	return !max || end - first <= max;
+}
+
+/* What was allocated past the end is of no use: it was to be the size as well. */
+static void undo_past_end(struct cowmem_region *region, loff_t offset, loff_t end)
+{
+	loff_t size = round_up(cowmem_region_size(region), PAGE_SIZE);
+
+	offset = max_t(loff_t, round_up(offset, PAGE_SIZE), size);
+	if (offset < end)
+		cowmem_region_discard(region, offset, round_up((u64)end, PAGE_SIZE),
+				      false);
+}
+
 /* fallocate() that may make the region larger.  Under i_rwsem. */
 static int allocate_range(struct cowmem_region *region, int mode, loff_t offset,
 			  loff_t end)
 {
+	pgoff_t first = offset >> PAGE_SHIFT, last = DIV_ROUND_UP_ULL(end, PAGE_SIZE);
 	loff_t size = max(cowmem_region_size(region), end);
 	int err;
 
 	err = inode_newsize_ok(&region->inode, size);
 	if (err)
 		return err;
+	if (!may_fit(region, first, last))
+		return -ENOSPC;
 	/*
 	 * SEAL takes the inode's lock, too.  Pages for who goes on to write a mapping
 	 * change nothing that can be seen.
@@ -561,8 +610,9 @@ static int allocate_range(struct cowmem_region *region, int mode, loff_t offset,
 		if (err)
 			return err;
 	}
-	err = allocate(region, offset >> PAGE_SHIFT, DIV_ROUND_UP_ULL(end, PAGE_SIZE),
-		       mode & FALLOC_FL_UNSHARE_RANGE);
+	err = allocate(region, first, last, mode & FALLOC_FL_UNSHARE_RANGE);
+	if (err)
+		undo_past_end(region, offset, end);
 	if (err || (mode & FALLOC_FL_KEEP_SIZE))
 		return err;
 	err = down_write_killable(&region->lock);
@@ -600,23 +650,35 @@ unlock:
 	return cowmem_user_error(err);
 }
 
+#define FILE_FOPS						\
+	.owner		= THIS_MODULE,				\
+	.open		= file_open,				\
+	.release	= file_release,				\
+	.llseek		= cowmem_llseek,			\
+	.read_iter	= cowmem_read_iter,			\
+	.write_iter	= cowmem_write_iter,			\
+	.splice_read	= copy_splice_read,			\
+	.splice_write	= iter_file_splice_write,		\
+	.mmap		= cowmem_mmap,				\
+	.fsync		= noop_fsync,				\
+	.fallocate	= cowmem_fallocate,			\
+	.setlease	= generic_setlease,			\
+	.remap_file_range = cowmem_remap_file_range,		\
+	.unlocked_ioctl	= cowmem_ioctl,				\
+	.compat_ioctl	= compat_ptr_ioctl,			\
+	.show_fdinfo	= cowmem_show_fdinfo
+
 const struct file_operations cowmem_file_fops = {
-	.owner		= THIS_MODULE,
-	.open		= file_open,
-	.release	= file_release,
-	.llseek		= cowmem_llseek,
-	.read_iter	= cowmem_read_iter,
-	.write_iter	= cowmem_write_iter,
-	.splice_read	= copy_splice_read,
-	.splice_write	= iter_file_splice_write,
-	.mmap		= cowmem_mmap,
-	.fsync		= noop_fsync,
-	.fallocate	= cowmem_fallocate,
-	.setlease	= generic_setlease,
-	.remap_file_range = cowmem_remap_file_range,
-	.unlocked_ioctl	= cowmem_ioctl,
-	.compat_ioctl	= compat_ptr_ioctl,
-	.show_fdinfo	= cowmem_show_fdinfo,
+	FILE_FOPS,
+};
+
+/*
+ * Of snapshots that may yield.  Only these can be polled: of others there is nothing to
+ * say, as of any regular file.
+ */
+const struct file_operations cowmem_expendable_fops = {
+	FILE_FOPS,
+	.poll		= cowmem_poll,
 };
 
 /* ---- files of the device ---- */
@@ -628,7 +690,7 @@ static int device_open(struct inode *inode, struct file *file)
 
 	if (IS_ERR(mnt))
 		return PTR_ERR(mnt);
-	region = cowmem_region_create(mnt->mnt_sb, 0600);
+	region = cowmem_region_create(mnt->mnt_sb, &nop_mnt_idmap, 0600);
 	if (IS_ERR(region)) {
 		cowmem_fs_unpin();
 		return PTR_ERR(region);

@@ -29,16 +29,47 @@
  */
 #define SPARE_ORDER	3U
 
+/**
+ * struct writing - a write to a page that is about to begin
+ * @region: the region.
+ * @index: of the page.
+ * @by: see cowmem_begin_write().
+ * @vmf: likewise.
+ * @gently: fail where else the OOM killer would be let loose, as snapshots may yield.
+ * @leaf: where the page is, or is to be.
+ * @fresh: a page for it, if that is a hole, set aside before there is a leaf: a leaf
+ *	without a page would stay behind if no memory was left.
+ */
+struct writing {
+	struct cowmem_region *region;
+	pgoff_t index;
+	enum cowmem_writer by;
+	struct vm_fault *vmf;
+	bool gently;
+	struct cowmem_node *leaf;
+	struct page *fresh;
+};
+
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page)
+{
+	/* What the page holds is nobody's original, see restore.c. */
+	folio_set_dirty(page_folio(page));
+	cowmem_leaf_grant(&region->tree, leaf, index);
+}
+
+/*
+ * The granted @page is about to be mapped.  Until then only calls write it, and nobody
+ * keeps it who could write it later, so there is no more to take back than the grant.
+ */
+static void name_page(struct cowmem_region *region, struct cowmem_node *leaf,
+		      pgoff_t index, struct page *page)
 {
 	struct folio *folio = page_folio(page);
 
 	folio->mapping = region->inode.i_mapping;
 	folio->index = index;
-	/* What the page holds is nobody's original, see restore.c. */
-	folio_set_dirty(folio);
-	cowmem_leaf_grant(&region->tree, leaf, index);
+	leaf->named |= BIT_ULL(cowmem_slot(index));
 }
 
 /*
@@ -132,32 +163,31 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 }
 
 /*
- * A page of zeroes for @index.  While holes are written in order, pages are allocated
- * in blocks, at most as many as there were in the run so far.  Without a @leaf there
- * was no run.
+ * A page for the slot, of zeroes if @zero.  While pages are written in order, they are
+ * allocated in blocks, at most as many as there were in the run so far.  Without a @leaf
+ * there was no run.
  */
-static struct page *page_for_hole(struct cowmem_region *region,
-				  const struct cowmem_node *leaf, pgoff_t index,
-				  const struct vm_fault *vmf)
+static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
+			     bool zero)
 {
-	struct list_head *spare = &cowmem_leaf_lock(region, index)->spare;
-	struct cowmem_account *account = cowmem_region_account(region);
+	struct list_head *spare = &cowmem_leaf_lock(w->region, w->index)->spare;
+	struct cowmem_account *account = cowmem_region_account(w->region);
 
 	/* A memory policy may send each page somewhere else. */
-	if (vmf && vma_policy(vmf->vma))
-		return cowmem_page_alloc(account, true, vmf);
+	if (w->vmf && vma_policy(w->vmf->vma))
+		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
 	if (list_empty(spare) && leaf) {
-		unsigned int order = ilog2(ahead_end(leaf, index) - index);
+		unsigned int order = ilog2(ahead_end(leaf, w->index) - w->index);
 
 		if (order)
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
 	if (list_empty(spare))
-		return cowmem_page_alloc(account, true, vmf);
-	return cowmem_page_take(spare, account);
+		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
+	return cowmem_page_take(spare, account, zero);
 }
 
-/* Nobody needed @page, which came from page_for_hole(). */
+/* Nobody needed @page, which came from new_page(). */
 static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
@@ -166,29 +196,32 @@ static void set_aside(struct cowmem_region *region, pgoff_t index,
 }
 
 /*
- * Put another page into the slot of @index: @fresh for a hole, if there is one, or a
- * copy.  Returns the page, or what is in the slot stays there.
+ * Put another page into the slot: @w->fresh for a hole, if there is one, or a copy.
+ * Returns the page, or what is in the slot stays there.
  */
-static struct page *replace(struct cowmem_region *region, struct cowmem_node *leaf,
-			    pgoff_t index, const struct vm_fault *vmf,
-			    struct page **fresh)
+static struct page *replace(struct writing *w)
 {
+	struct cowmem_region *region = w->region;
+	struct cowmem_node *leaf = w->leaf;
+	pgoff_t index = w->index;
 	struct page *old = leaf->slots[cowmem_slot(index)];
+	bool whole = w->by == COWMEM_CALL_WHOLE;
 	struct page *page;
 	int err = 0;
 
-	if (old)
-		page = cowmem_page_alloc(cowmem_region_account(region), false, vmf);
-	else if (*fresh)
-		page = *fresh;
+	if (!old && w->fresh)
+		page = w->fresh;
 	else
-		page = page_for_hole(region, leaf, index, vmf);
+		page = new_page(w, leaf, !old && !whole);
 	if (IS_ERR(page))
 		return page;
-	if (!old)
-		*fresh = NULL;
-	else
+	if (!old) {
+		w->fresh = NULL;
+		if (whole)
+			ClearPageUptodate(page);
+	} else {
 		err = cowmem_page_copy(page, old);
+	}
 	if (err) {
 		cowmem_page_drop(page, false);
 		return ERR_PTR(err);
@@ -202,9 +235,9 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 	 * lowers that before it flushes the TLB.  It keeps a reference until then,
 	 * and to unmap once more flushes what another zap has not flushed yet.
 	 */
-	if (old ? cowmem_page_busy(old, old == mapped_page(vmf)) :
+	if (old ? cowmem_page_busy(old, old == mapped_page(w->vmf)) :
 		  hole_mapped(region, index))
-		unmap_ahead(region, leaf, index, old, vmf);
+		unmap_ahead(region, leaf, index, old, w->vmf);
 	if (old) {
 		trace_cowmem_split(region, index);
 		cowmem_page_drop(old, false);
@@ -212,30 +245,38 @@ static struct page *replace(struct cowmem_region *region, struct cowmem_node *le
 	return page;
 }
 
-/*
- * As cowmem_grant_leaf().  For a hole @fresh is used, if there is one, and set to NULL
- * then: it cannot fail.
- */
-static struct page *grant_leaf(struct cowmem_region *region,
-			       struct cowmem_node *leaf, pgoff_t index,
-			       const struct vm_fault *vmf, struct page **fresh)
+static struct mutex *writing_lock(const struct writing *w)
 {
-	struct page *old = leaf->slots[cowmem_slot(index)];
+	return &cowmem_leaf_lock(w->region, w->index)->lock;
+}
 
-	lockdep_assert_held(&region->lock);
-	lockdep_assert_held(&cowmem_leaf_lock(region, index)->lock);
+/*
+ * As cowmem_grant_leaf(), of @w->leaf.  For a hole @w->fresh is used, if there is one,
+ * and set to NULL then: it cannot fail.
+ */
+static struct page *grant_leaf(struct writing *w)
+{
+	unsigned int slot = cowmem_slot(w->index);
+	struct page *old = w->leaf->slots[slot], *page;
+
+	lockdep_assert_held(&w->region->lock);
+	lockdep_assert_held(writing_lock(w));
 
 	if (old && PageHWPoison(old))
 		return ERR_PTR(-EHWPOISON);
-	if (leaf->granted & BIT_ULL(cowmem_slot(index))) {
+	if (w->leaf->granted & BIT_ULL(slot)) {
 		/* Other mappings may show it as it is. */
-		if (mapped_page(vmf))
-			cowmem_unmap_here(vmf->vma, index, index + 1);
-		return old;
+		if (mapped_page(w->vmf))
+			cowmem_unmap_here(w->vmf->vma, w->index, w->index + 1);
+		page = old;
+	} else if (old && reuse(w->region, w->leaf, w->index, old, w->vmf)) {
+		page = old;
+	} else {
+		page = replace(w);
 	}
-	if (old && reuse(region, leaf, index, old, vmf))
-		return old;
-	return replace(region, leaf, index, vmf, fresh);
+	if (w->vmf && !IS_ERR(page))
+		name_page(w->region, w->leaf, w->index, page);
+	return page;
 }
 
 /**
@@ -251,9 +292,9 @@ static struct page *grant_leaf(struct cowmem_region *region,
 struct page *cowmem_grant_leaf(struct cowmem_region *region,
 			       struct cowmem_node *leaf, pgoff_t index)
 {
-	struct page *none = NULL;
+	struct writing w = { .region = region, .index = index, .leaf = leaf };
 
-	return grant_leaf(region, leaf, index, NULL, &none);
+	return grant_leaf(&w);
 }
 
 /**
@@ -302,6 +343,7 @@ unsigned int cowmem_grant_ahead(struct cowmem_region *region,
 		if (!cowmem_may_grant(leaf, index) ||
 		    !reuse(region, leaf, index, page, NULL))
 			break;
+		name_page(region, leaf, index, page);
 		pages[nr++] = page;
 	}
 	return nr;
@@ -319,33 +361,9 @@ static bool may_be_written(const struct cowmem_region *region, pgoff_t index)
 	       !(region->seals & COWMEM_SEAL_WRITE);
 }
 
-/**
- * struct writing - a write to a page that is about to begin
- * @region: the region.
- * @index: of the page.
- * @past_end: see cowmem_begin_write().
- * @vmf: likewise.
- * @leaf: where the page is, or is to be.
- * @fresh: a page for it, if that is a hole, set aside before there is a leaf: a leaf
- *	without a page would stay behind if no memory was left.
- */
-struct writing {
-	struct cowmem_region *region;
-	pgoff_t index;
-	bool past_end;
-	struct vm_fault *vmf;
-	struct cowmem_node *leaf;
-	struct page *fresh;
-};
-
-static struct mutex *writing_lock(const struct writing *w)
-{
-	return &cowmem_leaf_lock(w->region, w->index)->lock;
-}
-
 static bool writing_inside(const struct writing *w)
 {
-	return w->past_end || may_be_written(w->region, w->index);
+	return w->by != COWMEM_FAULT || may_be_written(w->region, w->index);
 }
 
 /* Returns 0, or why there is no page to set aside.  Under the leaf lock, or alone. */
@@ -355,12 +373,15 @@ static int get_fresh(struct writing *w)
 
 	if (w->fresh)
 		return 0;
-	page = page_for_hole(w->region, NULL, w->index, w->vmf);
+	page = new_page(w, NULL, w->by != COWMEM_CALL_WHOLE);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	w->fresh = page;
 	return 0;
 }
+
+/* How often a write asks for memory of snapshots. */
+#define YIELD_TRIES	32
 
 /*
  * There is no leaf: put one there, if a private node can have it.  Faults elsewhere
@@ -375,7 +396,7 @@ static int add_leaf(struct writing *w)
 	err = get_fresh(w);
 	if (err)
 		goto unlock;
-	leaf = cowmem_tree_add_leaf(&w->region->tree, w->index);
+	leaf = cowmem_tree_add_leaf(&w->region->tree, w->index, w->gently);
 	if (!IS_ERR_OR_NULL(leaf)) {
 		w->leaf = leaf;
 		return 0;
@@ -409,7 +430,7 @@ static int own_leaf(struct writing *w)
 		if (err)
 			goto downgrade;
 	}
-	leaf = cowmem_tree_own(&region->tree, w->index);
+	leaf = cowmem_tree_own(&region->tree, w->index, w->gently);
 	if (IS_ERR(leaf))
 		err = PTR_ERR(leaf);
 	else
@@ -442,14 +463,62 @@ static int find_leaf(struct writing *w)
 	return 0;
 }
 
+/*
+ * As cowmem_begin_write(), once.  Or, with no lock held, why not; what was found or set
+ * aside for @w is forgotten then.
+ */
+static struct page *begin_write(struct writing *w)
+{
+	struct page *page;
+	int err;
+
+	w->leaf = NULL;
+	w->fresh = NULL;
+	err = down_read_killable(&w->region->lock);
+	if (err)
+		return ERR_PTR(err);
+	err = find_leaf(w);
+	if (err)
+		goto drop_fresh;
+	page = grant_leaf(w);
+	/* Somebody else may have been faster. */
+	set_aside(w->region, w->index, w->fresh);
+	if (IS_ERR(page))
+		cowmem_end_write(w->region, w->index);
+	return page;
+
+drop_fresh:
+	/* Else nobody holds a lock any more. */
+	if (err != -EINTR)
+		up_read(&w->region->lock);
+	if (w->fresh)
+		cowmem_page_drop(w->fresh, false);
+	return ERR_PTR(err);
+}
+
+/* Should a write be tried once more?  @w says how then. */
+static bool try_again(struct writing *w, const struct page *page, unsigned int *tries)
+{
+	int err = PTR_ERR_OR_ZERO(page);
+
+	if (!w->gently || (err != -ENOSPC && err != -ENOMEM))
+		return false;
+	/* Others may take what was freed.  In the end it is tried as if nothing could be. */
+	if ((*tries)++ == YIELD_TRIES || !cowmem_yield(w->region, w->index, err))
+		w->gently = false;
+	return !fatal_signal_pending(current);
+}
+
 /**
  * cowmem_begin_write - let a region write a page
  * @region: the region
  * @index: index of the page
- * @past_end: whether it may lie past the end; who says so has looked at the seals
+ * @by: what is going to write it
  * @vmf: the fault that wants it, or NULL; where vmf->page was, which the fault found
  *	there and has a reference to, nothing is mapped afterwards
  * @leafp: where the leaf goes, or NULL
+ *
+ * Where memory is short, snapshots that were made for it yield theirs, see yield.c.
  *
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
  * Return: the page, and region->lock is held for reading, and the leaf lock, until
@@ -459,42 +528,25 @@ static int find_leaf(struct writing *w)
  * region is sealed, -EINTR if a fatal signal arrived.
  */
 struct page *cowmem_begin_write(struct cowmem_region *region, pgoff_t index,
-				bool past_end, struct vm_fault *vmf,
+				enum cowmem_writer by, struct vm_fault *vmf,
 				struct cowmem_node **leafp)
 {
 	struct writing w = {
 		.region = region,
 		.index = index,
-		.past_end = past_end,
+		.by = by,
 		.vmf = vmf,
+		.gently = cowmem_may_yield(),
 	};
+	unsigned int tries = 0;
 	struct page *page;
-	int err;
 
-	err = down_read_killable(&region->lock);
-	if (err)
-		return ERR_PTR(err);
-	err = find_leaf(&w);
-	if (err)
-		goto drop_fresh;
-	page = grant_leaf(region, w.leaf, index, vmf, &w.fresh);
-	/* Somebody else may have been faster. */
-	set_aside(region, index, w.fresh);
-	if (!IS_ERR(page)) {
-		if (leafp)
-			*leafp = w.leaf;
-		return page;
-	}
-	cowmem_end_write(region, index);
+	do {
+		page = begin_write(&w);
+	} while (try_again(&w, page, &tries));
+	if (!IS_ERR(page) && leafp)
+		*leafp = w.leaf;
 	return page;
-
-drop_fresh:
-	/* Else nobody holds a lock any more. */
-	if (err != -EINTR)
-		up_read(&region->lock);
-	if (w.fresh)
-		cowmem_page_drop(w.fresh, false);
-	return ERR_PTR(err);
 }
 
 /**
@@ -528,9 +580,8 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
  * Return: 0; -EHWPOISON if one of them is poisoned, -EMFILE if one has an absurd number
  * of references.
  */
-int cowmem_pages_to_map(struct cowmem_region *region,
-			const struct cowmem_node *leaf, pgoff_t index,
-			unsigned int nr, struct page **pages)
+int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
+			pgoff_t index, unsigned int nr, struct page **pages)
 {
 	struct page *zero = cowmem_zero_page();
 	unsigned int i, slot = cowmem_slot(index);
@@ -542,6 +593,8 @@ int cowmem_pages_to_map(struct cowmem_region *region,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
+		} else if (leaf->granted & ~leaf->named & BIT_ULL(slot + i)) {
+			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
 			err = -EHWPOISON;
@@ -560,14 +613,17 @@ int cowmem_pages_to_map(struct cowmem_region *region,
  * Context: may sleep; no lock below i_rwsem and mmap_lock is held.
  * Return: the page with a reference for the caller, the zero page for a hole;
  * -ERANGE past the end; -EMFILE if the page has an absurd number of references;
- * -EHWPOISON; -EINTR if a fatal signal arrived.
+ * -EHWPOISON; -EIO if the region is a snapshot that has yielded; -EINTR if a fatal signal
+ * arrived.
  */
 struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 {
 	struct page *page;
+	int err;
 
-	if (down_read_killable(&region->lock))
-		return ERR_PTR(-EINTR);
+	err = cowmem_lock(region, false);
+	if (err)
+		return ERR_PTR(err);
 	if (index >= cowmem_region_end(region)) {
 		up_read(&region->lock);
 		return ERR_PTR(-ERANGE);
@@ -630,7 +686,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	lockdep_assert_held_write(&region->lock);
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
-		u64 slots = cowmem_leaf_granted(leaf, first, end);
+		u64 slots = cowmem_leaf_granted(leaf, first, end) & leaf->named;
 
 		if (!leaves--)
 			break;
@@ -657,6 +713,17 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 	return 0;
 }
 
+/* Is there a page that may be mapped writable? */
+static bool any_named(const struct cowmem_region *region)
+{
+	const struct cowmem_node *leaf;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link)
+		if (leaf->named)
+			return true;
+	return false;
+}
+
 /**
  * cowmem_cut - stop all writers
  * @region: the region
@@ -669,7 +736,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	if (list_empty(&region->tree.granted))
+	if (!any_named(region))
 		return 0;
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
@@ -688,14 +755,14 @@ static int copy_busy(struct cowmem_share *s)
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
-		for (; slots; slots &= slots - 1) {
+		s->nr_cut += hweight64(slots);
+		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i], *copy;
 			struct cowmem_node *mine;
 			int err;
 
-			s->nr_cut++;
 			if (!cowmem_page_busy(page, 0))
 				continue;
 			/* Nobody gets to see what is written there: share it. */
@@ -703,11 +770,11 @@ static int copy_busy(struct cowmem_share *s)
 				cowmem_page_unname(page);
 				continue;
 			}
-			mine = cowmem_tree_own(s->tree, index);
+			mine = cowmem_tree_own(s->tree, index, false);
 			if (IS_ERR(mine))
 				return PTR_ERR(mine);
 			copy = cowmem_page_alloc(cowmem_region_account(s->region),
-						 false, NULL);
+						 false, NULL, false);
 			if (IS_ERR(copy))
 				return PTR_ERR(copy);
 			err = cowmem_page_copy(copy, page);
@@ -735,7 +802,7 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
 			struct page *page = leaf->slots[i];
@@ -793,7 +860,7 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 
 		if (!leaves--)
 			break;
-		for (left = slots; left; left &= left - 1) {
+		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];
 
@@ -859,7 +926,7 @@ static int cut_ahead(struct cowmem_region *region)
  * which is fewer than were taken back.
  *
  * Context: may sleep.
- * Return: 0 or -EINTR.
+ * Return: 0; -EIO if it is a snapshot that has yielded; -EINTR.
  */
 int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write)
 {
@@ -867,7 +934,7 @@ int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write)
 
 	*write = !(READ_ONCE(region->seals) & COWMEM_SEAL_WRITE);
 	if (!*write) {
-		err = down_read_killable(&region->lock);
+		err = cowmem_lock(region, false);
 		if (err || cowmem_region_frozen(region))
 			return err;
 		/* It has pages that were granted before it was sealed. */

@@ -18,8 +18,8 @@
  * @to: where to put it
  *
  * Context: may sleep and fault.
- * Return: bytes read, 0 at the end; -EFAULT, -EMFILE (see cowmem_peek()), -EIO (a
- * poisoned page) or -EINTR if there were none.
+ * Return: bytes read, 0 at the end; -EIO from a snapshot that has yielded; -EFAULT,
+ * -EMFILE (see cowmem_peek()), -EIO (a poisoned page) or -EINTR if there were none.
  */
 ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
@@ -60,7 +60,8 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		cond_resched();
 	}
 	cowmem_accessed(iocb->ki_filp);
-	return done;
+	/* Of a snapshot that yields meanwhile nobody is to see half. */
+	return cowmem_region_yielded(region) ? -EIO : done;
 }
 
 /*
@@ -73,12 +74,19 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	struct page *page;
 	size_t copied;
 
-	page = cowmem_begin_write(region, pos >> PAGE_SHIFT, true, NULL, NULL);
+	page = cowmem_begin_write(region, pos >> PAGE_SHIFT,
+				  bytes == PAGE_SIZE ? COWMEM_CALL_WHOLE : COWMEM_CALL,
+				  NULL, NULL);
 	if (IS_ERR(page))
 		return cowmem_user_error(PTR_ERR(page));
 	/* Page faults are off: the source may be this very page. */
 	copied = copy_folio_from_iter_atomic(page_folio(page),
 					     offset_in_page(pos), bytes, from);
+	if (!PageUptodate(page)) {
+		if (copied < PAGE_SIZE)
+			zero_user_segment(page, copied, PAGE_SIZE);
+		SetPageUptodate(page);
+	}
 	flush_dcache_page(page);
 	set_page_dirty(page);
 	if (copied)
@@ -196,12 +204,16 @@ static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
 	pgoff_t index = offset >> PAGE_SHIFT;
 	loff_t size;
 	bool found;
+	int err;
 
 	do {
 		unsigned long budget = COWMEM_TREE_BUDGET;
 
-		if (fatal_signal_pending(current) || down_read_killable(&region->lock))
+		if (fatal_signal_pending(current))
 			return -EINTR;
+		err = cowmem_lock(region, false);
+		if (err)
+			return err;
 		size = cowmem_region_size(region);
 		found = cowmem_tree_next(&region->tree, &index, data, &budget);
 		up_read(&region->lock);
@@ -223,8 +235,8 @@ static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
  * @whence: SEEK_*
  *
  * Context: may sleep.
- * Return: the new position; -EINVAL; -ENXIO if there is no such data or hole; -EINTR
- * if a fatal signal arrived.
+ * Return: the new position; -EINVAL; -ENXIO if there is no such data or hole; -EIO if
+ * the region is a snapshot that has yielded; -EINTR if a fatal signal arrived.
  */
 loff_t cowmem_llseek(struct file *file, loff_t offset, int whence)
 {

@@ -183,7 +183,7 @@ static int merge_locked(struct merge *m, const struct place *place,
 		return false;
 	if (cowmem_page_join(keep, cowmem_region_account(place->region)))
 		return false;
-	leaf = cowmem_tree_own(&place->region->tree, place->index);
+	leaf = cowmem_tree_own(&place->region->tree, place->index, false);
 	if (IS_ERR(leaf))
 		return PTR_ERR(leaf);
 	cowmem_unmap(place->region, place->index, place->index + 1, false);

@@ -10,12 +10,14 @@
  *
  * hole		A slot that is NULL reads as cowmem_zero_page(), which is mapped
  *		read-only and belongs to the module.
- * spare	Allocated together with the page of a hole, when holes are written
- *		in order, for those that come next.  No slot points to it yet.
+ * spare	Allocated together with a new page, when holes or shared pages are
+ *		written in order, for those that come next.  No slot points to it
+ *		yet.
  * born		The first write takes a page of zeroes, or copies a shared one.
  *		The new page is granted to the region.
- * granted	One region may write it.  folio->mapping and ->index name the
- *		region, which futexes in shared memory depend on.
+ * granted	One region may write it.  From when it is about to be mapped,
+ *		folio->mapping and ->index name the region, which futexes in
+ *		shared memory depend on.
  * shared	A clone holds it too, through the same leaf or, after the leaf
  *		was copied, through another one.  Nobody may write it,
  *		->mapping is NULL, every PTE that maps it is read-only and was
@@ -24,7 +26,9 @@
  * reused	The last holder may be granted the page again, unless something
  *		else still refers to it ("The reuse rule" in grant.c).
  * dropped	With the last slot that points to it.  It is freed when PTEs and
- *		users of get_user_pages() have let go as well.
+ *		users of get_user_pages() have let go as well.  Slots of snapshots that
+ *		yield go where a page is to be born or split and there is no memory
+ *		(yield.c).
  * limbo	Dropped while it was granted and somebody referred to it: it keeps
  *		its name for a moment, see below.
  *
@@ -105,6 +109,22 @@ static bool account(long bytes)
 			return false;
 	} while (!atomic_long_try_cmpxchg(&nr_bytes, &total, total + bytes));
 	return true;
+}
+
+/**
+ * cowmem_limit_short - how much has to be freed before limit_mib allows for another page
+ *
+ * Context: any.
+ * Return: how many bytes, 0 if it does.
+ */
+long cowmem_limit_short(void)
+{
+	unsigned long limit = READ_ONCE(limit_mib);
+	unsigned long total = atomic_long_read(&nr_bytes) + PAGE_SIZE;
+
+	if (!limit || DIV_ROUND_UP(total, SZ_1M) <= limit)
+		return 0;
+	return total - limit * SZ_1M;
 }
 
 static atomic_long_t *holders(struct page *page)
@@ -288,9 +308,16 @@ void cowmem_pages_forget(struct address_space *mapping)
 	}
 }
 
-static struct page *alloc_one(bool zero, const struct vm_fault *vmf)
+/* What turns an allocation into one that fails rather than have somebody killed. */
+static gfp_t gentle(bool gently)
 {
-	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | (zero ? __GFP_ZERO : 0);
+	return gently ? __GFP_RETRY_MAYFAIL | __GFP_NOWARN : 0;
+}
+
+static struct page *alloc_one(bool zero, const struct vm_fault *vmf, bool gently)
+{
+	gfp_t gfp = GFP_HIGHUSER | __GFP_ACCOUNT | (zero ? __GFP_ZERO : 0) |
+		    gentle(gently);
 	struct page *page;
 
 	if (!account(PAGE_SIZE))
@@ -299,6 +326,10 @@ static struct page *alloc_one(bool zero, const struct vm_fault *vmf)
 		page = cowmem_vma_alloc_page(gfp, vmf->vma, vmf->address);
 	else
 		page = alloc_page(gfp);
+	if (page && gently && !cowmem_reserve_left()) {
+		put_page(page);
+		page = NULL;
+	}
 	if (!page) {
 		atomic_long_sub(PAGE_SIZE, &nr_bytes);
 		return ERR_PTR(-ENOMEM);
@@ -314,18 +345,19 @@ static struct page *alloc_one(bool zero, const struct vm_fault *vmf)
  * @account: what it is to count in, or NULL
  * @zero: whether to clear it
  * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
+ * @gently: fail where else the OOM killer would be let loose
  *
  * Context: may sleep.
  * Return: the page; -ENOMEM or -ENOSPC.
  */
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
-			       const struct vm_fault *vmf)
+			       const struct vm_fault *vmf, bool gently)
 {
 	struct page *page;
 
 	if (!cowmem_charge(account, 1))
 		return ERR_PTR(-ENOSPC);
-	page = alloc_one(zero, vmf);
+	page = alloc_one(zero, vmf, gently);
 	if (IS_ERR(page))
 		cowmem_uncharge(account, 1);
 	else
@@ -337,11 +369,13 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
  * cowmem_page_take - take a page that was allocated ahead
  * @pages: the list that it is on, which is not empty
  * @account: what it is to count in, or NULL
+ * @zero: whether to clear it
  *
  * Context: any.
  * Return: the page; -ENOSPC.
  */
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account)
+struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+			      bool zero)
 {
 	struct page *page = list_first_entry(pages, struct page, lru);
 
@@ -349,12 +383,15 @@ struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *ac
 		return ERR_PTR(-ENOSPC);
 	list_del(&page->lru);
 	*account_of(page) = account;
+	/* Many kernels clear all that is allocated. */
+	if (zero && !want_init_on_alloc(0))
+		clear_highpage(page);
 	return page;
 }
 
 /**
  * cowmem_page_set_aside - a page for a slot is not needed now
- * @page: the page, full of zeroes
+ * @page: the page, which nobody wrote since it was allocated
  * @pages: the list that it goes to
  *
  * Context: any; as for the list.
@@ -509,7 +546,7 @@ void cowmem_page_unname(struct page *page)
 }
 
 /**
- * cowmem_pages_ahead - allocate zeroed pages that will be needed soon
+ * cowmem_pages_ahead - allocate pages that will be needed soon
  * @pages: the empty list that they are put on, by lru; each has one holder
  * @order: the logarithm of how many
  *
@@ -527,8 +564,7 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 		return;
 	/* Who does not reclaim may use reserves, unless told not to. */
 	page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT |
-			   __GFP_ZERO | __GFP_NORETRY | __GFP_NOMEMALLOC |
-			   __GFP_NOWARN, order);
+			   __GFP_NORETRY | __GFP_NOMEMALLOC | __GFP_NOWARN, order);
 	if (!page) {
 		atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
 		return;
@@ -653,17 +689,18 @@ struct page *cowmem_replace_zero_page(void)
 
 /**
  * cowmem_node_alloc - allocate an index node
+ * @gently: fail where else the OOM killer would be let loose
  *
  * Context: may sleep.
  * Return: the node, not initialized; -ENOMEM or -ENOSPC.
  */
-struct cowmem_node *cowmem_node_alloc(void)
+struct cowmem_node *cowmem_node_alloc(bool gently)
 {
 	struct cowmem_node *node;
 
 	if (!account(sizeof(*node)))
 		return ERR_PTR(-ENOSPC);
-	node = kmem_cache_alloc(cowmem_node_cache, GFP_KERNEL_ACCOUNT);
+	node = kmem_cache_alloc(cowmem_node_cache, GFP_KERNEL_ACCOUNT | gentle(gently));
 	if (!node) {
 		atomic_long_sub(sizeof(*node), &nr_bytes);
 		return ERR_PTR(-ENOMEM);

@@ -43,6 +43,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->nr_cut = 0;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
+	region->expendable = NULL;
 	cowmem_tree_init(&region->tree);
 	return &region->inode;
 }
@@ -85,10 +86,32 @@ static void drop_spare_pages(struct cowmem_region *region)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
 }
 
+/**
+ * cowmem_region_idle - who wrote to a region perhaps does not go on
+ * @region: the region
+ *
+ * Context: may sleep.
+ */
+void cowmem_region_idle(struct cowmem_region *region)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
+		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
+
+		if (list_empty_careful(&lock->spare))
+			continue;
+		mutex_lock(&lock->lock);
+		cowmem_pages_drop(&lock->spare);
+		mutex_unlock(&lock->lock);
+	}
+}
+
 static void empty_region(struct cowmem_region *region)
 {
 	unsigned int i;
 
+	cowmem_expendable_destroy(region);
 	cowmem_tree_destroy(&region->tree);
 	drop_spare_pages(region);
 	cowmem_pages_forget(region->inode.i_mapping);
@@ -178,6 +201,7 @@ void cowmem_region_init(struct inode *inode)
 /**
  * cowmem_region_create - a new, empty region without a name
  * @sb: the file system
+ * @idmap: of the mount by which it is made
  * @mode: permissions of its files, as far as they are regular
  *
  * It belongs to the caller.
@@ -185,17 +209,25 @@ void cowmem_region_init(struct inode *inode)
  * Context: may sleep.
  * Return: the region, whose inode has one reference; -ENOMEM or -ENOSPC.
  */
-struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode)
+struct cowmem_region *cowmem_region_create(struct super_block *sb,
+					   struct mnt_idmap *idmap, umode_t mode)
 {
 	struct inode *inode = cowmem_new_inode(sb);
 
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
-	inode->i_mode = S_IFREG | mode;
-	inode->i_uid = current_fsuid();
-	inode->i_gid = current_fsgid();
+	inode_init_owner(idmap, inode, NULL, S_IFREG | mode);
 	cowmem_region_init(inode);
 	return cowmem_region_of(inode);
+}
+
+/* Let go of the lock, and return -EIO, if it is a snapshot that has yielded. */
+static int still_there(struct cowmem_region *region, bool write)
+{
+	if (!cowmem_region_yielded(region))
+		return 0;
+	cowmem_unlock(region, write);
+	return -EIO;
 }
 
 /**
@@ -204,12 +236,14 @@ struct cowmem_region *cowmem_region_create(struct super_block *sb, umode_t mode)
  * @write: whether for writing
  *
  * Context: may sleep.
- * Return: 0 or -EINTR.
+ * Return: 0; -EIO if it is a snapshot that has yielded; -EINTR.
  */
 int cowmem_lock(struct cowmem_region *region, bool write)
 {
-	return write ? down_write_killable(&region->lock)
-		     : down_read_killable(&region->lock);
+	int err = write ? down_write_killable(&region->lock)
+			: down_read_killable(&region->lock);
+
+	return err ?: still_there(region, write);
 }
 
 /**
@@ -232,7 +266,7 @@ void cowmem_unlock(struct cowmem_region *region, bool write)
  * @write: whether for writing
  *
  * Context: may sleep.
- * Return: 0 or -EINTR.
+ * Return: 0; -EIO if one of them is a snapshot that has yielded; -EINTR.
  */
 int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write)
 {
@@ -247,6 +281,8 @@ int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write
 		err = down_write_killable_nested(&b->lock, SINGLE_DEPTH_NESTING);
 	else
 		err = down_read_killable_nested(&b->lock, SINGLE_DEPTH_NESTING);
+	if (!err)
+		err = still_there(b, write);
 	if (err)
 		cowmem_unlock(a, write);
 	return err;
@@ -295,7 +331,7 @@ static struct page *own_partial_page(struct cowmem_region *region, pgoff_t index
 
 	if (!leaf || !leaf->slots[cowmem_slot(index)])
 		return NULL;
-	leaf = cowmem_tree_own(&region->tree, index);
+	leaf = cowmem_tree_own(&region->tree, index, false);
 	if (IS_ERR(leaf))
 		return ERR_CAST(leaf);
 	mutex_lock(&cowmem_leaf_lock(region, index)->lock);
@@ -431,6 +467,9 @@ int cowmem_resize(struct cowmem_call *call)
 	if (args->size > MAX_LFS_FILESIZE)
 		return -EFBIG;
 
+	err = cowmem_remove_privs_now(call->file);
+	if (err)
+		return err;
 	err = lock_with_writers(region);
 	if (err)
 		return err;
@@ -576,6 +615,7 @@ int cowmem_discard(struct cowmem_call *call)
 {
 	const struct cowmem_discard *args = &call->args.discard;
 	u64 end;
+	int err;
 
 	if (args->flags)
 		return -EOPNOTSUPP;
@@ -585,7 +625,8 @@ int cowmem_discard(struct cowmem_call *call)
 		return -EINVAL;
 	if (!(call->file->f_mode & FMODE_WRITE))
 		return -EBADF;
-	return cowmem_region_discard(call->region, args->offset, end, true);
+	err = cowmem_remove_privs_now(call->file);
+	return err ?: cowmem_region_discard(call->region, args->offset, end, true);
 }
 
 /**

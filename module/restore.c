@@ -211,18 +211,31 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 	return true;
 }
 
+/* Is that allowed?  Under i_rwsem. */
+static int may_restore(const struct cowmem_region *region,
+		       const struct cowmem_share *from,
+		       const struct cowmem_restore *args)
+{
+	if (region->seals & COWMEM_WRITE_SEALS)
+		return -EPERM;
+	if (cowmem_region_size(region) != from->size &&
+	    !(args->flags & COWMEM_RESTORE_SIZE))
+		return -EINVAL;
+	return 0;
+}
+
 /* Make @region equal to what was shared of the other one.  Under its lock, for writing. */
 static int restore_locked(struct cowmem_region *region, struct cowmem_share *from,
 			  struct cowmem_restore *args)
 {
 	bool resize = cowmem_region_size(region) != from->size;
 	u64 pages = 0, nodes = 0;
-	int err = 0;
+	int err;
 
-	if (region->seals & COWMEM_WRITE_SEALS)
-		return -EPERM;
-	if (resize && !(args->flags & COWMEM_RESTORE_SIZE))
-		return -EINVAL;
+	/* A device's region may grow by mmap() meanwhile. */
+	err = may_restore(region, from, args);
+	if (err)
+		return err;
 	/* With the size changed nothing may fail any more, nor be killed. */
 	if (resize) {
 		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
@@ -270,7 +283,10 @@ static int restore_whole(struct cowmem_region *region, struct cowmem_region *fro
 	err = cowmem_share_now(&s);
 	if (err)
 		return err;
-	err = cowmem_join(region, from, &fresh);
+	/* Pages that came to count in a mount go on to do so. */
+	err = may_restore(region, &s, args);
+	if (!err)
+		err = cowmem_join(region, from, &fresh);
 	if (!err)
 		err = down_write_killable(&region->lock);
 	if (!err) {
@@ -326,6 +342,9 @@ int cowmem_restore(struct cowmem_call *call)
 	err = down_write_killable(&region->inode.i_rwsem);
 	if (err)
 		goto put_file;
+	err = cowmem_remove_privs(call->file);
+	if (err)
+		goto unlock;
 	if (region == from)
 		err = restore_self(region, args);
 	else if (args->length)
@@ -333,6 +352,7 @@ int cowmem_restore(struct cowmem_call *call)
 					args->length, args);
 	else
 		err = restore_whole(region, from, args);
+unlock:
 	inode_unlock(&region->inode);
 put_file:
 	fput(file);

@@ -45,6 +45,14 @@ static unsigned int new_nodes(const struct cowmem_tree *tree, pgoff_t index,
 	return nr;
 }
 
+static u64 region_state(const struct cowmem_region *region)
+{
+	if (!region->expendable)
+		return 0;
+	return COWMEM_STATE_EXPENDABLE |
+	       (cowmem_region_yielded(region) ? COWMEM_STATE_YIELDED : 0);
+}
+
 /*
  * Leaf by leaf, without region->lock between two.  Returns -E2BIG if that takes more
  * than @nodes nodes to be looked at.
@@ -66,7 +74,9 @@ static int region_info(struct cowmem_region *region, struct cowmem_info *info,
 		info->seals = region->seals;
 		info->size = cowmem_region_size(region);
 		info->clones = atomic64_read(&region->clones);
-		info->features = COWMEM_HAVE_DIRTY_BITS ? COWMEM_FEATURE_KEEP : 0;
+		info->features = COWMEM_FEATURE_EXPENDABLE |
+				 (COWMEM_HAVE_DIRTY_BITS ? COWMEM_FEATURE_KEEP : 0);
+		info->state = region_state(region);
 		if (cowmem_tree_next(&region->tree, &index, true, &budget)) {
 			count_leaf(region, index, info);
 			info->index_bytes += sizeof(struct cowmem_node) *
@@ -124,6 +134,7 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "cowmem-size:\t%llu\n", info.size);
 	seq_printf(m, "cowmem-seals:\t%#x\n", info.seals);
 	seq_printf(m, "cowmem-clones:\t%llu\n", info.clones);
+	seq_printf(m, "cowmem-state:\t%#llx\n", info.state);
 	if (err)
 		return;
 	seq_printf(m, "cowmem-pages-populated:\t%llu\n", info.pages_populated);

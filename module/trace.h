@@ -118,6 +118,25 @@ TRACE_EVENT(cowmem_merge,
 		  __entry->merged, __entry->zeroed)
 );
 
+/* A snapshot's memory was taken back for a write to a region. */
+TRACE_EVENT(cowmem_yield,
+	TP_PROTO(const struct cowmem_region *snapshot,
+		 const struct cowmem_region *region, unsigned long index),
+	TP_ARGS(snapshot, region, index),
+	TP_STRUCT__entry(
+		__field(u64, snapshot)
+		__field(u64, region)
+		__field(unsigned long, index)
+	),
+	TP_fast_assign(
+		__entry->snapshot = snapshot->inode.i_ino;
+		__entry->region = region->inode.i_ino;
+		__entry->index = index;
+	),
+	TP_printk("snapshot=%llu region=%llu index=%lu", __entry->snapshot,
+		  __entry->region, __entry->index)
+);
+
 /* A range became a hole. */
 TRACE_EVENT(cowmem_zap,
 	TP_PROTO(const struct cowmem_region *region, unsigned long index,

@@ -149,11 +149,11 @@ static void reserve_free(struct node_reserve *reserve)
 	}
 }
 
-static int reserve_fill(struct node_reserve *reserve, unsigned int nr)
+static int reserve_fill(struct node_reserve *reserve, unsigned int nr, bool gently)
 {
 	reserve->first = NULL;
 	while (nr--) {
-		struct cowmem_node *node = cowmem_node_alloc();
+		struct cowmem_node *node = cowmem_node_alloc(gently);
 
 		if (IS_ERR(node)) {
 			reserve_free(reserve);
@@ -220,7 +220,7 @@ static void tree_raise(struct cowmem_tree *tree, unsigned int top,
  * complete.  Without, stop at the first hole and return NULL.
  */
 static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
-				    unsigned int level, bool create)
+				    unsigned int level, bool create, bool gently)
 {
 	struct cowmem_node *node, *parent = NULL;
 	struct node_reserve reserve;
@@ -230,7 +230,7 @@ static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
 
 	while (index > level_last(top))
 		top++;
-	err = reserve_fill(&reserve, path_need(tree, index, top, level, create));
+	err = reserve_fill(&reserve, path_need(tree, index, top, level, create), gently);
 	if (err)
 		return ERR_PTR(err);
 
@@ -393,7 +393,7 @@ int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
 		} else {
 			struct cowmem_node *parent;
 
-			parent = tree_own(dst, dst_first, level, true);
+			parent = tree_own(dst, dst_first, level, true, false);
 			if (IS_ERR(parent))
 				return PTR_ERR(parent);
 			if (level)
@@ -463,26 +463,30 @@ struct page *cowmem_tree_page(const struct cowmem_tree *tree, pgoff_t index)
  * cowmem_tree_own - make the path to an index complete and private
  * @tree: the tree
  * @index: the index
+ * @gently: see cowmem_node_alloc()
  *
  * Context: may sleep; nobody else may use @tree.
  * Return: the leaf, -ENOMEM or -ENOSPC.
  */
-struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index)
+struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index,
+				    bool gently)
 {
-	return tree_own(tree, index, 0, true);
+	return tree_own(tree, index, 0, true, gently);
 }
 
 /**
  * cowmem_tree_add_leaf - put an empty leaf where there is none
  * @tree: the tree
  * @index: an index that no leaf covers
+ * @gently: see cowmem_node_alloc()
  *
  * Context: may sleep; the shape of @tree stays as it is, but for leaves that others
  * add elsewhere in this way.
  * Return: the leaf; NULL if there is no private node to put it into, and
  * cowmem_tree_own() has to be called; -ENOMEM or -ENOSPC.
  */
-struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index)
+struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index,
+					 bool gently)
 {
 	struct cowmem_node *node = tree->root, *leaf;
 	void **slot;
@@ -497,7 +501,7 @@ struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index
 	/* Somebody else may have been faster. */
 	if (*slot)
 		return *slot;
-	leaf = cowmem_node_alloc();
+	leaf = cowmem_node_alloc(gently);
 	if (IS_ERR(leaf))
 		return leaf;
 	node_init(leaf, 0);
@@ -521,7 +525,7 @@ struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index
  */
 int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index)
 {
-	return PTR_ERR_OR_ZERO(tree_own(tree, index, 0, false));
+	return PTR_ERR_OR_ZERO(tree_own(tree, index, 0, false, false));
 }
 
 /* Returns whether nothing is left below @node, whose first index is @base. */
@@ -952,7 +956,7 @@ int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as)
 
 	if (!tree->root || !as->root || tree->root->level >= as->root->level)
 		return 0;
-	err = reserve_fill(&reserve, as->root->level - tree->root->level);
+	err = reserve_fill(&reserve, as->root->level - tree->root->level, false);
 	if (!err)
 		tree_raise(tree, as->root->level, &reserve);
 	return err;
@@ -1051,6 +1055,7 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;
+	leaf->named &= ~slots;
 }
 
 /**

@@ -33,6 +33,8 @@ struct page;
  * @nr: slots that are not NULL.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
+ * @named: leaf only, those of @granted whose page has a name, see page.c: it may be
+ *	mapped.
  * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
  *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
@@ -50,6 +52,7 @@ struct cowmem_node {
 	u8 level;
 	u8 nr;
 	u64 granted;
+	u64 named;
 	pgoff_t base;
 	struct list_head granted_link;
 	void *slots[COWMEM_NODE_SLOTS];
@@ -69,7 +72,7 @@ struct cowmem_tree {
 };
 
 /* Provided by the owner of the pages and of the memory, see page.c. */
-struct cowmem_node *cowmem_node_alloc(void);
+struct cowmem_node *cowmem_node_alloc(bool gently);
 void cowmem_node_free(struct cowmem_node *node);
 void cowmem_page_hold(struct page *page);
 void cowmem_page_drop(struct page *page, bool granted);
@@ -90,9 +93,10 @@ int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
 struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
 				     pgoff_t index, bool *shared);
 struct page *cowmem_tree_page(const struct cowmem_tree *tree, pgoff_t index);
-struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index);
-struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree,
-					 pgoff_t index);
+struct cowmem_node *cowmem_tree_own(struct cowmem_tree *tree, pgoff_t index,
+				    bool gently);
+struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index,
+					 bool gently);
 int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index);
 void cowmem_tree_punch(struct cowmem_tree *tree, pgoff_t first, pgoff_t last);
 

@@ -19,7 +19,7 @@ TEST(struct_layout)
 {
 #define AT(type, field, offset) \
 	EXPECT_EQ(offset, offsetof(struct cowmem_##type, field))
-	EXPECT_EQ(64, sizeof(struct cowmem_info));
+	EXPECT_EQ(72, sizeof(struct cowmem_info));
 	AT(info, flags, 0);
 	AT(info, seals, 4);
 	AT(info, size, 8);
@@ -29,6 +29,7 @@ TEST(struct_layout)
 	AT(info, index_bytes, 40);
 	AT(info, clones, 48);
 	AT(info, features, 56);
+	AT(info, state, 64);
 	EXPECT_EQ(16, sizeof(struct cowmem_resize));
 	AT(resize, size, 0);
 	AT(resize, flags, 8);
@@ -109,7 +110,7 @@ TEST(struct_layout)
 
 TEST(numbers)
 {
-	EXPECT_EQ(0xc040c300U, COWMEM_IOC_INFO);
+	EXPECT_EQ(0xc048c300U, COWMEM_IOC_INFO);
 	EXPECT_EQ(0xc010c301U, COWMEM_IOC_RESIZE);
 	EXPECT_EQ(0xc008c302U, COWMEM_IOC_SEAL);
 	EXPECT_EQ(0xc018c303U, COWMEM_IOC_CLONE);
@@ -126,6 +127,9 @@ TEST(numbers)
 	EXPECT_EQ(8, COWMEM_SEAL_WRITE);
 	EXPECT_EQ(16, COWMEM_SEAL_FUTURE_WRITE);
 	EXPECT_EQ(1, COWMEM_CLONE_SNAPSHOT);
+	EXPECT_EQ(2, COWMEM_CLONE_EXPENDABLE);
+	EXPECT_EQ(1, COWMEM_STATE_EXPENDABLE);
+	EXPECT_EQ(2, COWMEM_STATE_YIELDED);
 	EXPECT_EQ(1, COWMEM_RESTORE_KEEP);
 	EXPECT_EQ(2, COWMEM_RESTORE_SIZE);
 	EXPECT_EQ(1, COWMEM_FILE_RDONLY);
@@ -219,7 +223,7 @@ FIXTURE_VARIANT_ADD(ioctl, seal) {
 };
 FIXTURE_VARIANT_ADD(ioctl, clone) {
 	.nr = 3, .size = sizeof(struct cowmem_clone), .reserved_at = -1,
-	.known = COWMEM_CLONE_SNAPSHOT, .reads = true,
+	.known = COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, .reads = true,
 	.flags_at = offsetof(struct cowmem_clone, flags),
 	.valid = VALID(clone, .fd = -1),
 };
@@ -252,7 +256,7 @@ FIXTURE_VARIANT_ADD(ioctl, copy) {
 FIXTURE_VARIANT_ADD(ioctl, clone_many) {
 	.nr = 8, .size = sizeof(struct cowmem_clone_many), .silent = true,
 	.flags_at = offsetof(struct cowmem_clone_many, flags),
-	.reserved_at = -1, .known = COWMEM_CLONE_SNAPSHOT,
+	.reserved_at = -1, .known = COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE,
 	.valid = VALID(clone_many, .count = 2),
 };
 FIXTURE_VARIANT_ADD(ioctl, merge) {

@@ -24,6 +24,8 @@
 #define FAIL_NTH "/proc/thread-self/fail-nth"
 #define FAULTS "/sys/kernel/debug/"
 #define KMEMLEAK FAULTS "kmemleak"
+#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
+#define HELD "/sys/module/cowmem/parameters/held_kib"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -77,7 +79,8 @@ enum {
 	NOLOCK = 512,	/* ENOLCK is another word for ENOMEM */
 	ANSWERS = 32,	/* if only its answer cannot be written, it is done */
 	AGAIN = 64,	/* EAGAIN is another word for ENOMEM */
-	MOUNTED = 1024,	/* R and O are files of a mount, so S is, too */
+	FULL = 1024,	/* limit_mib is reached: ENOSPC is another word for ENOMEM */
+	MOUNTED = 2048,	/* R and O are files of a mount, so S is, too */
 };
 
 struct op {
@@ -281,6 +284,44 @@ static void other_is_smaller(struct world *w)
 	must(!do_resize(w->fd[O], SHARED * pgsz() + 100));
 }
 
+static int expendable(int fd)
+{
+	int new = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
+
+	must(new >= 0);
+	return new;
+}
+
+/* N1 may yield, but no limit is reached: whatever fails, it does not. */
+static void with_expendable(struct world *w)
+{
+	mapped(w);
+	w->fd[N1] = expendable(w->fd[R]);
+}
+
+static void no_leaf_with_expendable(struct world *w)
+{
+	mapped_without_leaf(w);
+	w->fd[N1] = expendable(w->fd[R]);
+}
+
+/* N3 fills what there is.  R shares its pages with N1, which has to yield, and others. */
+static void with_expendable_at_limit(struct world *w)
+{
+	char buf[32];
+	uint64_t i;
+
+	mapped(w);
+	w->fd[N3] = region();
+	must(read_file(HELD, buf, sizeof(buf)) > 0);
+	snprintf(buf, sizeof(buf), "%ld", (atol(buf) + 1023) / 1024);
+	must(!write_file(LIMIT, buf));
+	for (i = 0; pwrite(w->fd[N3], "x", 1, i * pgsz()) == 1; i++)
+		;
+	must(errno == ENOSPC);
+	w->fd[N1] = expendable(w->fd[R]);
+}
+
 /* ---- the operations ---- */
 
 static int result(long ret)
@@ -326,6 +367,27 @@ static int run_snapshot(struct world *w)
 {
 	w->fd[N1] = do_clone(w->fd[R], COWMEM_CLONE_SNAPSHOT, 0, 0);
 	return result(w->fd[N1]);
+}
+
+static int run_expendable(struct world *w)
+{
+	w->fd[N1] = do_clone(w->fd[R], COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE,
+			     0, 0);
+	return result(w->fd[N1]);
+}
+
+/* Page 0 is R's, but for what N1 shares of it. */
+static int run_write_yielding(struct world *w)
+{
+	return result(pwrite(w->fd[R], "yield", 5, 7));
+}
+
+static int run_fault_yielding(struct world *w)
+{
+	/* A fault that finds no memory at a limit is SIGBUS. */
+	if (!madvise(w->mem, pgsz(), MADV_POPULATE_WRITE))
+		return 0;
+	return errno == EFAULT ? ENOSPC : errno;
 }
 
 static int run_clone_range(struct world *w)
@@ -955,6 +1017,7 @@ static const struct op ops[] = {
 	{ "SEAL against future writes", ANSWERS, mapped, run_seal_future },
 	{ "CLONE", FAILS, was_written, run_clone },
 	{ "CLONE, a snapshot", FAILS, was_written, run_snapshot },
+	{ "CLONE, one that yields", FAILS, was_written, run_expendable },
 	{ "CLONE, a range", FAILS, was_written, run_clone_range },
 	{ "CLONE, a range at an odd offset", FAILS, was_written, run_clone_odd_range },
 	{ "CLONE with pages in a pipe", FAILS, is_in_a_pipe, run_clone },
@@ -1066,6 +1129,17 @@ static const struct op ops[] = {
 	{ "mount: write to a hole", FAILS | MOUNTED, mapped, run_write_call_hole },
 	{ "mount: write to a shared page", FAILS | MOUNTED, mapped, run_write_call },
 	{ "mount: unlink", FAILS | MOUNTED, NULL, run_unlink },
+	/* Where no limit is reached nobody yields. */
+	{ "fault: write a shared page, one may yield", RETRIES, with_expendable,
+	  run_write_page },
+	{ "fault: write a hole, one may yield", RETRIES, with_expendable, run_write_hole },
+	{ "fault: write where there is no leaf, one may yield", RETRIES,
+	  no_leaf_with_expendable, run_write_new_leaf },
+	{ "write to a shared page, one may yield", 0, with_expendable, run_write_call },
+	{ "write to a hole, one may yield", 0, with_expendable, run_write_call_hole },
+	{ "write, one yields", FULL, with_expendable_at_limit, run_write_yielding },
+	{ "populate: write, one yields", FULL, with_expendable_at_limit,
+	  run_fault_yielding },
 };
 
 /* ---- what is there afterwards ---- */
@@ -1162,6 +1236,10 @@ static bool look(struct world *w, struct state *s)
 		s->info[i] = info(w->fd[i]);
 		size = s->info[i].size;
 		must(size <= 65 * 64 * pgsz());
+		if (s->info[i].state & COWMEM_STATE_YIELDED) {
+			must(pread(w->fd[i], buf, 1, 0) == -1 && errno == EIO);
+			continue;
+		}
 		must(pread(w->fd[i], buf, size, 0) == (ssize_t)size);
 		s->sum[i] = sum_of(buf, size);
 		if (size > PAGES * pgsz())
@@ -1301,8 +1379,15 @@ static bool documented(const struct op *op, int err)
 {
 	return !(op->flags & RETRIES) &&
 	       (err == ENOMEM || (err == EAGAIN && (op->flags & AGAIN)) ||
+		(err == ENOSPC && (op->flags & FULL)) ||
 		(err == ENOLCK && (op->flags & NOLOCK)) ||
 		(err == EFAULT && usercopy_fails));
+}
+
+static void lift(const struct op *op)
+{
+	if (op->flags & FULL)
+		must(!write_file(LIMIT, "0"));
 }
 
 /* One try of @op.  Returns whether all is well; sets *@more if something failed. */
@@ -1322,6 +1407,7 @@ static bool try(const struct op *op, unsigned int nth, int fail_nth,
 		ok = look(&w, before);
 		/* That has mapped pages. */
 		demolish(&w, R, false);
+		lift(op);
 		build(&w, op->flags);
 		if (op->prepare)
 			op->prepare(&w);
@@ -1331,6 +1417,7 @@ static bool try(const struct op *op, unsigned int nth, int fail_nth,
 		set_nth(fail_nth, nth);
 	err = op->run(&w);
 	*more = nth && failed(fail_nth);
+	lift(op);
 
 	ok = look(&w, &now) && ok;
 	if (!nth) {

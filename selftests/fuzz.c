@@ -15,6 +15,7 @@
 #include <grp.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -40,6 +41,7 @@ enum {
 	BASE_FDS = 64,		/* below are descriptors that stay */
 	MAX_FDS = 160,
 	SWEEP = 200,		/* calls until all new descriptors are closed */
+	SHORT = 4,		/* MiB, so that memory is short at times */
 	POPULATED = 1024,	/* the most pages in a region that goes on */
 };
 
@@ -62,9 +64,9 @@ static int stop;
 
 /* What threads of the parent and of the children tell each other. */
 static struct {
-	int finished;
+	int ready;
 	int undocumented;
-	uint64_t calls[16], good[16];
+	uint64_t calls[16], good[16], gone[16];
 } *shared;
 
 static __thread uint64_t seed;
@@ -129,6 +131,12 @@ static uint32_t any_flags(void)
 	default:
 		return 0;
 	}
+}
+
+/* Of a clone: memory is so short that snapshots yield, if there are some. */
+static uint32_t clone_flags(void)
+{
+	return one_in(3) ? COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE : any_flags();
 }
 
 static int any_fd(void)
@@ -271,7 +279,7 @@ static void fill_args(unsigned int nr, union args *a)
 		a->seal.flags = one_in(8) ? any_flags() : 0;
 		break;
 	case 3:
-		a->clone.flags = any_flags();
+		a->clone.flags = clone_flags();
 		a->clone.fd = any_fd();
 		if (one_in(2)) {
 			a->clone.offset = any_number();
@@ -313,7 +321,7 @@ static void fill_args(unsigned int nr, union args *a)
 		a->many.clones = one_in(2) ? a->many.fds : any_pointer(4 * 8);
 		n = one_in(8) ? rnd() : one_in(8) ? pick(260) : pick(9);
 		a->many.count = n;
-		a->many.flags = any_flags();
+		a->many.flags = clone_flags();
 		array = (void *)(uintptr_t)a->many.fds;
 		for (i = 0; i < n && i < 300; i++) {
 			int fd = one_in(20) ? any_fd() :
@@ -414,7 +422,7 @@ static bool not_ours(int fd)
 static void fuzz_ioctl(void)
 {
 	static const int common[] = {
-		ENOTTY, EINVAL, E2BIG, EOPNOTSUPP, EFAULT, EBADF,
+		ENOTTY, EINVAL, E2BIG, EOPNOTSUPP, EFAULT, EBADF, EIO,
 	};
 	unsigned int nr = pick(COMMANDS), cmd = commands[nr].cmd;
 	unsigned int size = _IOC_SIZE(cmd), i;
@@ -457,6 +465,7 @@ static void fuzz_ioctl(void)
 	err = ioctl(fd, cmd, to) ? errno : 0;
 	shared->calls[me]++;
 	shared->good[me] += !err;
+	shared->gone[me] += err == EIO;
 
 	/* What other kinds of files say to that is not ours. */
 	if (fd >= FOREIGN && fd < BASE_FDS)
@@ -515,7 +524,7 @@ static int any_region(void)
 }
 
 /* Any of these may be wrong with a file, or with the memory. */
-#define OF_FILES EBADF, EINVAL, EPERM, EFBIG, MEMORY
+#define OF_FILES EBADF, EINVAL, EPERM, EFBIG, EIO, MEMORY
 
 /* One call on @fd: may it say what it says? */
 static void judge(const char *what, int fd, bool done, const int *errnos, size_t n)
@@ -602,13 +611,13 @@ static void fuzz_dedupe(void)
 		may_copy((void *)(uintptr_t)to, &arg, sizeof(arg));
 	}
 	JUDGE("FIDEDUPERANGE", fd, !ioctl(fd, FIDEDUPERANGE, to), EBADF, EINVAL,
-	      EOPNOTSUPP, EFAULT, ENOMEM, EISDIR);
+	      EOPNOTSUPP, EFAULT, ENOMEM, EISDIR, EIO);
 	if (to != (uintptr_t)&arg || errno)
 		return;
 	for (i = 0; i < arg.range.dest_count; i++) {
 		errno = -arg.info[i].status;
 		JUDGE("deduping", arg.info[i].dest_fd, arg.info[i].status >= 0,
-		      EBADF, EINVAL, EPERM, EBUSY, EXDEV, EISDIR, EOPNOTSUPP, MEMORY);
+		      EBADF, EINVAL, EPERM, EBUSY, EXDEV, EISDIR, EOPNOTSUPP, EIO, MEMORY);
 	}
 }
 
@@ -622,7 +631,7 @@ static void fuzz_copy_file_range(void)
 			    one_in(4) ? NULL : &dst, pick(PAGES * pgsz()),
 			    one_in(16) ? rnd() : 0);
 	JUDGE("copy_file_range", out, n >= 0, OF_FILES, EXDEV, EISDIR, EOVERFLOW,
-	      EOPNOTSUPP, EIO, EFAULT);
+	      EOPNOTSUPP, EFAULT);
 	keep_small(out);
 }
 
@@ -653,7 +662,12 @@ static void fuzz_inode(void)
 	char path[64], name[64];
 	struct stat st;
 
-	switch (pick(6)) {
+	struct pollfd p = { .fd = fd, .events = rnd() };
+
+	switch (pick(7)) {
+	case 6:
+		JUDGE("poll", fd, poll(&p, 1, pick(2)) >= 0, ENOMEM);
+		break;
 	case 0:
 		JUDGE("fchmod", fd, !fchmod(fd, one_in(4) ? rnd() & 07777 : 0600),
 		      EBADF, EPERM);
@@ -719,7 +733,7 @@ static void fuzz_file(void)
 
 static void fuzz_io(void)
 {
-	static const int reads[] = { EFAULT, EBADF, EINVAL, EMFILE };
+	static const int reads[] = { EFAULT, EBADF, EINVAL, EMFILE, EIO };
 	static const int writes[] = {
 		EFAULT, EBADF, EINVAL, EPERM, EFBIG, MEMORY,
 	};
@@ -952,6 +966,7 @@ static void fuzz_process(unsigned int nr, uint64_t first_seed, uint64_t ops,
 	fds[OWN - SNAPSHOT] = region_of(PAGES, 9);
 	fds[READ_ONLY - SNAPSHOT] = open(COWMEM_DEV, O_RDONLY);
 	fds[WRITE_ONLY - SNAPSHOT] = open(COWMEM_DEV, O_WRONLY);
+	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_ACQ_REL);
 	/* Out of the way of the places that they are to have. */
 	for (i = 0; i < NAMED; i++)
 		fds[i] = fcntl(fds[i], F_DUPFD, 100);
@@ -1008,13 +1023,22 @@ static unsigned long taints(void)
 	return strtoul(text, NULL, 10);
 }
 
+/* All regions may hold so much, in MiB; 0 is no limit. */
+static void set_limit(unsigned int mib)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", mib);
+	must(!write_file("/sys/module/cowmem/parameters/limit_mib", text));
+}
+
 int main(void)
 {
 	const char *env_ops = getenv("COWMEM_FUZZ_OPS");
 	uint64_t ops = env_ops ? strtoull(env_ops, NULL, 0) : effort(OPS);
 	int neighbour, watched, given[GIVEN], i, ended = 0, bad = 0;
 	unsigned long taint = taints();
-	uint64_t calls = 0, good = 0;
+	uint64_t calls = 0, good = 0, gone = 0;
 	bool exact = true;
 
 	ksft_print_header();
@@ -1031,6 +1055,8 @@ int main(void)
 	for (i = 0; i < PROCESSES; i++)
 		if (!spawn())
 			fuzz_process(i, rng_state, ops, given);
+	await(&shared->ready, PROCESSES);
+	set_limit(SHORT);
 	while (ended < PROCESSES) {
 		int status;
 
@@ -1047,12 +1073,15 @@ int main(void)
 		}
 		usleep(100000);
 	}
+	set_limit(0);
 	for (i = 0; i < PROCESSES * THREADS; i++) {
+		gone += shared->gone[i];
 		calls += shared->calls[i];
 		good += shared->good[i];
 	}
-	ksft_print_msg("%llu calls, of which %llu did something\n",
-		       (unsigned long long)calls, (unsigned long long)good);
+	ksft_print_msg("%llu calls, of which %llu did something, %llu met a snapshot that had yielded\n",
+		       (unsigned long long)calls, (unsigned long long)good,
+		       (unsigned long long)gone);
 	ksft_test_result(!bad && calls && good > calls / 10,
 			 "all processes came to their end\n");
 	ksft_test_result(!shared->undocumented, "all errors are documented\n");

@@ -364,6 +364,36 @@ TEST(bad_buffers)
 	EXPECT_EQ((uint64_t)LEN + n, info(fd).size);
 }
 
+/* A hole that a write is going to fill need not be cleared first: the rest of it must be. */
+TEST(write_of_a_page_that_ends_early)
+{
+	char *source = guarded(1) + pgsz() - 100, want[pgsz()];
+	int fd = region_of(PAGES, 0);
+	ssize_t n;
+
+	memset(source, 'x', 100);
+	for (unsigned int i = 0; i < 2 * PAGES; i++) {
+		/* Leave memory behind that is not clear. */
+		close(region_of(256, 1));
+		n = pwrite(fd, source, pgsz(), i * pgsz());
+		ASSERT_LT(0, n);
+		ASSERT_GE(100, n);
+		memset(want, 0, pgsz());
+		memset(want, 'x', n);
+		ASSERT_EQ(0, do_resize(fd, (i + 1) * pgsz()));
+		EXPECT_EQ(0, memcmp(want, map_at(fd, 1, PROT_READ, MAP_SHARED, i),
+				    pgsz()));
+	}
+
+	/* What is there already stays. */
+	fd = region_of(PAGES, 1);
+	n = pwrite(fd, source, pgsz(), pgsz());
+	ASSERT_LT(0, n);
+	fill(want, 1, 1, 1);
+	memset(want, 'x', n);
+	EXPECT_EQ(0, memcmp(want, map_at(fd, 1, PROT_READ, MAP_SHARED, 1), pgsz()));
+}
+
 TEST(splice_region_to_region)
 {
 	int from = region_of(PAGES, 1), to = region_of(PAGES, 2), pipes[2];

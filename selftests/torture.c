@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 
 #include "../kselftest.h"
@@ -52,7 +53,7 @@ enum {
 struct model {
 	bool used;
 	int fd;			/* -1: only mappings are left */
-	uint32_t flags;		/* COWMEM_CLONE_SNAPSHOT, or 0 */
+	uint32_t flags;		/* COWMEM_CLONE_SNAPSHOT, or that and more, or 0 */
 	uint32_t seals;
 	bool regular;		/* @fd is a regular file, not one of the device */
 	uint64_t base, size;	/* in bytes */
@@ -81,7 +82,7 @@ struct inflight {
 
 /* Counters, and where everybody is; shared by all processes. */
 struct progress {
-	uint64_t ops, episodes, checks, kills, cuts, rounds;
+	uint64_t ops, episodes, checks, kills, cuts, rounds, yields;
 	uint64_t by_op[64];
 	uint64_t episode[WORKERS];
 	int failures, stop;
@@ -490,10 +491,17 @@ static void op_dup(void)
 	close(fd);
 }
 
+#define EXPENDABLE (COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE)
+
+static uint32_t clone_flags(void)
+{
+	return below(3) ? 0 : below(2) ? COWMEM_CLONE_SNAPSHOT : EXPENDABLE;
+}
+
 static void op_clone(void)
 {
 	struct model *m = any(), *to;
-	uint32_t flags = below(3) ? 0 : COWMEM_CLONE_SNAPSHOT;
+	uint32_t flags = clone_flags();
 	uint64_t first = 0, n = 0, base, size;
 	char *want;
 	int fd;
@@ -542,7 +550,7 @@ static void op_clone(void)
 
 static void op_clone_many(void)
 {
-	uint32_t flags = below(3) ? 0 : COWMEM_CLONE_SNAPSHOT;
+	uint32_t flags = clone_flags();
 	unsigned int n = 1 + below(3), i;
 	int fds[3], clones[3] = { -1, -1, -1 };
 	struct cowmem_clone_many arg = {
@@ -2048,6 +2056,154 @@ static void op_exec(void)
 	check(m);
 }
 
+/* ---- snapshots that yield ---- */
+
+/* A mount of this episode's own, or NULL if there can be none. */
+static const char *mount_dir(void)
+{
+	const char *name = "/tmp/torture_yield";
+	static const char *dir;
+	static bool tried;
+
+	if (tried)
+		return dir;
+	tried = true;
+	if ((!mkdir(name, 0700) || errno == EEXIST) && !unshare(CLONE_NEWNS) &&
+	    !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	    !mount("cowmem", name, "cowmem", 0, "size=0"))
+		dir = name;
+	return dir;
+}
+
+/* As many pages as there are now, or any number. */
+static void limit_mount(const char *dir, bool limit)
+{
+	char text[64] = "size=0";
+	struct statfs fs;
+
+	if (limit) {
+		NEED(!statfs(dir, &fs));
+		if (fs.f_blocks)
+			WRONG("the mount has a limit");
+		NEED(!mount(NULL, dir, NULL, MS_REMOUNT, "size=1g"));
+		NEED(!statfs(dir, &fs));
+		snprintf(text, sizeof(text), "size=%llu",
+			 ULL((fs.f_blocks - fs.f_bfree) * pgsz()));
+	}
+	NEED(!mount(NULL, dir, NULL, MS_REMOUNT, text));
+}
+
+/* Is there all of what the snapshot was, or nothing at all? */
+static bool has_yielded(int fd, uint64_t base, const char *was, uint64_t n)
+{
+	bool gone = info(fd).state & COWMEM_STATE_YIELDED;
+	ssize_t got = pread(fd, buf2, MAX, base);
+
+	if (gone ? got != -1 || errno != EIO : got != (ssize_t)n)
+		WRONG("of a snapshot that has%s yielded %zd bytes: %s", gone ? "" : " not",
+		      got, strerror(errno));
+	if (!gone && memcmp(buf2, was, n))
+		WRONG("a snapshot that has not yielded is not what it was");
+	return gone;
+}
+
+/* Those of the forest that had to yield as well are gone from it. */
+static void drop_yielded(void)
+{
+	unsigned int i, k;
+	size_t page;
+
+	for (i = 0; i < REGIONS; i++) {
+		struct model *m = &models[i];
+
+		if (!m->used || m->flags != EXPENDABLE ||
+		    !has_yielded(m->fd, m->base, m->want, inside(m)))
+			continue;
+		for (k = 0; k < MAPS; k++) {
+			struct map *p = &maps[k];
+
+			for (page = 0; p->m == m && page < p->pages; page++)
+				if (!p->own[page] &&
+				    access_byte(p->addr + page * pgsz(), true, false, 0) != SIGBUS)
+					WRONG("region %d: mapped page %zu is still there",
+					      i, page);
+		}
+		drop(m);
+	}
+}
+
+/* Write any page of the window; returns whether there was memory. */
+static bool write_somewhere(int fd, uint64_t base, uint64_t n, char *want)
+{
+	size_t page = below(n / pgsz());
+	ssize_t ret;
+
+	any_bytes(buf, pgsz());
+	ret = pwrite(fd, buf, pgsz(), base + page * pgsz());
+	if (ret == (ssize_t)pgsz())
+		memcpy(want + page * pgsz(), buf, pgsz());
+	else if (ret != -1 || errno != ENOSPC)
+		WRONG("a write to a full mount: %zd: %s", ret, strerror(errno));
+	return ret > 0;
+}
+
+/*
+ * A copy of a region, on a mount that is full, is written, and what is expendable
+ * yields.  What holds those pages elsewhere, by chance, may keep that from being of use.
+ */
+static void op_yield(void)
+{
+	struct model *m = any(), from;
+	struct cowmem_restore arg = { .flags = COWMEM_RESTORE_SIZE };
+	char *want, *was[2];
+	int fd, e[2], kept, i, n;
+
+	/* Others would find no memory, either. */
+	if (disturbed || !m || inside(m) < 4 * pgsz() || !mount_dir())
+		return;
+	for (i = 0; i < REGIONS; i++)
+		if (models[i].used && models[i].flags == EXPENDABLE && models[i].fd < 0)
+			drop(&models[i]);
+	from = *m;
+	fd = open(mount_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	NEED(fd >= 0);
+	SAY("yield, of a copy of %d", nr(m));
+	arg.fd = m->fd;
+	NEED(!ioctl(fd, COWMEM_IOC_RESTORE, &arg));
+	want = malloc(MAX);
+	memcpy(want, m->want, MAX);
+	for (i = 0; i < 2; i++) {
+		for (n = below(4); n; n--)
+			NEED(write_somewhere(fd, from.base, inside(&from), want));
+		e[i] = do_clone(fd, EXPENDABLE, 0, 0);
+		NEED(e[i] >= 0);
+		was[i] = malloc(MAX);
+		memcpy(was[i], want, MAX);
+	}
+	kept = below(2) ? do_clone(e[below(2)], 0, 0, 0) : -1;
+	for (n = 1 + below(4); n; n--)
+		NEED(write_somewhere(fd, from.base, inside(&from), want));
+	limit_mount(mount_dir(), true);
+	for (n = below(40); n && write_somewhere(fd, from.base, inside(&from), want); n--)
+		;
+	limit_mount(mount_dir(), false);
+	for (i = 0; i < 2; i++) {
+		if (has_yielded(e[i], from.base, was[i], inside(&from)))
+			count(&progress->yields);
+		close(e[i]);
+		free(was[i]);
+	}
+	drop_yielded();
+	if (kept >= 0)
+		close(kept);
+	/* It cannot stay: from a mount to the device there is no reflink. */
+	NEED(pread(fd, buf2, MAX, from.base) == (ssize_t)inside(&from));
+	if (memcmp(buf2, want, inside(&from)))
+		WRONG("what was written while others yielded is not there");
+	free(want);
+	close(fd);
+}
+
 /*
  * A helper does something over and over and is killed at any point: what is left
  * is what was there before or what it does, wholly so where a call promises it.
@@ -2242,6 +2398,7 @@ static const struct {
 	{ "splice_into", op_splice_into, 2 }, { "process_vm", op_vm_rw, 4 },
 	{ "proc_mem", op_proc_mem, 2 }, { "direct", op_direct, 3 },
 	{ "fork", op_fork, 2 }, { "exec", op_exec, 1 }, { "kill", op_kill, 3 },
+	{ "yield", op_yield, 4 },
 };
 
 /* ---- what goes on beside it ---- */
@@ -2736,11 +2893,12 @@ static void report(double start)
 {
 	unsigned int i;
 
-	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %d failures; now",
+	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %llu snapshots that yielded, %d failures; now",
 	       ULL(now() - start), ULL(progress->ops),
 	       ULL(progress->episodes), ULL(progress->rounds),
 	       ULL(progress->cuts), ULL(progress->checks),
-	       ULL(progress->kills), get(&progress->failures));
+	       ULL(progress->kills), ULL(progress->yields),
+	       get(&progress->failures));
 	for (i = 0; i < WORKERS; i++)
 		printf(" %#llx", ULL(progress->episode[i]));
 	printf("\n");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: there are tracepoints for clone, split, reuse and zap, and each of
+ * Promise: there are tracepoints for clone, split, reuse, zap and yield, and each of
  * them fires when that happens, and not when it does not.
  */
 #include <sys/mount.h>
@@ -72,7 +72,7 @@ FIXTURE_TEARDOWN_PARENT(trace)
 
 /* How often has an event come since the last call? */
 struct events {
-	int clone, split, reuse, zap;
+	int clone, split, reuse, zap, yield;
 };
 
 static struct events events(const char *dir)
@@ -88,6 +88,7 @@ static struct events events(const char *dir)
 		e.split += !!strstr(line, " cowmem_split: ");
 		e.reuse += !!strstr(line, " cowmem_reuse: ");
 		e.zap += !!strstr(line, " cowmem_zap: ");
+		e.yield += !!strstr(line, " cowmem_yield: ");
 	}
 	/* This is what clears it. */
 	close(open(path, O_WRONLY | O_TRUNC));
@@ -96,7 +97,7 @@ static struct events events(const char *dir)
 
 TEST_F(trace, exists)
 {
-	static const char * const names[] = { "clone", "split", "reuse", "zap" };
+	static const char * const names[] = { "clone", "split", "reuse", "zap", "yield" };
 	char path[256], buf[4096];
 	size_t i;
 
@@ -179,6 +180,30 @@ TEST_F(trace, zap)
 	ASSERT_EQ(0, do_resize(self->fd, 9 * pgsz()));
 	EXPECT_TRUE(fd_is(self->fd, 2, 2, 1));
 	EXPECT_EQ(0, events(self->dir).zap);
+}
+
+#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
+
+TEST_F(trace, yield)
+{
+	int filler = region(), e = do_clone(self->fd, COWMEM_CLONE_SNAPSHOT |
+					    COWMEM_CLONE_EXPENDABLE, 0, 0);
+	struct events seen;
+	off_t page = 0;
+
+	ASSERT_LE(0, e);
+	ASSERT_EQ(0, write_file(LIMIT, "1"));
+	/* It is of no use for a hole. */
+	while (pwrite(filler, "x", 1, page * pgsz()) == 1)
+		page++;
+	EXPECT_EQ(ENOSPC, errno);
+	EXPECT_EQ(0, events(self->dir).yield);
+	EXPECT_EQ(0, poke(self->mem, 1));
+	EXPECT_EQ(0, poke(self->mem + pgsz(), 1));
+	EXPECT_EQ(0, write_file(LIMIT, "0"));
+	seen = events(self->dir);
+	EXPECT_EQ(1, seen.yield);
+	EXPECT_EQ(0, seen.split);
 }
 
 TEST_HARNESS_MAIN

@@ -342,7 +342,7 @@ static bool wanted(const char *name, char **names)
 int main(int argc, char **argv)
 {
 	const struct bench_case *const icount_tables[] = {
-		clone_cases, fault_cases, state_cases, map_cases, NULL,
+		clone_cases, fault_cases, state_cases, map_cases, fs_cases, NULL,
 	};
 	const struct bench_case *const wall_tables[] = { wall_cases, NULL };
 	const struct bench_case *const *table, *c;

@@ -40,7 +40,7 @@
  * struct bench_case - a case with one implementation
  * @name: of the case; one name may have several entries.
  * @impl: "cowmem", or the peer: "fork" (anonymous memory around a fork), "anon",
- *	"thp", "memfd", "uffd", "ksm", "memcpy", "memcmp".
+ *	"thp", "memfd", "tmpfs", "uffd", "ksm", "memcpy", "memcmp".
  * @mib: sizes to run it with, in MiB, ended by 0.
  * @run: runs it and reports by record().
  */
@@ -53,7 +53,7 @@ struct bench_case {
 
 /* Each ends with an entry without a name. */
 extern const struct bench_case clone_cases[], fault_cases[], state_cases[];
-extern const struct bench_case map_cases[], wall_cases[];
+extern const struct bench_case map_cases[], fs_cases[], wall_cases[];
 
 /* In wall mode? */
 extern bool wall;

@@ -10,7 +10,7 @@ log=/tmp/log
 tell()
 {
 	if [ "$1" = 0 ]; then
-		[ "$SHOW" = 0 ] || sed 's/^/# /' "$log.region"
+		[ "$SHOW" = 0 ] || { sed 's/^/# /' "$log.region"; echo "# after $SECONDS s:"; }
 		echo "ok $peer: $2"
 	else
 		tail -n 40 "$log" | sed 's/^/# /'
@@ -59,4 +59,70 @@ same()
 	status=0
 	diff -U 3 --label tmpfs --label region "$log.tmpfs" "$log.region" >"$log" || status=$?
 	tell "$status" "$1"
+}
+
+# Where a mount is made, and taken away again.
+D=/tmp/mnt
+export D
+
+# A mount has as much left as it had at first: what it counts, and what is in it.
+all_given_back()
+{
+	local now
+
+	now=$(df --output=used,iused "$D" | tail -n 1)
+	[ "$now" = "$1" ] || { echo "in use at first (KiB, inodes): $1; with all removed: $now"; return 1; }
+}
+
+# on_mount TYPE SIZE SCRIPT: run that with $D, a fresh mount of that size; all that it leaves, files and processes, is
+# removed.
+on_mount()
+{
+	local status=0 used
+
+	mkdir -p "$D"
+	mount -t "$1" -o "size=$2" "$1" "$D" || return
+	used=$(df --output=used,iused "$D" | tail -n 1)
+	timeout -k 5 "${LIMIT:-120}" bash -c "$3" &
+	wait $! || status=$?
+	# The script's process group, and what ends in a moment.
+	kill -KILL -- -$! 2>/dev/null && sleep 0.5
+	rm -rf "${D:?}"/*
+	all_given_back "$used" || status=98
+	umount "$D" || { umount -l "$D"; status=97; }
+	return "$status"
+}
+
+# works_on NAME SIZE SCRIPT: what only a mount of cowmem's can do.
+works_on()
+{
+	local status=0
+
+	on_mount cowmem "$2" "$3" >"$log" 2>&1 || status=$?
+	cp "$log" "$log.region"
+	tell "$status" "$1"
+}
+
+# same_on NAME SIZE SCRIPT: what it prints, and how it ends, is the same on a mount of cowmem's as on a tmpfs.
+same_on()
+{
+	local type status
+
+	for type in tmpfs cowmem; do
+		status=0
+		on_mount "$type" "$2" "$3" >"$log.$type" 2>&1 || status=$?
+		echo "status $status" >>"$log.$type"
+	done
+	cp "$log.cowmem" "$log.region"
+	status=0
+	diff -U 3 --label tmpfs --label cowmem "$log.tmpfs" "$log.cowmem" >"$log" || status=$?
+	tell "$status" "$1"
+}
+
+# good_on NAME SIZE SCRIPT: the same, and it ends well; that alone if there is little time.
+good_on()
+{
+	quick && { works_on "$@"; return; }
+	same_on "$1" "$2" "$3"
+	grep -qx 'status 0' "$log.tmpfs" || { cp "$log.tmpfs" "$log"; tell 1 "$1: on tmpfs"; }
 }

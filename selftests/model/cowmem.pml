@@ -63,9 +63,12 @@ byte want[2 * NS];
 byte begun, epoch;
 byte finished;
 
+/* Region 1 is a snapshot that has yielded, and nobody is to see it any more. */
+bit yielded, unseen;
+
 /* What went wrong is named in what spin prints. These are never set. */
 hidden byte SHARED_WRITE, LOST_WRITE, STALE_READ, PIN_SWAPPED, PIN_CHANGED, INCONSISTENT_CUT,
-	    PIN_KEPT, USE_AFTER_FREE, GRANTED_IN_SHARED, KEEP_MISSED, TOO_SMALL;
+	    PIN_KEPT, USE_AFTER_FREE, SEEN_AFTER_YIELD, GRANTED_IN_SHARED, KEEP_MISSED, TOO_SMALL;
 
 #define LOCALS								\
 	byte old, page, leaf, mapped, z, n, i, j, x, got;		\
@@ -972,6 +975,85 @@ inline discard(s)
 	up_write(0)
 }
 
+/* ---- yield.c: region 1 is a snapshot, whose memory is taken back ---- */
+
+/* steal(), and then the tree is destroyed */
+inline yield_snapshot()
+{
+	down_write(1);
+	yielded = 1;
+#ifndef M_YIELD_NO_UNMAP
+	i = 0;
+	do
+	:: i < NS -> zap(2, i); i++
+	:: else -> break
+	od;
+#endif
+	atomic { leaf = root[1]; root[1] = 0; i = 0; unseen = 1 }
+	up_write(1);
+	d_step { leaf_put(leaf); leaf = 0 }
+}
+
+/* cowmem_lock() for reading: @got is whether that fails */
+inline lock_snapshot()
+{
+	down_read(1);
+#ifdef M_YIELD_CHECK_EARLY
+	got = equal;
+#elif defined(M_YIELD_NO_CHECK)
+	got = 0;
+#else
+	got = yielded;
+#endif
+	if
+	:: got -> up_read(1)
+	:: else
+	fi
+}
+
+/* Load from a mapping of it, or die of SIGBUS: @was is whether. */
+inline load_snapshot(s)
+{
+	do
+	:: d_step {
+		tlb[AT(2, s)] ->
+		assert(SEEN_AFTER_YIELD || !unseen);
+		assert(STALE_READ || data[tlb[AT(2, s)]] == want[AT(1, s)])
+	   };
+	   break
+	:: d_step { !tlb[AT(2, s)] && pte[AT(2, s)] -> tlb[AT(2, s)] = pte[AT(2, s)] }
+	:: !tlb[AT(2, s)] && !pte[AT(2, s)] ->
+		equal = yielded;
+		lock_snapshot();
+		if
+		:: got -> was = 1; break
+		:: else ->
+			lock_leaf(1);
+			map_around(2, 1);
+			unlock_leaf(1);
+			up_read(1)
+		fi
+	od
+}
+
+/* RESTORE of region 0 from it */
+inline restore_snapshot()
+{
+	equal = yielded;
+	lock_snapshot();
+	if
+	:: got
+	:: else ->
+		d_step { fresh = root[1]; leaf_refs[fresh]++; cut[0] = want[AT(1, 0)] }
+		up_read(1);
+		down_write(0);
+		begun++;
+		restore_locked(0);
+		up_write(0);
+		drop_fresh()
+	fi
+}
+
 /* ---- who takes part ---- */
 
 #ifdef RUN_writer
@@ -1188,6 +1270,38 @@ proctype keeper(byte k)
 }
 #endif
 
+#ifdef RUN_yielder
+proctype yielder()
+{
+	LOCALS;
+
+	yield_snapshot()
+}
+#endif
+
+#ifdef RUN_snapshot_reader
+proctype snapshot_reader(byte k)
+{
+	LOCALS;
+	bit was, equal;
+
+	do
+	:: k && !was -> load_snapshot(NS - 1); k--
+	:: else -> break
+	od
+}
+#endif
+
+#ifdef RUN_snapshot_restorer
+proctype snapshot_restorer()
+{
+	LOCALS;
+	SHARES;
+
+	restore_snapshot()
+}
+#endif
+
 #ifdef RUN_discarder
 proctype discarder()
 {
@@ -1360,6 +1474,17 @@ init {
 		run writer(0, 0, 0, 2, 2);
 		run reader(1, CPU_MAP(1), 0, 2);
 		run discarder();
+#elif defined(CASE_yield)
+		two_regions();
+		run writer(0, 0, 0, 2, 2);
+		run snapshot_reader(2);
+		run yielder();
+#elif defined(CASE_yield_restore)
+		two_regions();
+		run writer(0, 0, 0, 1, 2);
+		run reader(1, CPU_MAP(1), 0, 1);
+		run snapshot_restorer();
+		run yielder();
 #elif defined(CASE_restore_both_ways)
 		two_regions();
 		run writer(0, 0, 0, 1, 2);

@@ -120,13 +120,13 @@ static void test_diff_trivial(void)
 	check_diff_at(tree, empty, 1UL << 30);
 
 	/* A leaf without pages is no difference. */
-	CHECK(!IS_ERR(cowmem_tree_own(empty, 70)));
+	CHECK(!IS_ERR(cowmem_tree_own(empty, 70, false)));
 	CHECK_EQ(tree_diff(empty, other, 0, true), ULONG_MAX);
 	CHECK_EQ(tree_diff(other, empty, 0, true), ULONG_MAX);
 	CHECK_EQ(tree_diff(empty, other, 70, false), 70);
 	check_diff(tree, empty, SMALL + 300);
 	/* A copied path is none either. */
-	CHECK(!IS_ERR(cowmem_tree_own(clone, 70)));
+	CHECK(!IS_ERR(cowmem_tree_own(clone, 70, false)));
 	CHECK_EQ(tree_diff(tree, clone, 0, true), ULONG_MAX);
 	check_forest(true);
 }
@@ -583,7 +583,7 @@ static void test_graft(void)
 	check_forest(false);
 
 	/* Two halves of a leaf; what is granted stays so. */
-	leaf = cowmem_tree_own(a, 70);
+	leaf = cowmem_tree_own(a, 70, false);
 	tree_grant(a, leaf, 70);
 	y = tree_write(b, 71);
 	z = tree_write(b, 4000);
@@ -619,7 +619,7 @@ static void test_swap(void)
 		note_pages(dst, d, SMALL);
 		for (i = rnd(5); i < SMALL; i += 1 + rnd(30)) {
 			tree_write(dst, i);
-			tree_grant(dst, cowmem_tree_own(dst, i), i);
+			tree_grant(dst, cowmem_tree_own(dst, i, false), i);
 		}
 		CHECK(!list_empty(&dst->granted));
 		note_pages(src, s, SMALL);
@@ -637,7 +637,7 @@ static void test_swap(void)
 		CHECK_EQ(all_runs(dst, src).nodes, 0);
 		/* And the next round of writes. */
 		tree_write(dst, 3);
-		tree_grant(dst, cowmem_tree_own(dst, 3), 3);
+		tree_grant(dst, cowmem_tree_own(dst, 3, false), 3);
 		check_forest(false);
 		check_pages(src, s, 0, SMALL);
 		tree_end(src);
@@ -653,7 +653,7 @@ static void test_swap_empty(void)
 	struct cowmem_tree *a = some_tree(SMALL, 2), *b = tree_new();
 
 	tree_write(a, 9);
-	tree_grant(a, cowmem_tree_own(a, 9), 9);
+	tree_grant(a, cowmem_tree_own(a, 9, false), 9);
 	cowmem_tree_swap(a, b);
 	CHECK(!a->root && tree_count(b));
 	tree_end(b);

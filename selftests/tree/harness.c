@@ -97,7 +97,7 @@ bool fatal_signal_pending(struct task_struct *task)
 
 /* What tree.c wants of its owner. */
 
-struct cowmem_node *cowmem_node_alloc(void)
+struct cowmem_node *cowmem_node_alloc(bool gently)
 {
 	struct checked_node *c;
 
@@ -331,7 +331,7 @@ unsigned long tree_count(const struct cowmem_tree *tree)
 /* Put a new page into a tree; returns it or an error. */
 struct page *tree_write(struct cowmem_tree *tree, pgoff_t index)
 {
-	struct cowmem_node *leaf = cowmem_tree_own(tree, index);
+	struct cowmem_node *leaf = cowmem_tree_own(tree, index, false);
 	struct page *page, *old;
 
 	if (IS_ERR(leaf))

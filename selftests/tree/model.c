@@ -147,7 +147,7 @@ static void write_page(struct model *m, pgoff_t index, bool grant)
 	leaf = cowmem_tree_leaf(m->tree, index, &shared);
 	CHECK(leaf || !cell->page);
 	if (!leaf && rnd(4)) {
-		leaf = cowmem_tree_add_leaf(m->tree, index);
+		leaf = cowmem_tree_add_leaf(m->tree, index, false);
 		if (leaf && failed(PTR_ERR_OR_ZERO(leaf)))
 			return;
 		CHECK(!leaf || !leaf->nr);
@@ -156,7 +156,7 @@ static void write_page(struct model *m, pgoff_t index, bool grant)
 	}
 	if (!leaf || shared) {
 		CHECK(!cell->granted);
-		leaf = cowmem_tree_own(m->tree, index);
+		leaf = cowmem_tree_own(m->tree, index, false);
 		if (failed(PTR_ERR_OR_ZERO(leaf)))
 			return;
 	}
@@ -256,7 +256,7 @@ static int copy_some(struct model *dst, pgoff_t dst_first, struct model *src,
 			CHECK(from->page == leaf->slots[cowmem_slot(index)]);
 			if (!some || rnd(8))
 				continue;
-			mine = cowmem_tree_own(dst->tree, to);
+			mine = cowmem_tree_own(dst->tree, to, false);
 			if (failed(PTR_ERR_OR_ZERO(mine)))
 				return -ENOMEM;
 			cell_at(dst, to)->page = page_new();

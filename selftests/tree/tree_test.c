@@ -98,7 +98,7 @@ static void test_lookup(void)
 static void test_own(void)
 {
 	struct cowmem_tree *tree = tree_new();
-	struct cowmem_node *leaf = cowmem_tree_own(tree, 70);
+	struct cowmem_node *leaf = cowmem_tree_own(tree, 70, false);
 
 	/* An empty leaf, until somebody puts a page there. */
 	CHECK(!IS_ERR(leaf));
@@ -107,8 +107,8 @@ static void test_own(void)
 	CHECK(!cowmem_tree_leaf(tree, 63, NULL));
 	CHECK_EQ(tree_next(tree, 0, true), ULONG_MAX);
 	check_forest(true);
-	CHECK(cowmem_tree_own(tree, 127) == leaf);
-	CHECK(cowmem_tree_own(tree, 128) != leaf);
+	CHECK(cowmem_tree_own(tree, 127, false) == leaf);
+	CHECK(cowmem_tree_own(tree, 128, false) != leaf);
 	CHECK_EQ(nr_allocs, 3);
 	check_forest(true);
 }
@@ -119,35 +119,35 @@ static void test_add_leaf(void)
 	struct cowmem_node *leaf;
 
 	/* There has to be a node above it, */
-	CHECK(!cowmem_tree_add_leaf(tree, 0));
-	CHECK(!IS_ERR(cowmem_tree_own(tree, 5)));
-	CHECK(!cowmem_tree_add_leaf(tree, 70));
-	CHECK(!IS_ERR(cowmem_tree_own(tree, 70)));
-	CHECK(!cowmem_tree_add_leaf(tree, 64 * 64));
-	CHECK(!IS_ERR(cowmem_tree_own(tree, 2 * 64 * 64)));
-	CHECK(!cowmem_tree_add_leaf(tree, 64 * 64));
+	CHECK(!cowmem_tree_add_leaf(tree, 0, false));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 5, false)));
+	CHECK(!cowmem_tree_add_leaf(tree, 70, false));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 70, false)));
+	CHECK(!cowmem_tree_add_leaf(tree, 64 * 64, false));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 2 * 64 * 64, false)));
+	CHECK(!cowmem_tree_add_leaf(tree, 64 * 64, false));
 
-	leaf = cowmem_tree_add_leaf(tree, 3 * 64);
+	leaf = cowmem_tree_add_leaf(tree, 3 * 64, false);
 	CHECK(leaf && !IS_ERR(leaf));
 	CHECK_EQ(leaf->nr, 0);
 	CHECK_EQ(leaf->level, 0);
 	CHECK(cowmem_tree_leaf(tree, 4 * 64 - 1, NULL) == leaf);
 	CHECK(!cowmem_tree_leaf(tree, 4 * 64, NULL));
-	CHECK(cowmem_tree_add_leaf(tree, 3 * 64 + 7) == leaf);
+	CHECK(cowmem_tree_add_leaf(tree, 3 * 64 + 7, false) == leaf);
 	check_forest(true);
 
 	/* that no other tree shares, */
 	clone = tree_clone_new(tree);
-	CHECK(!cowmem_tree_add_leaf(tree, 5 * 64));
-	CHECK(!IS_ERR(cowmem_tree_own(tree, 0)));
-	leaf = cowmem_tree_add_leaf(tree, 5 * 64);
+	CHECK(!cowmem_tree_add_leaf(tree, 5 * 64, false));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 0, false)));
+	leaf = cowmem_tree_add_leaf(tree, 5 * 64, false);
 	CHECK(leaf && !IS_ERR(leaf));
 	CHECK(!cowmem_tree_leaf(clone, 5 * 64, NULL));
 	check_forest(true);
 
 	/* and memory. */
 	inject(1, -ENOSPC);
-	CHECK_EQ(PTR_ERR(cowmem_tree_add_leaf(tree, 6 * 64)), -ENOSPC);
+	CHECK_EQ(PTR_ERR(cowmem_tree_add_leaf(tree, 6 * 64, false)), -ENOSPC);
 	CHECK(injected());
 	CHECK(!cowmem_tree_leaf(tree, 6 * 64, NULL));
 	check_forest(true);
@@ -234,7 +234,7 @@ static void test_write_copies_path(void)
 	tree_end(tree);
 	allocs = nr_allocs;
 	for (i = 0; i < LARGE; i++)
-		CHECK(cowmem_tree_own(clone, i));
+		CHECK(cowmem_tree_own(clone, i, false));
 	CHECK_EQ(nr_allocs, allocs);
 	check_forest(false);
 	check_pages(clone, pages2, 0, LARGE);
@@ -453,9 +453,9 @@ static void test_punch_prunes(void)
 	CHECK_EQ(nr_nodes, 0);
 
 	/* Leaves that never got a page. */
-	CHECK(!IS_ERR(cowmem_tree_own(tree, 5)));
-	CHECK(!IS_ERR(cowmem_tree_own(tree, 100)));
-	CHECK(!IS_ERR(cowmem_tree_own(tree, LAST)));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 5, false)));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, 100, false)));
+	CHECK(!IS_ERR(cowmem_tree_own(tree, LAST, false)));
 	tree_punch(tree, 6, 99);
 	check_forest(true);
 	CHECK(!cowmem_tree_leaf(tree, 6, NULL));
@@ -766,7 +766,7 @@ static void test_next_budget(void)
 	pgoff_t index;
 
 	/* No pages, and no holes.  Regions have no such leaf as the first one. */
-	CHECK(!IS_ERR(cowmem_tree_own(empty, 0)));
+	CHECK(!IS_ERR(cowmem_tree_own(empty, 0, false)));
 	hang_everywhere(empty, SLOTS);
 	for (i = 0; i < SLOTS; i++)
 		tree_write(full, i);
@@ -863,10 +863,10 @@ static void test_only_granted(void)
 	CHECK(cowmem_tree_only_granted(clone, tree, &budget));
 	tree_write(clone, 70);
 	tree_write(clone, 5000);
-	tree_grant(clone, cowmem_tree_own(clone, 70), 70);
+	tree_grant(clone, cowmem_tree_own(clone, 70, false), 70);
 	budget = SOME;
 	CHECK(!cowmem_tree_only_granted(clone, tree, &budget));
-	tree_grant(clone, cowmem_tree_own(clone, 5000), 5000);
+	tree_grant(clone, cowmem_tree_own(clone, 5000, false), 5000);
 	budget = SOME;
 	CHECK(cowmem_tree_only_granted(clone, tree, &budget));
 	used = SOME - budget;
@@ -942,7 +942,7 @@ static void test_share_hole_interrupted(void)
 {
 	struct cowmem_tree *src = tree_new(), *dst = tree_new();
 
-	CHECK(!IS_ERR(cowmem_tree_own(src, 0)));
+	CHECK(!IS_ERR(cowmem_tree_own(src, 0, false)));
 	hang_everywhere(src, SLOTS);
 	inject_signal(5);
 	CHECK_EQ(cowmem_tree_share(dst, 0, src, 1, ENDLESS - 1), -EINTR);
@@ -1020,8 +1020,8 @@ static void test_grant(void)
 {
 	struct page *pages[SMALL];
 	struct cowmem_tree *tree = fill(pages, SMALL, DENSE);
-	struct cowmem_node *a = cowmem_tree_own(tree, 0);
-	struct cowmem_node *b = cowmem_tree_own(tree, 64);
+	struct cowmem_node *a = cowmem_tree_own(tree, 0, false);
+	struct cowmem_node *b = cowmem_tree_own(tree, 64, false);
 
 	tree_grant(tree, b, 65);
 	tree_grant(tree, a, 63);
@@ -1046,7 +1046,7 @@ static void test_grant(void)
 	check_forest(false);
 
 	/* Owning what is private already, or growing, changes nothing. */
-	CHECK(cowmem_tree_own(tree, 64) == b);
+	CHECK(cowmem_tree_own(tree, 64, false) == b);
 	CHECK_EQ(cowmem_tree_own_edge(tree, 64), 0);
 	tree_write(tree, LAST);
 	CHECK_EQ(b->granted, BIT_ULL(0));
@@ -1069,7 +1069,7 @@ static void test_grant_sorted(void)
 			for (n = 0; n < nr; n++) {
 				pgoff_t index = rnd(spans[i]);
 
-				leaf = cowmem_tree_own(tree, index);
+				leaf = cowmem_tree_own(tree, index, false);
 				if (leaf->granted & BIT_ULL(cowmem_slot(index)))
 					continue;
 				tree_write(tree, index);
@@ -1097,14 +1097,14 @@ static void test_grant_dropped(void)
 	pgoff_t i;
 
 	for (i = 0; i < SMALL; i += 3)
-		tree_grant(tree, cowmem_tree_own(tree, i), i);
+		tree_grant(tree, cowmem_tree_own(tree, i, false), i);
 	/* Somebody else to hold the pages, so that they can be looked at. */
 	for (i = 0; i < SMALL; i++)
 		cowmem_page_hold(pages[i]);
 	tree_punch(tree, 0, 0);
 	CHECK(list_empty(&tree->granted) == 0);
 	tree_punch(tree, 1, 62);
-	CHECK_EQ(cowmem_tree_own(tree, 63)->granted, BIT_ULL(63));
+	CHECK_EQ(cowmem_tree_own(tree, 63, false)->granted, BIT_ULL(63));
 	tree_punch(tree, 63, 65);
 	tree_punch(tree, 65, SMALL - 5);
 	for (i = 0; i < SMALL; i++) {
@@ -1122,7 +1122,7 @@ static void test_grant_dropped(void)
 	/* Back to the rules: a slot for each page. */
 	keep = tree_new();
 	for (i = 0; i < SMALL; i++)
-		cowmem_leaf_set(cowmem_tree_own(keep, i), i, pages[i]);
+		cowmem_leaf_set(cowmem_tree_own(keep, i, false), i, pages[i]);
 	check_forest(false);
 	check_pages(keep, pages, 0, SMALL);
 }
@@ -1132,12 +1132,12 @@ static void test_grant_kept_over_clone(void)
 {
 	struct page *pages[SMALL], *copy;
 	struct cowmem_tree *tree = fill(pages, SMALL, DENSE), *clone;
-	struct cowmem_node *leaf = cowmem_tree_own(tree, 70), *mine;
+	struct cowmem_node *leaf = cowmem_tree_own(tree, 70, false), *mine;
 
 	tree_grant(tree, leaf, 70);
 	tree_grant(tree, leaf, 71);
 	clone = tree_clone_new(tree);
-	mine = cowmem_tree_own(clone, 70);
+	mine = cowmem_tree_own(clone, 70, false);
 	CHECK(mine != leaf && !mine->granted);
 	CHECK(list_empty(&clone->granted));
 	CHECK_EQ(leaf->granted, BIT_ULL(6) | BIT_ULL(7));
@@ -1179,7 +1179,7 @@ static void test_grant_after_share(void)
 
 static int own_err(struct cowmem_tree *tree, pgoff_t index)
 {
-	return PTR_ERR_OR_ZERO(cowmem_tree_own(tree, index));
+	return PTR_ERR_OR_ZERO(cowmem_tree_own(tree, index, false));
 }
 
 static void test_own_fails(void)
@@ -1305,7 +1305,7 @@ static void thread_write(struct cowmem_tree *tree, pgoff_t index,
 
 	leaf = cowmem_tree_leaf(tree, index, &shared);
 	if (!leaf || shared)
-		leaf = cowmem_tree_own(tree, index);
+		leaf = cowmem_tree_own(tree, index, false);
 	CHECK(!IS_ERR(leaf));
 	page = leaf->slots[cowmem_slot(index)];
 	if (!page || page->holders > 1) {

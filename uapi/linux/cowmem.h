@@ -41,7 +41,9 @@
  *  EBADF	the descriptor is closed, or is not open in the mode that the
  *		ioctl needs (named per ioctl)
  *  EINTR	a fatal signal arrived
- *  EIO		a page that has to be copied, or a part of it, is in broken memory
+ *  EIO		a page that has to be copied, or a part of it, is in broken memory; or
+ *		the region, or another one that the ioctl needs, is a snapshot that has
+ *		yielded (COWMEM_CLONE_EXPENDABLE).  INFO and FILE go on to work there
  *
  * ENOSPC is, besides what is said for each, that the files of a mount may not hold more
  * (size=, nr_inodes=).  A page counts in the mount on which it was written, and one that
@@ -69,6 +71,11 @@
 
 /* Features, what the module can do on this kernel. */
 #define COWMEM_FEATURE_KEEP	(1U << 0)	/* COWMEM_RESTORE_KEEP keeps pages */
+#define COWMEM_FEATURE_EXPENDABLE (1U << 1)	/* COWMEM_CLONE_EXPENDABLE is known */
+
+/* State. */
+#define COWMEM_STATE_EXPENDABLE	(1U << 0)	/* COWMEM_CLONE_EXPENDABLE made it */
+#define COWMEM_STATE_YIELDED	(1U << 1)	/* and its memory was taken back */
 
 /**
  * struct cowmem_info - COWMEM_IOC_INFO: what a region is and holds
@@ -85,6 +92,7 @@
  *	at several places (COWMEM_IOC_COPY) counts for each.
  * @clones: out, how many times this region has been cloned.
  * @features: out, COWMEM_FEATURE_* bits.
+ * @state: out, COWMEM_STATE_* bits.
  *
  * The counts are exact as long as nobody changes the region during the call.
  * The call takes time in proportion to the populated part of the region and
@@ -102,6 +110,7 @@ struct cowmem_info {
 	__u64 index_bytes;
 	__u64 clones;
 	__u64 features;
+	__u64 state;
 };
 
 /**
@@ -154,10 +163,11 @@ struct cowmem_seal {
 
 /* Flags of struct cowmem_clone. */
 #define COWMEM_CLONE_SNAPSHOT	(1U << 0)	/* never writable by anyone */
+#define COWMEM_CLONE_EXPENDABLE	(1U << 1)	/* a snapshot that yields its memory */
 
 /**
  * struct cowmem_clone - COWMEM_IOC_CLONE: a new region that shares the pages
- * @flags: in, 0 or COWMEM_CLONE_SNAPSHOT.
+ * @flags: in, 0 or COWMEM_CLONE_SNAPSHOT, or that and COWMEM_CLONE_EXPENDABLE.
  * @fd: out, the new region: O_CLOEXEC; O_RDWR, or O_RDONLY for a snapshot.
  * @offset: in, start of the range to clone, a multiple of the page size, not
  *	past the end of the region.
@@ -182,10 +192,30 @@ struct cowmem_seal {
  * Pages that I/O in flight (O_DIRECT, a pipe) refers to are copied for the clone
  * at once, and the I/O keeps landing in this region.
  *
+ * A snapshot that is made with COWMEM_CLONE_EXPENDABLE yields: where a write fault,
+ * write() or fallocate() would fail for want of memory, by the module's limit, by the
+ * size= of a mount or by the memory cgroup of who writes, whatever region that is, first
+ * the memory of such snapshots is taken back, of the oldest first, of no more than it
+ * takes, and the write goes on.  One is left alone if what it alone holds, or holds with
+ * others that have to go, does not help: if nothing would be freed and the page could not
+ * be written in place without it, or if it counts elsewhere.
+ *
+ * All of a snapshot goes, at one instant.  From then on read(), mmap(), lseek() for data
+ * and the ioctls fail with EIO, also a read() that has not returned yet; access to a
+ * mapping is SIGBUS; poll() reports POLLERR, and wakes who waits in it; INFO
+ * tells by COWMEM_STATE_YIELDED.  A page that a private mapping has a copy of is the
+ * process's own and stays.  What was cloned, restored or copied from the snapshot before
+ * is whole.
+ *
  * Errors:
+ *  EACCES	without COWMEM_CLONE_SNAPSHOT, of a file on a mount: the caller may
+ *		neither write to it nor owns it
  *  EBADF	the descriptor is not open for reading
  *  EINVAL	@offset or @length is misaligned, the range overflows or reaches
- *		past the end of the region
+ *		past the end of the region; COWMEM_CLONE_EXPENDABLE without
+ *		COWMEM_CLONE_SNAPSHOT
+ *  EROFS	the mount is read-only
+ *  EOVERFLOW	the mount maps no ID to the caller's
  *  EMFILE	the caller's descriptor table is full
  *  ENFILE	the system's file table is full
  *  ENOMEM	out of memory
@@ -398,15 +428,17 @@ struct cowmem_copy {
  * @clones: in, address of an array of __s32 that receives a new descriptor for
  *	each, as struct cowmem_clone describes; may be the same array.
  * @count: in, length of the arrays, 1 to COWMEM_CLONE_MANY_MAX.
- * @flags: in, 0 or COWMEM_CLONE_SNAPSHOT.
+ * @flags: in, 0 or COWMEM_CLONE_SNAPSHOT, or that and COWMEM_CLONE_EXPENDABLE.
  *
  * One consistent cut through all of them: if a write to one region is in its
  * clone, so is every write that happened before it, to any of the regions.
  * Either all are cloned or none.
  *
  * Errors:
+ *  EACCES, EROFS, EOVERFLOW	see struct cowmem_clone
  *  EBADF	one of the descriptors is not a region's or not open for reading
- *  EINVAL	@count is 0 or too large
+ *  EINVAL	@count is 0 or too large; COWMEM_CLONE_EXPENDABLE without
+ *		COWMEM_CLONE_SNAPSHOT
  *  EFAULT	an array cannot be read or written
  *  EMFILE	the caller's descriptor table is full
  *  ENFILE	the system's file table is full
