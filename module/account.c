@@ -2,7 +2,9 @@
 /*
  * What the files of one mount hold together, and may hold
  *
- * Pages, inodes and extended attributes count, index nodes do not: limit_mib has those.
+ * Pages, inodes and extended attributes count, and so do index nodes, but by themselves:
+ * size= is what can be written.
+ *
  * A page counts in the mount in which it was written.  One that was written on a region of
  * the device counts nowhere, until a region of a mount gets to hold it as well.  So it
  * counts once, however many regions share it, and until the last of them lets go of it.
@@ -31,6 +33,7 @@ struct cowmem_account *cowmem_account_create(unsigned long max_pages,
 	if (!account)
 		return NULL;
 	atomic_long_set(&account->pages, 1);
+	atomic_long_set(&account->nodes, 1);
 	account->max_pages = max_pages;
 	account->max_inodes = max_inodes;
 	return account;
@@ -113,6 +116,48 @@ bool cowmem_charge(struct cowmem_account *account, unsigned long nr)
 void cowmem_uncharge(struct cowmem_account *account, unsigned long nr)
 {
 	if (account && atomic_long_sub_and_test(nr, &account->pages))
+		cowmem_uncharge_node(account);
+}
+
+/*
+ * A page that is written needs nine nodes at most, so it is never for want of nodes that
+ * it cannot be.  But ranges can be shared again and again at other offsets, and that takes
+ * nodes alone.
+ */
+#define NODES_PER_PAGE	16
+/* The smallest mount may have some files as well. */
+#define NODES_AT_LEAST	1024
+
+/**
+ * cowmem_charge_node - one more index node is to count in an account
+ * @account: the account, or NULL
+ *
+ * Nodes have a limit that users do not set: who fills a mount with them is stopped, and
+ * nobody else meets it.
+ *
+ * Context: any; the mount is there.
+ * Return: whether it fits.
+ */
+bool cowmem_charge_node(struct cowmem_account *account)
+{
+	unsigned long max;
+
+	if (!account)
+		return true;
+	max = READ_ONCE(account->max_pages);
+	return count_up(&account->nodes, 1,
+			max ? NODES_PER_PAGE * max + NODES_AT_LEAST + 1 : 0);
+}
+
+/**
+ * cowmem_uncharge_node - undo cowmem_charge_node()
+ * @account: the account, or NULL
+ *
+ * Context: any.
+ */
+void cowmem_uncharge_node(struct cowmem_account *account)
+{
+	if (account && atomic_long_dec_and_test(&account->nodes))
 		kfree(account);
 }
 

@@ -55,7 +55,7 @@ static void copy_init(struct copy *c, struct cowmem_region *region, u64 dst,
 		},
 		.end = dst + length,
 	};
-	cowmem_tree_init(&c->fresh);
+	cowmem_tree_init(&c->fresh, cowmem_region_account(region));
 }
 
 /* May @c->region get it?  For sure under region->lock for writing. */
@@ -309,7 +309,7 @@ static int dedupe(struct copy *c)
 	};
 	int err;
 
-	cowmem_tree_init(&then);
+	cowmem_tree_init(&then, cowmem_region_account(c->region));
 	err = cowmem_share_now(&c->share);
 	if (err)
 		return err;

@@ -196,6 +196,7 @@ struct cowmem_call {
  * struct cowmem_account - what the files of one mount hold
  * @pages: how many pages count in it, and one more as long as it is mounted.
  * @max_pages: the most that may, 0 is no limit. Set under s_umount.
+ * @nodes: how many index nodes count in it, and one more as long as @pages is not 0.
  * @space: what inodes, names of inodes after the first, and extended attributes count,
  *	in bytes; the first two COWMEM_INODE_SPACE each.
  * @max_inodes: the most inodes that may be, if they had no attributes. Likewise.
@@ -204,6 +205,7 @@ struct cowmem_call {
 struct cowmem_account {
 	atomic_long_t pages;
 	unsigned long max_pages;
+	atomic_long_t nodes;
 	atomic_long_t space;
 	unsigned long max_inodes;
 	atomic_long_t last_ino;
@@ -218,6 +220,8 @@ void cowmem_account_close(struct cowmem_account *account);
 bool cowmem_charge(struct cowmem_account *account, unsigned long nr);
 void cowmem_uncharge(struct cowmem_account *account, unsigned long nr);
 long cowmem_account_short(const struct cowmem_account *account);
+bool cowmem_charge_node(struct cowmem_account *account);
+void cowmem_uncharge_node(struct cowmem_account *account);
 bool cowmem_charge_inode(struct cowmem_account *account);
 void cowmem_uncharge_inode(struct cowmem_account *account);
 bool cowmem_charge_space(struct cowmem_account *account, size_t bytes);

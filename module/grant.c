@@ -984,7 +984,7 @@ static int share_shifted(struct cowmem_share *s)
 	struct cowmem_tree there;
 	int err;
 
-	cowmem_tree_init(&there);
+	cowmem_tree_init(&there, cowmem_region_account(s->region));
 	same.tree = &there;
 	same.to = s->first;
 	err = share_now(&same);

@@ -98,7 +98,7 @@ static const struct kernel_param_ops held_kib_ops = { .get = get_held_kib };
 module_param_cb(held_kib, &held_kib_ops, NULL, 0444);
 MODULE_PARM_DESC(held_kib, "What all regions hold together now, as limit_mib counts it, in KiB; read-only");
 
-static bool account(long bytes)
+static bool account_bytes(long bytes)
 {
 	unsigned long limit = READ_ONCE(limit_mib);
 	long total = atomic_long_read(&nr_bytes);
@@ -320,7 +320,7 @@ static struct page *alloc_one(bool zero, const struct vm_fault *vmf, bool gently
 		    gentle(gently);
 	struct page *page;
 
-	if (!account(PAGE_SIZE))
+	if (!account_bytes(PAGE_SIZE))
 		return ERR_PTR(-ENOSPC);
 	if (vmf && vma_policy(vmf->vma))
 		page = cowmem_vma_alloc_page(gfp, vmf->vma, vmf->address);
@@ -560,7 +560,7 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 	long nr = 1L << order;
 	struct page *page;
 
-	if (!account(nr * PAGE_SIZE))
+	if (!account_bytes(nr * PAGE_SIZE))
 		return;
 	/* Who does not reclaim may use reserves, unless told not to. */
 	page = alloc_pages((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT |
@@ -689,24 +689,34 @@ struct page *cowmem_replace_zero_page(void)
 
 /**
  * cowmem_node_alloc - allocate an index node
+ * @account: what it is to count in, or NULL
  * @gently: fail where else the OOM killer would be let loose
  *
  * Context: may sleep.
  * Return: the node, not initialized; -ENOMEM or -ENOSPC.
  */
-struct cowmem_node *cowmem_node_alloc(bool gently)
+struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently)
 {
 	struct cowmem_node *node;
+	int err = -ENOSPC;
 
-	if (!account(sizeof(*node)))
-		return ERR_PTR(-ENOSPC);
+	if (!cowmem_charge_node(account))
+		return ERR_PTR(err);
+	if (!account_bytes(sizeof(*node)))
+		goto uncharge;
+	err = -ENOMEM;
 	node = kmem_cache_alloc(cowmem_node_cache, GFP_KERNEL_ACCOUNT | gentle(gently));
-	if (!node) {
-		atomic_long_sub(sizeof(*node), &nr_bytes);
-		return ERR_PTR(-ENOMEM);
-	}
+	if (!node)
+		goto unaccount;
+	node->account = account;
 	atomic_long_inc(&nr_nodes);
 	return node;
+
+unaccount:
+	atomic_long_sub(sizeof(*node), &nr_bytes);
+uncharge:
+	cowmem_uncharge_node(account);
+	return ERR_PTR(err);
 }
 
 /**
@@ -717,6 +727,7 @@ struct cowmem_node *cowmem_node_alloc(bool gently)
  */
 void cowmem_node_free(struct cowmem_node *node)
 {
+	cowmem_uncharge_node(node->account);
 	kmem_cache_free(cowmem_node_cache, node);
 	atomic_long_dec(&nr_nodes);
 	atomic_long_sub(sizeof(*node), &nr_bytes);

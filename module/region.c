@@ -44,7 +44,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->odd_mappings = false;
 	region->holes_mapped = false;
 	region->expendable = NULL;
-	cowmem_tree_init(&region->tree);
+	cowmem_tree_init(&region->tree, sb->s_fs_info);
 	return &region->inode;
 }
 

@@ -279,7 +279,7 @@ static int restore_whole(struct cowmem_region *region, struct cowmem_region *fro
 	struct cowmem_share s = { .region = from, .end = ULONG_MAX, .tree = &fresh };
 	int err;
 
-	cowmem_tree_init(&fresh);
+	cowmem_tree_init(&fresh, cowmem_region_account(region));
 	err = cowmem_share_now(&s);
 	if (err)
 		return err;

@@ -110,7 +110,10 @@ static void node_put(struct cowmem_node *node)
 
 static void node_init(struct cowmem_node *node, unsigned int level)
 {
+	struct cowmem_account *account = node->account;
+
 	memset(node, 0, sizeof(*node));
+	node->account = account;
 	refcount_set(&node->refs, 1);
 	INIT_LIST_HEAD(&node->granted_link);
 	node->level = level;
@@ -149,11 +152,12 @@ static void reserve_free(struct node_reserve *reserve)
 	}
 }
 
-static int reserve_fill(struct node_reserve *reserve, unsigned int nr, bool gently)
+static int reserve_fill(struct node_reserve *reserve, unsigned int nr,
+			struct cowmem_account *account, bool gently)
 {
 	reserve->first = NULL;
 	while (nr--) {
-		struct cowmem_node *node = cowmem_node_alloc(gently);
+		struct cowmem_node *node = cowmem_node_alloc(account, gently);
 
 		if (IS_ERR(node)) {
 			reserve_free(reserve);
@@ -230,7 +234,8 @@ static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
 
 	while (index > level_last(top))
 		top++;
-	err = reserve_fill(&reserve, path_need(tree, index, top, level, create), gently);
+	err = reserve_fill(&reserve, path_need(tree, index, top, level, create),
+			   tree->account, gently);
 	if (err)
 		return ERR_PTR(err);
 
@@ -273,10 +278,12 @@ static struct cowmem_node *tree_own(struct cowmem_tree *tree, pgoff_t index,
 /**
  * cowmem_tree_init - start with an empty tree
  * @tree: the tree
+ * @account: what nodes that it makes are to count in, or NULL
  */
-void cowmem_tree_init(struct cowmem_tree *tree)
+void cowmem_tree_init(struct cowmem_tree *tree, struct cowmem_account *account)
 {
 	tree->root = NULL;
+	tree->account = account;
 	INIT_LIST_HEAD(&tree->granted);
 	spin_lock_init(&tree->granted_lock);
 }
@@ -501,7 +508,7 @@ struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index
 	/* Somebody else may have been faster. */
 	if (*slot)
 		return *slot;
-	leaf = cowmem_node_alloc(gently);
+	leaf = cowmem_node_alloc(tree->account, gently);
 	if (IS_ERR(leaf))
 		return leaf;
 	node_init(leaf, 0);
@@ -956,7 +963,8 @@ int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as)
 
 	if (!tree->root || !as->root || tree->root->level >= as->root->level)
 		return 0;
-	err = reserve_fill(&reserve, as->root->level - tree->root->level, false);
+	err = reserve_fill(&reserve, as->root->level - tree->root->level,
+			   tree->account, false);
 	if (!err)
 		tree_raise(tree, as->root->level, &reserve);
 	return err;

@@ -12,6 +12,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
+struct cowmem_account;
 struct page;
 
 /*
@@ -29,6 +30,7 @@ struct page;
 /**
  * struct cowmem_node - one node of the index
  * @refs: pointers to this node, from tree roots and from slots of parents.
+ * @account: what it counts in, or NULL.
  * @level: 0 for a leaf; a node spans COWMEM_NODE_SLOTS^(level + 1) indices.
  * @nr: slots that are not NULL.
  * @granted: leaf only, one bit per slot: the page may be written in place by
@@ -51,6 +53,7 @@ struct cowmem_node {
 	refcount_t refs;
 	u8 level;
 	u8 nr;
+	struct cowmem_account *account;
 	u64 granted;
 	u64 named;
 	pgoff_t base;
@@ -61,18 +64,20 @@ struct cowmem_node {
 /**
  * struct cowmem_tree - the index of one region
  * @root: NULL when nothing is populated.
+ * @account: what nodes that it makes count in, or NULL.
  * @granted: leaves with granted pages, all of them reached by this tree alone.
  * @granted_lock: protects @granted against other leaves being added, and @nr of the
  *	nodes above the leaves likewise.
  */
 struct cowmem_tree {
 	struct cowmem_node *root;
+	struct cowmem_account *account;
 	struct list_head granted;
 	spinlock_t granted_lock;
 };
 
 /* Provided by the owner of the pages and of the memory, see page.c. */
-struct cowmem_node *cowmem_node_alloc(bool gently);
+struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently);
 void cowmem_node_free(struct cowmem_node *node);
 void cowmem_page_hold(struct page *page);
 void cowmem_page_drop(struct page *page, bool granted);
@@ -83,7 +88,7 @@ static inline unsigned int cowmem_slot(pgoff_t index)
 	return index & COWMEM_NODE_MASK;
 }
 
-void cowmem_tree_init(struct cowmem_tree *tree);
+void cowmem_tree_init(struct cowmem_tree *tree, struct cowmem_account *account);
 void cowmem_tree_destroy(struct cowmem_tree *tree);
 void cowmem_tree_clone(struct cowmem_tree *clone, const struct cowmem_tree *tree);
 int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,

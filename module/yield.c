@@ -543,7 +543,7 @@ static int take_back(const struct cowmem_region *region, pgoff_t index)
 
 	do {
 		err = 0;
-		cowmem_tree_init(&tree);
+		cowmem_tree_init(&tree, NULL);
 		mutex_lock(&list_lock);
 		e = first_chosen();
 		if (e)
