@@ -889,9 +889,8 @@ static void step_read_by_path(struct side *s)
 }
 
 /*
- * What a failed one leaves is a difference on purpose, so the range is emptied.  And
- * what is allocated but not written is data to one and a hole to the other: a
- * sequence either allocates or seeks for data.
+ * What is allocated but not written is data to one and a hole to the other: a sequence
+ * either allocates or seeks for data.
  */
 static void step_fallocate(struct side *s)
 {
@@ -902,12 +901,9 @@ static void step_fallocate(struct side *s)
 	int fd = any_slot(s);
 	int mode = modes[flavour->seeks || one_in(2) ? 0 : below(ARRAY_SIZE(modes))];
 	off_t at = any_offset(), n = any_length();
-	long ret;
 
 	note("fallocate %#x %lld %lld", mode, (long long)at, (long long)n);
-	ret = CALL(fallocate(fd, mode, at, n));
-	if (ret && errno == ENOSPC)
-		CALL(fallocate(fd, modes[0], at - at % pgsz(), n + 2 * pgsz()));
+	CALL(fallocate(fd, mode, at, n));
 	note_fstat(fd);
 }
 
@@ -2799,8 +2795,6 @@ static void options_in_proc(const struct situation *it, const struct side *s)
 #define SITUATION(fn, ...) { .name = #fn, .run = fn, __VA_ARGS__ }
 #define WITH(fn, arg, ...) { .name = #fn ": " arg, .run = fn, .text = arg, __VA_ARGS__ }
 
-#define NO_XATTR "a file has no extended attributes"
-#define STRICT "what is no number, or is too large, is an error, and nothing is guessed"
 
 static const struct situation situations[] = {
 	WITH(mounted_with, ""),
@@ -2855,10 +2849,11 @@ static const struct situation situations[] = {
 	SITUATION(file_system_type, .differs = "statfs() tells it by its own magic number"),
 	SITUATION(fsid),
 
-	WITH(extended_attributes, "user.x", .differs = NO_XATTR, .varies = true),
-	WITH(extended_attributes, "trusted.x", .differs = NO_XATTR),
-	WITH(extended_attributes, "security.x", .differs = NO_XATTR),
-	WITH(extended_attributes, "system.posix_acl_access", .differs = NO_XATTR),
+	WITH(extended_attributes, "user.x", .varies = true,
+	     .differs = "users have attributes of their own; on a tmpfs from 6.6 on"),
+	WITH(extended_attributes, "trusted.x"),
+	WITH(extended_attributes, "security.x"),
+	WITH(extended_attributes, "system.posix_acl_access"),
 	WITH(extended_attributes, "nonsense"),
 	SITUATION(inode_flags, .differs = "a file has no attributes of chattr(1)",
 		  .varies = true),
@@ -2871,10 +2866,6 @@ static const struct situation situations[] = {
 	SITUATION(copy_aligned, .differs = "files can share pages, which count once"),
 	SITUATION(file_handle, .differs = "a file is reached by its name and by nothing else"),
 	SITUATION(direct_io, .differs = "a tmpfs has no O_DIRECT before 6.6", .varies = true),
-	SITUATION(allocate_too_much,
-		  .differs = "what was allocated before it failed stays"),
-	SITUATION(allocate_more_than_there_is,
-		  .differs = "what was allocated before it failed stays"),
 	SITUATION(seek_in_what_is_allocated,
 		  .differs = "a page that is allocated but not written is data"),
 	SITUATION(loads_of_holes, .differs = "a load from a hole takes no page"),
@@ -2883,6 +2874,8 @@ static const struct situation situations[] = {
 	SITUATION(order_of_names, .differs = "the last one made comes first; from 6.6 on",
 		  .varies = true),
 
+	SITUATION(allocate_too_much),
+	SITUATION(allocate_more_than_there_is),
 	SITUATION(first_store),
 	SITUATION(symlinks),
 	SITUATION(symlinks_without_room, .options = "size=40k,nr_inodes=20"),
