@@ -186,14 +186,14 @@ TEST_F(trace, zap)
 
 TEST_F(trace, yield)
 {
-	int filler = region(), e = do_clone(self->fd, COWMEM_CLONE_SNAPSHOT |
-					    COWMEM_CLONE_EXPENDABLE, 0, 0);
+	int filler = region();
 	struct events seen;
 	off_t page = 0;
 
-	ASSERT_LE(0, e);
 	/* No page is left that was set aside for the next write. */
 	ASSERT_EQ(0, do_discard(self->fd, (PAGES - 1) * pgsz(), pgsz()));
+	ASSERT_LE(0, do_clone(self->fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE,
+			      0, 0));
 	ASSERT_EQ(0, write_file(LIMIT, "1"));
 	/* It is of no use for a hole. */
 	while (pwrite(filler, "x", 1, page * pgsz()) == 1)
