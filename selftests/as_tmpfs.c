@@ -196,7 +196,7 @@ static void add_entry(struct listing *l, const struct dirent *d)
 	struct entry *e = &l->entry[l->n++];
 
 	must(l->n < NAMES);
-	strcpy(e->name, d->d_name);
+	snprintf(e->name, sizeof(e->name), "%s", d->d_name);
 	e->type = d->d_type;
 	e->ino = d->d_ino;
 }
@@ -1163,8 +1163,7 @@ static void step_touch(struct side *s)
 		return;
 	note("%s at %zu of page %zu: %s", write ? "store" : "load", at, m->first + page,
 	     access_name(m->mem + page * pgsz() + at, write, c));
-	if (flavour->seeks && is_data(m, page) && !access_byte(m->mem + page * pgsz(), true,
-							     false, 0))
+	if (flavour->seeks && is_data(m, page) && !touch(m->mem + page * pgsz(), false))
 		note_hash("shows", m->mem + page * pgsz(), pgsz());
 }
 
@@ -1211,7 +1210,7 @@ static void step_in_removed_dir(struct side *s)
 	CALL(unlink("inside"));
 	note_stat(".");
 	must(!seteuid(0));
-	if (rmdir(strcpy(buf, s->root)) != -1)
+	if (rmdir(s->root) != -1)
 		note("the mount's root was removed");
 	snprintf(buf, sizeof(buf), "%s/%s", s->root, path);
 	CALL(rmdir(buf));
@@ -2736,7 +2735,7 @@ static void names(const struct situation *it, const struct side *s)
 		CALL(open("l", O_RDONLY) < 0 ? -1 : 0);
 		CALL(unlink("l"));
 	}
-	CALL(mkdir("caf\303\251 \n\377", 0700));
+	CALL(mkdir("caf\303\251\n \377", 0700));
 	CALL(mkdir("CAF", 0700));
 	CALL(mkdir("caf", 0700));
 	CALL(mkdir("", 0700));

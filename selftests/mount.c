@@ -84,7 +84,7 @@ static void make_place(char *path, const char *base, const char *name)
 
 FIXTURE_SETUP(mount)
 {
-	strcpy(self->base, "/tmp/mount.XXXXXX");
+	sprintf(self->base, "/tmp/mount.XXXXXX");
 	must(mkdtemp(self->base));
 	must(!chmod(self->base, 0755));
 	make_place(self->a, self->base, "a");
@@ -122,7 +122,7 @@ static void unmap_all(const char *base)
 /* Whatever the test did, nothing is left of it. */
 FIXTURE_TEARDOWN(mount)
 {
-	char *places[] = { self->a, self->b, self->tmpfs };
+	char * const places[] = { self->a, self->b, self->tmpfs };
 	int i, fd;
 
 	must(!chdir("/"));
@@ -367,7 +367,7 @@ FIXTURE_SETUP(limit)
 {
 	int i;
 
-	strcpy(self->base, "/tmp/limit.XXXXXX");
+	sprintf(self->base, "/tmp/limit.XXXXXX");
 	must(mkdtemp(self->base));
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
@@ -728,7 +728,7 @@ TEST_F(mount, named_snapshots_are_never_written)
 			must(!link(path, other));
 			must(!rename(path, other) || true);
 			must(!unlink(path));
-			strcpy(path, other);
+			snprintf(path, sizeof(path), "%s", other);
 		}
 		EXPECT_TRUE(fd_is(snap, 0, 4, 1));
 		EXPECT_EQ(EBADF, ficlone(snap, fd));
@@ -1302,7 +1302,7 @@ static const char * const option_words[] = {
 
 static void random_text(char *text, size_t n)
 {
-	static const char some[] = "0123456789kKmMgGtTpPeE%=,-+x. \n\t\"\\\377";
+	static const char some[] = "0123456789kKmMgGtTpPeE%=,-+x. \t\n\"\\\377";
 	size_t i;
 
 	for (i = 0; i < n; i++)
@@ -1319,7 +1319,7 @@ static void random_option(char *text)
 	char value[300];
 
 	if (below(3))
-		strcpy(value, values[below(ARRAY_SIZE(values))]);
+		sprintf(value, "%s", values[below(ARRAY_SIZE(values))]);
 	else
 		random_text(value, below(10) ? below(12) : below(290));
 	sprintf(text, "%s%s%s", option_words[below(ARRAY_SIZE(option_words))],
@@ -1847,7 +1847,8 @@ TEST_F(mount, mapped_ids)
 		SKIP(return, "no user namespaces here");
 	mount_at(self->a, "size=1m,mode=777");
 	close(file_at(self->a, "file", 4, 1));
-	must(!chown(strcat(strcpy(path, self->a), "/file"), 3, 3));
+	snprintf(path, sizeof(path), "%s/file", self->a);
+	must(!chown(path, 3, 3));
 	tree = syscall(SYS_open_tree, AT_FDCWD, self->a, 1 | O_CLOEXEC);
 	must(tree >= 0);
 	attr.userns_fd = ns;
