@@ -446,6 +446,7 @@ int cowmem_expendable_create(struct file *file);
 void cowmem_expendable_publish(struct cowmem_region *region);
 void cowmem_expendable_destroy(struct cowmem_region *region);
 bool cowmem_may_yield(void);
+bool cowmem_near_limit(unsigned long pages);
 bool cowmem_reserve_left(void);
 bool cowmem_yield(struct cowmem_region *region, pgoff_t index, int err);
 __poll_t cowmem_poll(struct file *file, struct poll_table_struct *table);

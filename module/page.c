@@ -560,6 +560,9 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 	long nr = 1L << order;
 	struct page *page;
 
+	/* See cowmem_reserve_left(). */
+	if (cowmem_may_yield() && cowmem_near_limit(nr))
+		return;
 	if (!account_bytes(nr * PAGE_SIZE))
 		return;
 	/* Who does not reclaim may use reserves, unless told not to. */

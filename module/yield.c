@@ -349,6 +349,21 @@ static bool page_helps(struct page *page, struct mem_cgroup *memcg)
 #define RESERVE		16
 
 /**
+ * cowmem_near_limit - is the caller's memory cgroup nearly full?
+ * @pages: how many pages more it would have
+ *
+ * Context: any.
+ * Return: whether less than what is left to the kernel would remain.
+ */
+bool cowmem_near_limit(unsigned long pages)
+{
+	struct mem_cgroup *memcg = full_memcg(RESERVE + pages);
+
+	put_memcg(memcg);
+	return memcg;
+}
+
+/**
  * cowmem_reserve_left - may the caller's memory cgroup have a few pages more?
  *
  * What the kernel itself needs for a process, page tables to begin with, does not ask
@@ -359,13 +374,11 @@ static bool page_helps(struct page *page, struct mem_cgroup *memcg)
  */
 bool cowmem_reserve_left(void)
 {
-	struct mem_cgroup *memcg = full_memcg(RESERVE);
 	struct page *pages[RESERVE];
 	unsigned int nr = 0, i;
 
-	if (!memcg)
+	if (!cowmem_near_limit(0))
 		return true;
-	put_memcg(memcg);
 	while (nr < RESERVE) {
 		pages[nr] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL |
 				       __GFP_NOWARN);

@@ -251,8 +251,8 @@ static void restore(struct model *m, struct model *from, uint32_t flags)
 	struct cowmem_restore arg = { .fd = from->fd, .flags = flags };
 	int ret = ioctl(m->fd, COWMEM_IOC_RESTORE, &arg), err;
 
-	err = m->flags ? EBADF : m->size != from->size ? EINVAL :
-	      !writable(m) ? EPERM : 0;
+	err = m->flags ? EBADF : !writable(m) ? EPERM :
+	      m->size != from->size ? EINVAL : 0;
 	if (ret ? errno != err : err) {
 		fprintf(stderr, "# RESTORE: %s, not %s\n",
 			strerror(ret ? errno : 0), strerror(err));

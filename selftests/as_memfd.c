@@ -307,10 +307,16 @@ static void become_nobody(void)
 	must(!prctl(PR_SET_DUMPABLE, 1));
 }
 
-/* Time stamps are no finer than the tick. */
+/* Time stamps are no finer than the tick, which comes late where the machine is busy. */
 static void nap(void)
 {
-	usleep(20000);
+	struct timespec before, after;
+
+	must(!clock_gettime(CLOCK_REALTIME_COARSE, &before));
+	do {
+		usleep(10000);
+		must(!clock_gettime(CLOCK_REALTIME_COARSE, &after));
+	} while (after.tv_sec == before.tv_sec && after.tv_nsec == before.tv_nsec);
 }
 
 /* Or the operation ends here.  Nothing else is mapped near to it. */

@@ -41,7 +41,7 @@ enum {
 	BASE_FDS = 64,		/* below are descriptors that stay */
 	MAX_FDS = 160,
 	SWEEP = 200,		/* calls until all new descriptors are closed */
-	SHORT = 4,		/* MiB, so that memory is short at times */
+	SHORT = 3,		/* MiB, so that memory is short at times */
 	POPULATED = 1024,	/* the most pages in a region that goes on */
 };
 
@@ -645,9 +645,9 @@ static void fuzz_reopen(void)
 	flags = mode | O_NONBLOCK | (one_in(3) ? more[pick(5)] : 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	new = open(path, flags, 0600);
-	/* O_DIRECT is for file systems that have it. */
+	/* O_DIRECT is for file systems that have it; O_TRUNC may take memory. */
 	JUDGE("reopening", fd, new >= 0, EACCES, EPERM, ENOENT, EMFILE, ENFILE,
-	      ENOMEM, EINVAL, ETXTBSY, EEXIST);
+	      MEMORY, EINVAL, ETXTBSY, EEXIST);
 	if (new >= 0 && not_ours(fd) && mode != O_RDONLY && mode != O_PATH)
 		complain("reopening for writing", flags, fd, 0);
 	if (new >= 0 && mode == O_PATH)
@@ -823,6 +823,8 @@ static void fuzz_mapping(void)
 /* All regions that were made since the last time go. */
 static void sweep_fds(void)
 {
+	/* If others have the same pages, nothing is to be had. */
+	uint32_t flags = one_in(2) ? COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE : 0;
 	unsigned int i;
 	int fd;
 
@@ -833,7 +835,7 @@ static void sweep_fds(void)
 	keep_small(CLONE);
 	keep_small(OWN);
 	for (i = 0; i < SLOTS; i++)
-		learn(do_clone(CLONE + i % 2, 0, 0, 0));
+		learn(do_clone(CLONE + i % 2, flags, 0, 0));
 	if (one_in(2))
 		learn(do_clone(SNAPSHOT, 0, 0, 0));
 }

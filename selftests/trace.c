@@ -192,6 +192,8 @@ TEST_F(trace, yield)
 	off_t page = 0;
 
 	ASSERT_LE(0, e);
+	/* No page is left that was set aside for the next write. */
+	ASSERT_EQ(0, do_discard(self->fd, (PAGES - 1) * pgsz(), pgsz()));
 	ASSERT_EQ(0, write_file(LIMIT, "1"));
 	/* It is of no use for a hole. */
 	while (pwrite(filler, "x", 1, page * pgsz()) == 1)

@@ -97,7 +97,7 @@ bool fatal_signal_pending(struct task_struct *task)
 
 /* What tree.c wants of its owner. */
 
-struct cowmem_node *cowmem_node_alloc(bool gently)
+struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently)
 {
 	struct checked_node *c;
 
@@ -110,6 +110,7 @@ struct cowmem_node *cowmem_node_alloc(bool gently)
 	if (!c)
 		abort();
 	memset(&c->node, 0xa5, sizeof(c->node));
+	c->node.account = account;
 	c->seen = 0;
 	c->granted_by = NULL;
 	atomic_fetch_add(&nr_nodes, 1);
@@ -194,7 +195,7 @@ struct cowmem_tree *tree_new(void)
 
 	if (!tree || nr_trees == MAX_TREES)
 		abort();
-	cowmem_tree_init(tree);
+	cowmem_tree_init(tree, NULL);
 	trees[nr_trees++] = tree;
 	return tree;
 }

@@ -1347,7 +1347,7 @@ static void *thread_run(void *arg)
 			self->values[at] = (x >> 32) | 1;
 			thread_write(&self->tree, at, self->values[at]);
 		}
-		cowmem_tree_init(&clone);
+		cowmem_tree_init(&clone, NULL);
 		cowmem_tree_clone(&clone, &self->tree);
 		memcpy(values, self->values, sizeof(values));
 		for (i = 0; i < 20; i++) {
@@ -1389,7 +1389,7 @@ static void test_threads(void)
 			struct thread *thread = &threads[i];
 
 			thread->state = rnd(ULONG_MAX);
-			cowmem_tree_init(&thread->tree);
+			cowmem_tree_init(&thread->tree, NULL);
 			cowmem_tree_clone(&thread->tree, tree);
 			memcpy(thread->values, values, sizeof(values));
 		}
