@@ -84,7 +84,7 @@ static void make_place(char *path, const char *base, const char *name)
 
 FIXTURE_SETUP(mount)
 {
-	snprintf(self->base, sizeof(self->base), "/tmp/mount.XXXXXX");
+	sprintf(self->base, "/tmp/mount.XXXXXX");
 	must(mkdtemp(self->base));
 	must(!chmod(self->base, 0755));
 	make_place(self->a, self->base, "a");
@@ -367,7 +367,7 @@ FIXTURE_SETUP(limit)
 {
 	int i;
 
-	snprintf(self->base, sizeof(self->base), "/tmp/limit.XXXXXX");
+	sprintf(self->base, "/tmp/limit.XXXXXX");
 	must(mkdtemp(self->base));
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
@@ -1302,7 +1302,7 @@ static const char * const option_words[] = {
 
 static void random_text(char *text, size_t n)
 {
-	static const char some[] = "0123456789kKmMgGtTpPeE%=,-+x.\040\n\t\"\\\377";
+	static const char some[] = "0123456789kKmMgGtTpPeE%=,-+x. \t\n\"\\\377";
 	size_t i;
 
 	for (i = 0; i < n; i++)
@@ -1319,7 +1319,7 @@ static void random_option(char *text)
 	char value[300];
 
 	if (below(3))
-		snprintf(value, sizeof(value), "%s", values[below(ARRAY_SIZE(values))]);
+		sprintf(value, "%s", values[below(ARRAY_SIZE(values))]);
 	else
 		random_text(value, below(10) ? below(12) : below(290));
 	sprintf(text, "%s%s%s", option_words[below(ARRAY_SIZE(option_words))],
@@ -1620,6 +1620,8 @@ TEST_F(mount, events_of_clones)
 {
 	int in = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), fd, clone;
 
+	if (in < 0)
+		SKIP(return, "no inotify here");
 	mount_at(self->a, NULL);
 	fd = file_at(self->a, "file", 1, 1);
 	ASSERT_LE(0, inotify_add_watch(in, self->a, IN_ALL_EVENTS & ~IN_ACCESS));
