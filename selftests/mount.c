@@ -513,6 +513,35 @@ TEST_F(limit, is_exact_with_threads)
 /* ---- reflinks ---- */
 
 /* A mapping of the target shows the new content, in each process. */
+/* One page, again and again where nothing is near: that takes index nodes alone. */
+TEST_F(mount, nodes_have_a_limit)
+{
+	int fd, other, i, err = 0;
+	long held;
+
+	mount_at(self->a, "size=256k");
+	mount_at(self->b, "size=256k");
+	fd = file_at(self->a, "file", 1, 1);
+	held = held_kib();
+	for (i = 1; !err && i < 10000; i++)
+		err = ficlonerange(fd, (unsigned long)i << 16, fd, 0, 1);
+	EXPECT_EQ(ENOSPC, err);
+	EXPECT_EQ(1, pages_at(self->a));
+	/* 16 nodes a page and 1,024; they have a little more than 512 bytes. */
+	EXPECT_GT(64 * 16 + 1024, held_kib() - held);
+	other = file_at(self->b, "file", 64, 2);
+	EXPECT_TRUE(fd_is(other, 0, 64, 2));
+	EXPECT_EQ(0, ftruncate(fd, pgsz()));
+	EXPECT_TRUE(fd_is(fd, 0, 1, 1));
+	EXPECT_EQ(0, ficlonerange(fd, 1 << 16, fd, 0, 1));
+	/* Whoever fills the mount with pages gets all of it, however they are spread. */
+	EXPECT_EQ(0, ftruncate(fd, 0));
+	EXPECT_TRUE(pages_fall_to(self->a, 0));
+	for (i = 0; i < 64; i++)
+		EXPECT_EQ(1, pwrite(fd, "x", 1, (off_t)i << 40));
+	EXPECT_EQ(64, pages_at(self->a));
+}
+
 TEST_F(mount, ficlone_over_a_mapped_file)
 {
 	int from, to, private;
@@ -679,6 +708,54 @@ TEST_F(mount, clones_of_others)
 	must(!fchmod(fd, 0444) && !fchown(fd, NOBODY, 0) && !unlink_at(self->a, "clone"));
 	EXPECT_EQ(0, cloning_as_nobody(self->a, 0));
 	EXPECT_EQ(4, pages_at(self->a));
+}
+
+/* Content of one's own under the rights of somebody else */
+TEST_F(mount, calls_take_setuid_away)
+{
+	enum { RESTORE, COPY, DISCARD, RESIZE, CALLS };
+	int call, fd;
+
+	mount_at(self->a, "size=1m,mode=777");
+	for (call = 0; call < CALLS; call++) {
+		fd = file_at(self->a, "program", 4, 1);
+		ASSERT_EQ(0, fchmod(fd, 06777));
+		EXPECT_EQ(0, in_child(
+			struct cowmem_restore restore = {};
+			int mine;
+
+			become_nobody();
+			fd = open_at(self->a, "program", O_RDWR);
+			must(fd >= 0);
+			mine = file_at(self->a, "mine", 4, 2);
+			restore.fd = mine;
+			if (call == RESTORE && ioctl(fd, COWMEM_IOC_RESTORE, &restore))
+				_exit(1);
+			if (call == COPY && copy_pages(fd, 0, mine, 0, 4))
+				_exit(2);
+			if (call == DISCARD && do_discard(fd, 0, pgsz()))
+				_exit(3);
+			if (call == RESIZE && do_resize(fd, pgsz()))
+				_exit(4);
+		));
+		EXPECT_EQ(0777, stat_of(fd).st_mode & 07777)
+			TH_LOG("call %d", call);
+		unlink_at(self->a, "program");
+		unlink_at(self->a, "mine");
+	}
+}
+
+TEST_F(mount, a_view_is_not_linked)
+{
+	struct cowmem_file view = { .flags = COWMEM_FILE_VIEW };
+	int fd;
+
+	mount_at(self->a, "size=1m");
+	fd = file_at(self->a, "file", 4, 1);
+	ASSERT_EQ(0, ioctl(fd, COWMEM_IOC_FILE, &view));
+	EXPECT_NE(0, name_it(view.fd, self->a, "name"));
+	EXPECT_EQ(-1, open_at(self->a, "name", O_RDWR));
+	EXPECT_TRUE(fd_is(view.fd, 0, 4, 1));
 }
 
 /* Whoever tries: its owner, root; before it has a name, and with it. */
