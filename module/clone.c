@@ -155,6 +155,18 @@ static bool is_first(const struct many *many, unsigned int i)
 	return !i || many_region(&many[i]) != many_region(&many[i - 1]);
 }
 
+/* Undo lock_nested(), below, with lockdep told as it was there. */
+static void unlock_nested(const struct many *m)
+{
+	struct cowmem_region *region = many_region(m);
+
+	if (m->told)
+		rwsem_release(&region->lock.dep_map, _RET_IP_);
+	lockdep_off();
+	cowmem_unlock(region, m->write);
+	lockdep_on();
+}
+
 /*
  * The kernel has this with _killable or with _nest_lock.  Who holds the lock may need
  * long for what it does, so have both: lockdep hears of it from us.  It takes all locks
@@ -175,21 +187,10 @@ static int lock_nested(struct many *m, bool write, struct mutex *nest)
 		rwsem_release(&sem->dep_map, _RET_IP_);
 	m->write = write;
 	if (!err && cowmem_region_yielded(many_region(m))) {
-		cowmem_unlock(many_region(m), write);
+		unlock_nested(m);
 		err = -EIO;
 	}
 	return err;
-}
-
-static void unlock_nested(const struct many *m)
-{
-	struct cowmem_region *region = many_region(m);
-
-	if (m->told)
-		rwsem_release(&region->lock.dep_map, _RET_IP_);
-	lockdep_off();
-	cowmem_unlock(region, m->write);
-	lockdep_on();
 }
 
 /* As cowmem_lock_to_share(), with others locked already. */
