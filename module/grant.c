@@ -380,9 +380,6 @@ static int get_fresh(struct writing *w)
 	return 0;
 }
 
-/* How often a write asks for memory of snapshots. */
-#define YIELD_TRIES	32
-
 /*
  * There is no leaf: put one there, if a private node can have it.  Faults elsewhere
  * need not wait for that.  Returns 0, and the leaf lock is held if there is a leaf now.
@@ -495,6 +492,9 @@ drop_fresh:
 		cowmem_page_drop(w->fresh, false);
 	return ERR_PTR(err);
 }
+
+/* How often a write asks for memory of snapshots. */
+#define YIELD_TRIES	32
 
 /* Should a write be tried once more?  @w says how then. */
 static bool try_again(struct writing *w, const struct page *page, unsigned int *tries)
