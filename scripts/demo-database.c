@@ -26,6 +26,8 @@
 
 #include <linux/cowmem.h>
 
+#include "demo.h"
+
 #define ACCOUNTS	1000
 /* What all accounts have together, whatever is moved between them. */
 #define TOTAL		(100UL * ACCOUNTS)
@@ -33,31 +35,6 @@
 #define BLOBS		4000
 
 static atomic_bool stop;
-
-static unsigned long now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000UL + t.tv_nsec;
-}
-
-static double ms(unsigned long ns)
-{
-	return ns / 1e6;
-}
-
-static double mib(unsigned long bytes)
-{
-	return bytes / 1048576.0;
-}
-
-static void check(bool ok, const char *what)
-{
-	printf("    %-58s %s\n", what, ok ? "yes" : "NO");
-	if (!ok)
-		exit(1);
-}
 
 /* sqlite3 on @database, with what is written to @in, or said here; and what it prints. */
 static pid_t start_sqlite(const char *database, const char *sql, int in, int out)

@@ -26,6 +26,8 @@
 
 #include <linux/cowmem.h>
 
+#include "demo.h"
+
 #define PAGE		4096UL
 #define WRITERS		2
 /* Behind the file, each writer stamps the pages of an area of its own. */
@@ -49,24 +51,6 @@ static atomic_bool stop, loose;
 static atomic_ulong writes;
 static unsigned long writes_before;
 static atomic_ulong longest_ns;
-
-static unsigned long now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000UL + t.tv_nsec;
-}
-
-static double ms(unsigned long ns)
-{
-	return ns / 1e6;
-}
-
-static double mib(unsigned long bytes)
-{
-	return bytes / 1048576.0;
-}
 
 static struct cowmem_info info(int fd)
 {
@@ -263,13 +247,6 @@ static int load_file(unsigned char **mapping, size_t size)
 		done += got;
 	}
 	return fd;
-}
-
-static void check(bool ok, const char *what)
-{
-	printf("    %-58s %s\n", what, ok ? "yes" : "NO");
-	if (!ok)
-		exit(1);
 }
 
 static void show_region(const char *name)
