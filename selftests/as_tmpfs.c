@@ -2236,18 +2236,6 @@ static void device_nodes(const struct situation *it, const struct side *s)
 	CALL(open("zero", O_RDWR));
 }
 
-static void copy_program(const char *path)
-{
-	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	int to = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
-
-	must(from >= 0 && to >= 0);
-	while (sendfile(to, from, NULL, 1 << 20) > 0)
-		;
-	close(from);
-	close(to);
-}
-
 /* as_tmpfs --hello: see main(). */
 static int run_program(const char *path)
 {

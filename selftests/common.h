@@ -30,8 +30,10 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <linux/cowmem.h>
@@ -776,6 +778,56 @@ static __maybe_unused const char *cg_make(char *dir, size_t size)
 	must(!mkdir(dir, 0700));
 	must(cg_read(dir, "memory.current") >= 0);
 	return NULL;
+}
+
+/* How often the module is used, or -1. */
+static __maybe_unused int module_uses(void)
+{
+	static char buf[1 << 16];
+	char *line;
+	int uses;
+
+	if (read_file("/proc/modules", buf, sizeof(buf)) < 0)
+		return -1;
+	line = strstr(buf, "cowmem ");
+	if (!line || sscanf(line, "cowmem %*u %d", &uses) != 1)
+		return -1;
+	return uses;
+}
+
+/* Files are released a little after the call that closed them. */
+static __maybe_unused bool uses_fall_to(int uses)
+{
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		if (module_uses() == uses)
+			return true;
+		usleep(50000);
+	}
+	fprintf(stderr, "# the module is used %d times, not %d\n", module_uses(), uses);
+	return false;
+}
+
+/* 0 or errno */
+static __maybe_unused int unloading(void)
+{
+	return syscall(SYS_delete_module, "cowmem", O_NONBLOCK) ? errno : 0;
+}
+
+/* This very program, at @path */
+static __maybe_unused void copy_program(const char *path)
+{
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int to = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+	ssize_t n;
+
+	must(from >= 0 && to >= 0);
+	while ((n = sendfile(to, from, NULL, 1 << 20)) > 0)
+		;
+	must(!n);
+	close(from);
+	close(to);
 }
 
 #endif /* _SELFTESTS_COWMEM_COMMON_H */

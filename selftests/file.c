@@ -816,41 +816,6 @@ TEST(fork_and_exec)
 
 /* ---- lifetime ---- */
 
-/* How often the module is used, or -1. */
-static int module_uses(void)
-{
-	static char buf[1 << 16];
-	char *line;
-	int uses;
-
-	if (read_file("/proc/modules", buf, sizeof(buf)) < 0)
-		return -1;
-	line = strstr(buf, "cowmem ");
-	if (!line || sscanf(line, "cowmem %*u %d", &uses) != 1)
-		return -1;
-	return uses;
-}
-
-/* Files are released a little after the call that closed them. */
-static bool uses_fall_to(int uses)
-{
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		if (module_uses() == uses)
-			return true;
-		usleep(50000);
-	}
-	fprintf(stderr, "# the module is used %d times, not %d\n", module_uses(), uses);
-	return false;
-}
-
-/* 0 or errno */
-static int unloading(void)
-{
-	return syscall(SYS_delete_module, "cowmem", O_NONBLOCK) ? errno : 0;
-}
-
 TEST(module_stays_while_a_file_does)
 {
 	int uses = module_uses(), dev, file, again;

@@ -992,40 +992,6 @@ TEST_F(mount, merging)
 
 /* ---- how a mount ends ---- */
 
-/* How often the module is used, or -1. */
-static int module_uses(void)
-{
-	static char buf[1 << 16];
-	char *line;
-	int uses;
-
-	if (read_file("/proc/modules", buf, sizeof(buf)) < 0)
-		return -1;
-	line = strstr(buf, "cowmem ");
-	if (!line || sscanf(line, "cowmem %*u %d", &uses) != 1)
-		return -1;
-	return uses;
-}
-
-static bool uses_fall_to(int uses)
-{
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		if (module_uses() == uses)
-			return true;
-		usleep(50000);
-	}
-	fprintf(stderr, "# the module is used %d times, not %d\n", module_uses(), uses);
-	return false;
-}
-
-/* 0 or errno */
-static int unloading(void)
-{
-	return syscall(SYS_delete_module, "cowmem", O_NONBLOCK) ? errno : 0;
-}
-
 static int unmounting(const char *where)
 {
 	return umount(where) ? errno : 0;
@@ -1577,18 +1543,6 @@ TEST_F(mount, needs_the_right)
 }
 
 /* ---- programs ---- */
-
-static void copy_program(const char *path)
-{
-	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	int to = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
-
-	must(from >= 0 && to >= 0);
-	while (sendfile(to, from, NULL, 1 << 20) > 0)
-		;
-	close(from);
-	close(to);
-}
 
 static const char * const list_tests[] = { "program", "-l", NULL };
 

@@ -567,19 +567,6 @@ TEST_F(xattr, capabilities_are_lost)
 	close(fd);
 }
 
-static void copy_program(const char *to)
-{
-	int in = open("/proc/self/exe", O_RDONLY), out = open(to, O_CREAT | O_WRONLY, 0755);
-	ssize_t n;
-
-	must(in >= 0 && out >= 0);
-	while ((n = read(in, big, VALUE_MAX)) > 0)
-		must(write(out, big, n) == n);
-	must(!n);
-	close(in);
-	close(out);
-}
-
 /* What exec() makes of us says as its status whether it may do what NET_RAW allows. */
 static void tell_caps(void)
 {
