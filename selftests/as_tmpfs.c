@@ -420,6 +420,13 @@ struct flavour {
 	bool fills;			/* until there is no room */
 };
 
+/* Where a sequence is, in shared memory: the child that does it may die. */
+struct place {
+	int n;
+	const char *step;
+};
+
+static struct place *place;
 static const struct flavour *flavour;
 static struct tree there;		/* on the first side, before the step */
 
@@ -925,10 +932,17 @@ static bool same_file(int a, int b)
 	return !fstat(a, &x) && !fstat(b, &y) && x.st_ino == y.st_ino;
 }
 
+static bool is_fifo(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
+}
+
 /*
  * Not at offsets that allow for sharing, which counts only once here.  Nor within one
- * file, if that is not refused: a pipe holds pages of a tmpfs, and copies of ours, so what
- * comes of an overlap is not the same.
+ * file or into a fifo, if that is not refused: a pipe holds pages of a tmpfs, and copies of
+ * ours, so what comes of an overlap, or of a write before the fifo is read, is not the same.
  */
 static void step_copy(struct side *s)
 {
@@ -937,7 +951,7 @@ static void step_copy(struct side *s)
 	size_t n = any_length();
 
 	note("copy %zu bytes from %lld to %lld", n, (long long)from, (long long)at);
-	switch (same_file(in, to) ? 0 : below(3)) {
+	switch (same_file(in, to) || is_fifo(to) ? 0 : below(3)) {
 	case 0:
 		CALL(copy_file_range(in, &from, to, &at, n, 0));
 		break;
@@ -1178,8 +1192,8 @@ static void step_advise(struct side *s)
 
 	if (!m || page + n > m->pages)
 		return;
-	/* It fills holes, see is_data(). */
-	if (advice[i] == MADV_POPULATE_WRITE && !m->shared)
+	/* One fills holes, see is_data(); the other lets go of copies at any time, or never. */
+	if ((advice[i] == MADV_POPULATE_WRITE || advice[i] == MADV_FREE) && !m->shared)
 		return;
 	note("advice %d for %d pages from %zu", advice[i], n, m->first + page);
 	CALL(madvise(m->mem + page * pgsz(), n * pgsz(), advice[i]));
@@ -1537,10 +1551,13 @@ static int sequence(void)
 
 	umask(022);
 	must(!setgroups(0, NULL));
+	/* There are fifos that nobody reads from. */
+	signal(SIGPIPE, SIG_IGN);
 	for (n = 0; n < steps && ok; n++) {
 		const struct step *step = any_step();
 		uid_t uid = !flavour->others || one_in(2) ? 0 : one_in(2) ? SOMEBODY : NOBODY;
 
+		*place = (struct place) { n, step->name };
 		list_names();
 		ok = one_step(step, n, uid);
 		if (ok && (n % 16 == 15 || n == steps - 1))
@@ -1581,11 +1598,13 @@ static void run_flavour(const struct flavour *f, uint64_t seed)
 	flavour = f;
 	rng_state = seed + (f - flavours) * 0x9e3779b97f4a7c15ULL;
 	rng_state += !rng_state;
+	*place = (struct place) { -1, "none" };
 	mount_both(f->flags, f->options);
 	status = in_child(_exit(sequence()));
 	ok = umount_both();
 	if (status > 1)
-		ksft_print_msg("the child ended with status %d\n", status);
+		ksft_print_msg("the child ended with status %d in step %d, %s\n", status,
+			       place->n, place->step);
 	ksft_test_result(!status && ok, "random: %s\n", f->name);
 }
 
@@ -3032,6 +3051,7 @@ int main(int argc, char **argv)
 		ksft_exit_skip("only root can mount\n");
 	for (i = 0; i < 2; i++)
 		outcomes[i] = shared_mem(sizeof(*out));
+	place = shared_mem(sizeof(*place));
 	make_places();
 	if (!can_mount(&sides[0]) || !can_mount(&sides[1])) {
 		remove_places();
