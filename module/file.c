@@ -436,6 +436,62 @@ static int file_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/*
+ * Find the next page, or the next hole, from @index on; ULONG_MAX if there is no more
+ * data.  Returns 0 or -EINTR.
+ */
+static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
+{
+	bool found;
+
+	do {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+		int err = down_read_killable(&region->lock);
+
+		if (err)
+			return err;
+		found = cowmem_tree_next(&region->tree, index, data, &budget);
+		up_read(&region->lock);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (!found && *index != ULONG_MAX);
+	return 0;
+}
+
+/*
+ * truncate() to the size that a file has drops what was allocated past the end.  That is
+ * a change, unless the file holds nothing at all: as on tmpfs.
+ */
+static int drop_past_end(struct cowmem_region *region)
+{
+	pgoff_t index = 0;
+	int err;
+
+	if (region->seals & COWMEM_WRITE_SEALS)
+		return 0;
+	err = next_index(region, &index, true);
+	if (err || index == ULONG_MAX)
+		return err;
+	return cowmem_region_discard(region, cowmem_region_size(region), 1ULL << 63,
+				     false);
+}
+
+/* For truncate().  Under i_rwsem. */
+static int set_size(struct cowmem_region *region, loff_t size)
+{
+	int err;
+
+	if (size == cowmem_region_size(region))
+		return drop_past_end(region);
+	err = down_write_killable(&region->lock);
+	if (err)
+		return err;
+	err = cowmem_region_resize(region, size);
+	up_write(&region->lock);
+	return err;
+}
+
 /**
  * cowmem_setattr - ->setattr of all inodes
  * @idmap: of the mount
@@ -458,11 +514,7 @@ int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	if (attr->ia_valid & ATTR_SIZE) {
 		if (cowmem_is_view(dentry))
 			return -EACCES;
-		err = down_write_killable(&region->lock);
-		if (err)
-			return err;
-		err = cowmem_region_resize(region, attr->ia_size);
-		up_write(&region->lock);
+		err = set_size(region, attr->ia_size);
 		if (err)
 			return cowmem_user_error(err);
 	}
@@ -515,26 +567,6 @@ const struct inode_operations cowmem_mount_inode_ops = {
 	.set_acl	= cowmem_set_acl,
 };
 
-/* Find the next hole from @index on.  Returns 0 or -EINTR. */
-static int next_hole(struct cowmem_region *region, pgoff_t *index)
-{
-	bool found;
-
-	do {
-		unsigned long budget = COWMEM_TREE_BUDGET;
-		int err = down_read_killable(&region->lock);
-
-		if (err)
-			return err;
-		found = cowmem_tree_next(&region->tree, index, false, &budget);
-		up_read(&region->lock);
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
-	} while (!found);
-	return 0;
-}
-
 /*
  * Have pages in a range, in place of holes, and with @unshare ones that nobody else has.
  * What was done stays done if it fails half way.
@@ -549,7 +581,7 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		struct page *page;
 
 		if (!unshare) {
-			err = next_hole(region, &index);
+			err = next_index(region, &index, false);
 			if (err || index >= end)
 				return err;
 		}
@@ -578,7 +610,7 @@ static void undo_past_end(struct cowmem_region *region, loff_t offset, loff_t en
 {
 	loff_t size = round_up(cowmem_region_size(region), PAGE_SIZE);
 
-	offset = max_t(loff_t, round_up(offset, PAGE_SIZE), size);
+	offset = max_t(loff_t, round_down(offset, PAGE_SIZE), size);
 	if (offset < end)
 		cowmem_region_discard(region, offset, round_up((u64)end, PAGE_SIZE),
 				      false);

@@ -897,7 +897,8 @@ static void step_read_by_path(struct side *s)
 
 /*
  * What is allocated but not written is data to one and a hole to the other: a sequence
- * either allocates or seeks for data.
+ * either allocates or seeks for data.  If there is no room, some of it stays allocated
+ * here, and a tmpfs also lets go of what was allocated there before and not written.
  */
 static void step_fallocate(struct side *s)
 {
@@ -910,7 +911,12 @@ static void step_fallocate(struct side *s)
 	off_t at = any_offset(), n = any_length();
 
 	note("fallocate %#x %lld %lld", mode, (long long)at, (long long)n);
-	CALL(fallocate(fd, mode, at, n));
+	if (CALL(fallocate(fd, mode, at, n)) == -1 && errno == ENOSPC) {
+		n += at % pgsz();
+		at -= at % pgsz();
+		n += -n & (pgsz() - 1);
+		CALL(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, n));
+	}
 	note_fstat(fd);
 }
 
@@ -1820,6 +1826,58 @@ static void allocate_more_than_there_is(const struct situation *it, const struct
 	note_fstat(fd);
 	note_statfs();
 	CALL(pwrite(make_file("b", 0), data(30 * pgsz()), 30 * pgsz(), 0));
+}
+
+static void allocate_past_the_end_without_room(const struct situation *it,
+					       const struct side *s)
+{
+	int fd = make_file("a", 4), full = make_file("b", 0);
+
+	CALL(fallocate(full, 0, 0, 1000 * pgsz()));
+	CALL(fallocate(fd, FALLOC_FL_KEEP_SIZE, 5 * pgsz() + 100, 40 * pgsz()));
+	note_fstat(fd);
+	CALL(fallocate(fd, 0, 4 * pgsz() - 100, 40 * pgsz()));
+	note_fstat(fd);
+	note_statfs();
+}
+
+static void allocate_inside_without_room(const struct situation *it, const struct side *s)
+{
+	int fd = make_file("a", 4), full = make_file("b", 0);
+
+	CALL(ftruncate(fd, 100 * pgsz()));
+	CALL(fallocate(full, 0, 0, 1000 * pgsz()));
+	CALL(fallocate(fd, 0, 0, 40 * pgsz()));
+	note_fstat(fd);
+}
+
+static void truncate_to_the_same_size(const struct situation *it, const struct side *s)
+{
+	static const off_t sizes[] = { 0, 4096, 4196 };
+	const struct timespec set[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
+	struct stat st;
+	size_t i, k;
+	int fd;
+
+	for (i = 0; i < 3 * ARRAY_SIZE(sizes); i++) {
+		off_t size = sizes[i / 3];
+
+		fd = make_file("a", 0);
+		CALL(ftruncate(fd, size));
+		for (k = 0; k < i % 3; k++)
+			CALL(fallocate(fd, FALLOC_FL_KEEP_SIZE, 3 * k * pgsz(), 2 * pgsz()));
+		must(!futimens(fd, set));
+		CALL(truncate("a", size));
+		note_fstat(fd);
+		must(!fstat(fd, &st));
+		note("%s", st.st_mtim.tv_sec == 2000 ? "no change" : "a change");
+		CALL(unlink("a"));
+	}
+	fd = make_file("a", 0);
+	CALL(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2 * pgsz()));
+	CALL(open("a", O_RDWR | O_TRUNC) < 0 ? -1 : 0);
+	note_fstat(fd);
+	note_statfs();
 }
 
 static void seek_in_what_is_allocated(const struct situation *it, const struct side *s)
@@ -2878,6 +2936,8 @@ static const struct situation situations[] = {
 	SITUATION(direct_io, .differs = "a tmpfs has no O_DIRECT before 6.6", .varies = true),
 	SITUATION(seek_in_what_is_allocated,
 		  .differs = "a page that is allocated but not written is data"),
+	SITUATION(allocate_inside_without_room,
+		  .differs = "what it got inside the file stays allocated"),
 	SITUATION(loads_of_holes, .differs = "a load from a hole takes no page"),
 	SITUATION(store_after_a_load,
 		  .differs = "a page is mapped read-only first, so a store is told"),
@@ -2886,6 +2946,8 @@ static const struct situation situations[] = {
 
 	SITUATION(allocate_too_much),
 	SITUATION(allocate_more_than_there_is),
+	SITUATION(allocate_past_the_end_without_room),
+	SITUATION(truncate_to_the_same_size),
 	SITUATION(first_store),
 	SITUATION(symlinks),
 	SITUATION(symlinks_without_room, .options = "size=40k,nr_inodes=20"),
