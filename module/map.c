@@ -113,6 +113,8 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows)
 {
+	if (READ_ONCE(region->pmds_mapped))
+		cowmem_pmd_barrier(region, first, end);
 	unmap_mapping_pages(region->inode.i_mapping, first, end - first,
 			    even_cows);
 }
