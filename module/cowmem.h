@@ -437,6 +437,8 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr);
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
+void cowmem_unmap_pages(struct cowmem_region *region, pgoff_t first, pgoff_t end,
+			bool even_cows);
 void cowmem_unmap_here(struct vm_area_struct *vma, pgoff_t first, pgoff_t end);
 int cowmem_unmap_difference(struct cowmem_region *region,
 			    const struct cowmem_tree *tree, pgoff_t first,
@@ -549,6 +551,7 @@ bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index);
 void cowmem_area_thin(struct cowmem_region *region, pgoff_t index);
 struct folio *cowmem_area_folio(struct cowmem_region *region,
 				const struct cowmem_node *leaf, pgoff_t index, bool granted);
+void cowmem_pmd_wait(struct folio *folio);
 void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
 /* fault.c */

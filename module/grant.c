@@ -706,6 +706,8 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 
 		if (!leaves--)
 			break;
+		if (slots && leaf->whole)
+			cowmem_pmd_wait(leaf->whole);
 		while (slots) {
 			unsigned int i = __ffs64(slots);
 			u64 run = slots & ~(slots + BIT_ULL(i));
@@ -714,18 +716,20 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			if (leave_out(region, leaf, to, start) ||
 			    start >= from + COWMEM_UNMAP_BATCH) {
 				if (from < to)
-					cowmem_unmap(region, from, to, false);
+					cowmem_unmap_pages(region, from, to, false);
 				from = start;
 			}
 			to = leaf->base + fls64(run);
 			slots &= ~run;
 		}
+		if (leaf->fold)
+			to = leaf->base + COWMEM_AREA_PAGES;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
 	}
 	if (from < to)
-		cowmem_unmap(region, from, to, false);
+		cowmem_unmap_pages(region, from, to, false);
 	return 0;
 }
 
@@ -764,8 +768,13 @@ static void widen(const struct cowmem_region *region, pgoff_t *first, pgoff_t *e
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
+	struct cowmem_node *leaf;
+
 	if (!any_named(region))
 		return 0;
+	if (first || end != ULONG_MAX)
+		list_for_each_entry(leaf, &region->tree.granted, granted_link)
+			cowmem_leaves_unfold(leaf);
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
 	widen(region, &first, &end);
@@ -812,6 +821,11 @@ static int copy_busy(struct cowmem_share *s)
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
+		if (leaf->fold && !looks_busy(&look, leaf, leaf->slots[0])) {
+			s->nr_cut += COWMEM_AREA_PAGES;
+			continue;
+		}
+		cowmem_leaves_unfold(leaf);
 		s->nr_cut += hweight64(slots);
 		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
@@ -888,6 +902,12 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
+		/* It is not in use: else each leaf was granted for itself by now. */
+		if (leaf->fold) {
+			leaf->whole->mapping = NULL;
+			cowmem_leaves_ungrant(leaf);
+			continue;
+		}
 		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
@@ -936,6 +956,18 @@ int cowmem_share(struct cowmem_share *s)
 	return 0;
 }
 
+/* As revoke_idle(), of an area that was granted as a whole. */
+static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	if (cowmem_page_busy(&leaf->whole->page, 0)) {
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+		return;
+	}
+	leaf->whole->mapping = NULL;
+	cowmem_leaves_ungrant(leaf);
+	region->nr_cut += COWMEM_AREA_PAGES;
+}
+
 /*
  * Take back the grants of the first @leaves, which were cut, but for pages that are
  * in use.
@@ -950,6 +982,10 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 
 		if (!leaves--)
 			break;
+		if (leaf->fold) {
+			revoke_idle_area(region, leaf);
+			continue;
+		}
 		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];

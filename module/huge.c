@@ -116,6 +116,16 @@ static bool written_whole(const struct cowmem_region *region, pgoff_t first)
 	return true;
 }
 
+static bool any_granted(struct cowmem_node *const *leaves)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+		if (leaves[i]->granted)
+			return true;
+	return false;
+}
+
 /* Let the region write the pages of @folio that the leaves hold, which nobody else does. */
 static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves,
 		       pgoff_t first, struct folio *folio)
@@ -125,6 +135,10 @@ static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves
 	folio_set_dirty(folio);
 	folio->mapping = region->inode.i_mapping;
 	folio->index = first;
+	if (is_whole(leaves, folio) && !any_granted(leaves)) {
+		cowmem_leaves_grant(&region->tree, leaves, COWMEM_AREA_LEAVES, first);
+		return;
+	}
 	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
 		u64 slots = home_slots(leaves[i], i, folio);
 
@@ -136,11 +150,21 @@ static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves
 	}
 }
 
-/* Nobody who was given the folio to map it is about to do so. */
-static void wait_for_pmd(struct folio *folio)
+/**
+ * cowmem_pmd_wait - wait for faults that are about to map a folio
+ * @folio: the folio
+ *
+ * Context: may sleep; under region->lock for writing, or for reading with the leaf lock of
+ * its area.
+ */
+void cowmem_pmd_wait(struct folio *folio)
 {
-	folio_lock(folio);
-	folio_unlock(folio);
+	if (folio_test_locked(folio)) {
+		folio_lock(folio);
+		folio_unlock(folio);
+	}
+	/* Who unlocked it has mapped it before. */
+	smp_acquire__after_ctrl_dep();
 }
 
 /**
@@ -170,7 +194,7 @@ void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end
 			break;
 		leaf = cowmem_tree_leaf(&region->tree, index, NULL);
 		if (leaf && leaf->whole)
-			wait_for_pmd(leaf->whole);
+			cowmem_pmd_wait(leaf->whole);
 		/* If one leaf is not of a folio as a whole, the area is not. */
 		index = area_first(index) + COWMEM_AREA_PAGES;
 		cond_resched();
@@ -181,8 +205,8 @@ void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end
 static bool unmap_area(struct cowmem_region *region, pgoff_t first, struct folio *folio,
 		       int mine)
 {
-	wait_for_pmd(folio);
-	cowmem_unmap(region, first, first + COWMEM_AREA_PAGES, false);
+	cowmem_pmd_wait(folio);
+	cowmem_unmap_pages(region, first, first + COWMEM_AREA_PAGES, false);
 	return cowmem_page_busy(&folio->page, mine);
 }
 

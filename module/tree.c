@@ -93,8 +93,10 @@ static void node_put(struct cowmem_node *node)
 	if (!refcount_dec_and_test(&node->refs))
 		return;
 
-	if (node->granted)
+	if (node->granted) {
+		cowmem_leaves_unfold(node);
 		list_del(&node->granted_link);
+	}
 	if (!node->level) {
 		cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
 		node->nr = 0;
@@ -1100,6 +1102,75 @@ void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
 }
 
 /**
+ * cowmem_leaves_grant - note that pages of some leaves may be written in place
+ * @tree: the tree
+ * @leaves: the leaves, which only @tree reaches; one after the other, none has a page that
+ *	is granted already
+ * @nr: how many
+ * @base: index of slot 0 of the first one
+ *
+ * To take that back takes little time, as they are one entry of the list.
+ *
+ * Context: as cowmem_leaf_grant().
+ */
+void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
+			 unsigned int nr, pgoff_t base)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		leaves[i]->base = base + i * COWMEM_NODE_SLOTS;
+		leaves[i]->granted = ~0ULL;
+		leaves[i]->named = ~0ULL;
+		leaves[i]->fold = leaves[(i + 1) % nr];
+	}
+	spin_lock(&tree->granted_lock);
+	list_add_tail(&leaves[0]->granted_link, &tree->granted);
+	spin_unlock(&tree->granted_lock);
+}
+
+/**
+ * cowmem_leaves_ungrant - undo cowmem_leaves_grant()
+ * @leaf: the first one
+ *
+ * Context: any; nobody else may use the tree.
+ */
+void cowmem_leaves_ungrant(struct cowmem_node *leaf)
+{
+	struct cowmem_node *next;
+
+	list_del_init(&leaf->granted_link);
+	for (; leaf->fold; leaf = next) {
+		next = leaf->fold;
+		leaf->fold = NULL;
+		leaf->granted = 0;
+		leaf->named = 0;
+	}
+}
+
+/**
+ * cowmem_leaves_unfold - leaves that are granted together are to be so each for itself
+ * @leaf: one of them; or one that is not
+ *
+ * Context: any; nobody else may use the tree.
+ */
+void cowmem_leaves_unfold(struct cowmem_node *leaf)
+{
+	struct cowmem_node *first = leaf, *next;
+
+	if (!leaf->fold)
+		return;
+	while (list_empty(&first->granted_link))
+		first = first->fold;
+	for (leaf = first; leaf->fold; leaf = next) {
+		next = leaf->fold;
+		leaf->fold = NULL;
+		if (next != first)
+			list_add(&next->granted_link, &leaf->granted_link);
+	}
+}
+
+/**
  * cowmem_leaf_ungrant - note that pages may be written in place no longer
  * @leaf: their leaf
  * @slots: one bit for each slot
@@ -1108,6 +1179,8 @@ void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
  */
 void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 {
+	if (slots)
+		cowmem_leaves_unfold(leaf);
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;

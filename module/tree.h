@@ -42,6 +42,8 @@ struct page;
  * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
  *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
+ * @fold: leaf only, of those of an area that are granted together, the next one, in a
+ *	circle; only the first of them is in cowmem_tree.granted then. Or NULL.
  * @whole: leaf only, all slots are pages of this folio, in order; or NULL.
  * @slots: child nodes, or pages in a leaf; NULL is a hole.
  *
@@ -62,6 +64,7 @@ struct cowmem_node {
 	u64 named;
 	pgoff_t base;
 	struct list_head granted_link;
+	struct cowmem_node *fold;
 	struct folio *whole;
 	void *slots[COWMEM_NODE_SLOTS];
 };
@@ -139,6 +142,10 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index);
 void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
 			     pgoff_t base, u64 slots);
+void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
+			 unsigned int nr, pgoff_t base);
+void cowmem_leaves_ungrant(struct cowmem_node *leaf);
+void cowmem_leaves_unfold(struct cowmem_node *leaf);
 void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots);
 void cowmem_tree_sort_granted(struct cowmem_tree *tree);
 u64 cowmem_leaf_granted(const struct cowmem_node *leaf, pgoff_t first,
