@@ -106,7 +106,18 @@
 /* With either of these nobody is given write access any more, nor is content changed by calls. */
 #define COWMEM_WRITE_SEALS	(COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE)
 
-enum cowmem_huge { COWMEM_HUGE_NEVER, COWMEM_HUGE_ADVISE, COWMEM_HUGE_ALWAYS };
+/**
+ * enum cowmem_huge - when an area of 2 MiB that holds nothing gets one folio
+ * @COWMEM_HUGE_NEVER: never.
+ * @COWMEM_HUGE_ADVISE: when it is written by who advised so (madvise()), or by who wrote all
+ *	of the area before it.
+ * @COWMEM_HUGE_ALWAYS: when it is written.
+ */
+enum cowmem_huge {
+	COWMEM_HUGE_NEVER,
+	COWMEM_HUGE_ADVISE,
+	COWMEM_HUGE_ALWAYS,
+};
 
 /**
  * struct cowmem_leaf_lock - see "Locks" above
@@ -143,6 +154,8 @@ struct cowmem_leaf_lock {
  *	written, while the region could be. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
+ * @keeps: RESTORE was asked to keep pages. Only ever set.
+ * @huge: enum cowmem_huge.
  * @pmds_mapped: a folio may be mapped by a PMD somewhere. Only ever set; under the leaf
  *	lock of its area.
  * @expendable: what makes it a snapshot that yields, or NULL. Set before others have it.
@@ -163,6 +176,7 @@ struct cowmem_region {
 	bool odd_mappings;
 	bool holes_mapped;
 	bool pmds_mapped;
+	bool keeps;
 	u8 huge;
 	struct cowmem_expendable *expendable;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
@@ -538,6 +552,7 @@ int cowmem_share(struct cowmem_share *s);
 int cowmem_share_now(struct cowmem_share *s);
 
 /* huge.c */
+enum cowmem_huge cowmem_huge_default(void);
 bool cowmem_can_huge(void);
 bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 			enum cowmem_writer by, const struct vm_fault *vmf);

@@ -21,11 +21,51 @@
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
 #include "cowmem.h"
 #include "trace.h"
+
+static const char *const huge_names[] = {
+	[COWMEM_HUGE_NEVER] = "never",
+	[COWMEM_HUGE_ADVISE] = "advise",
+	[COWMEM_HUGE_ALWAYS] = "always",
+};
+
+static int huge = COWMEM_HUGE_ADVISE;
+
+static int set_huge(const char *value, const struct kernel_param *kp)
+{
+	int i = sysfs_match_string(huge_names, value);
+
+	if (i < 0)
+		return i;
+	WRITE_ONCE(huge, i);
+	return 0;
+}
+
+static int get_huge(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%s\n", huge_names[READ_ONCE(huge)]);
+}
+
+static const struct kernel_param_ops huge_ops = { .set = set_huge, .get = get_huge };
+module_param_cb(huge, &huge_ops, NULL, 0644);
+MODULE_PARM_DESC(huge,
+		 "Memory of 2 MiB for regions that /dev/cowmem is opened for from now on: never, advise (where madvise() asks for it or memory is written in order; default) or always");
+
+/**
+ * cowmem_huge_default - what regions of the device begin with
+ *
+ * Context: any.
+ * Return: when their areas are to be backed by one folio.
+ */
+enum cowmem_huge cowmem_huge_default(void)
+{
+	return READ_ONCE(huge);
+}
 
 /**
  * cowmem_can_huge - can areas be backed by one folio at all?
@@ -424,10 +464,13 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 	return folio;
 }
 
-/* Is @first the start of an area that a writer comes to who wrote all of the one before? */
+/*
+ * Is @index the start of an area that a writer comes to who wrote all of the one before?
+ * RESTORE keeps no page of such a folio, so where that was asked for it does not count.
+ */
 static bool is_stream(const struct cowmem_region *region, pgoff_t index)
 {
-	return index && !(index % COWMEM_AREA_PAGES) &&
+	return index && !READ_ONCE(region->keeps) && !(index % COWMEM_AREA_PAGES) &&
 	       written_whole(region, index - COWMEM_AREA_PAGES);
 }
 

@@ -44,7 +44,8 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->odd_mappings = false;
 	region->holes_mapped = false;
 	region->pmds_mapped = false;
-	region->huge = COWMEM_HUGE_ADVISE;
+	region->keeps = false;
+	region->huge = cowmem_huge_default();
 	region->expendable = NULL;
 	cowmem_tree_init(&region->tree, sb->s_fs_info);
 	return &region->inode;

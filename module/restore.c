@@ -347,6 +347,8 @@ int cowmem_restore(struct cowmem_call *call)
 	args->pages = 0;
 	args->nodes = 0;
 	args->kept = 0;
+	if (args->flags & COWMEM_RESTORE_KEEP)
+		WRITE_ONCE(region->keeps, true);
 	file = cowmem_region_fget(args->fd, FMODE_READ);
 	if (IS_ERR(file))
 		return PTR_ERR(file);

@@ -7,6 +7,19 @@
 
 #include "cowmem.h"
 
+/* Does nobody else hold what is in a slot of a leaf whose first index is @base? */
+static bool held_once(struct cowmem_region *region, const struct cowmem_node *leaf,
+		      pgoff_t base, unsigned int slot)
+{
+	struct page *page = leaf->slots[slot];
+
+	if (leaf->granted & BIT_ULL(slot))
+		return true;
+	if (cowmem_page_huge(page))
+		return cowmem_area_exclusive(region, base + slot, page);
+	return cowmem_page_holders(page) == 1;
+}
+
 /* Add what the leaf of @index holds.  Under region->lock. */
 static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		       struct cowmem_info *info)
@@ -21,7 +34,7 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		if (!leaf->slots[i])
 			continue;
 		info->pages_populated++;
-		if (shared || cowmem_page_holders(leaf->slots[i]) > 1)
+		if (shared || !held_once(region, leaf, index & ~(pgoff_t)COWMEM_NODE_MASK, i))
 			info->pages_shared++;
 		else
 			info->pages_exclusive++;
