@@ -225,6 +225,7 @@ struct cowmem_call {
  * @space: what inodes, names of inodes after the first, and extended attributes count,
  *	in bytes; the first two COWMEM_INODE_SPACE each.
  * @max_inodes: the most inodes that may be, if they had no attributes. Likewise.
+ * @huge: enum cowmem_huge, what new files begin with. Likewise.
  * @last_ino: the number that an inode got last.
  */
 struct cowmem_account {
@@ -233,6 +234,7 @@ struct cowmem_account {
 	atomic_long_t nodes;
 	atomic_long_t space;
 	unsigned long max_inodes;
+	u8 huge;
 	atomic_long_t last_ino;
 };
 
@@ -552,6 +554,8 @@ int cowmem_share(struct cowmem_share *s);
 int cowmem_share_now(struct cowmem_share *s);
 
 /* huge.c */
+extern const char *const cowmem_huge_names[COWMEM_HUGE_ALWAYS + 1];
+
 enum cowmem_huge cowmem_huge_default(void);
 bool cowmem_can_huge(void);
 bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,

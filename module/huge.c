@@ -28,7 +28,8 @@
 #include "cowmem.h"
 #include "trace.h"
 
-static const char *const huge_names[] = {
+/* What users call enum cowmem_huge. */
+const char *const cowmem_huge_names[COWMEM_HUGE_ALWAYS + 1] = {
 	[COWMEM_HUGE_NEVER] = "never",
 	[COWMEM_HUGE_ADVISE] = "advise",
 	[COWMEM_HUGE_ALWAYS] = "always",
@@ -38,7 +39,7 @@ static int huge = COWMEM_HUGE_ADVISE;
 
 static int set_huge(const char *value, const struct kernel_param *kp)
 {
-	int i = sysfs_match_string(huge_names, value);
+	int i = sysfs_match_string(cowmem_huge_names, value);
 
 	if (i < 0)
 		return i;
@@ -48,7 +49,7 @@ static int set_huge(const char *value, const struct kernel_param *kp)
 
 static int get_huge(char *buf, const struct kernel_param *kp)
 {
-	return sysfs_emit(buf, "%s\n", huge_names[READ_ONCE(huge)]);
+	return sysfs_emit(buf, "%s\n", cowmem_huge_names[READ_ONCE(huge)]);
 }
 
 static const struct kernel_param_ops huge_ops = { .set = set_huge, .get = get_huge };
