@@ -2298,7 +2298,7 @@ static void new_subject(struct subject *s)
 	int fd = region();
 
 	must(!do_resize(fd, all_pages * pgsz()));
-	if (below(3) == 0)
+	if (below(3) == 0 && !no_huge_pages())
 		close(file_of(fd, COWMEM_FILE_HUGE));
 	put_subject(s, fd, NULL, false);
 }
