@@ -331,7 +331,8 @@ TEST_F(populate, pages_of_an_area_that_has_some_stay_small)
 
 TEST_F(populate, clones_do_as_their_source)
 {
-	bool policy = variant->how == FLAG || variant->how == FLAG_WRITE;
+	bool policy = variant->how == FLAG || variant->how == FLAG_WRITE ||
+		      variant->how == NOHUGE;
 	int clone = cloned(self->fd);
 
 	if (variant->how == TOO_SHORT)
@@ -664,6 +665,7 @@ TEST_F(huge, a_write_splits_one_page)
 	EXPECT_TRUE(fd_is(clone, 4, PAGES - 4, 1));
 	/* The areas beside those are as they were. */
 	EXPECT_TRUE(is(self->mem, 700, 1, 0));
+	EXPECT_TRUE(is(self->mem + 701 * pgsz(), PAGES - 701, 1, 701));
 	EXPECT_EQ(PAGES - AREA, by_pmd(self->mem, PAGES));
 }
 
