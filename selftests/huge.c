@@ -497,10 +497,11 @@ TEST(mappings_are_aligned_as_the_file)
 
 	if (why)
 		SKIP(return, "%s", why);
+	/* Where an area fits in. */
 	for (i = 0; i < ARRAY_SIZE(at); i++) {
-		mem = map_at(fd, AREA + 5, PROT_READ, MAP_SHARED, at[i]);
+		mem = map_at(fd, 2 * AREA + 5, PROT_READ, MAP_SHARED, at[i]);
 		EXPECT_EQ(at[i] * pgsz() % area, (uintptr_t)mem % area);
-		mem = map_at(fd, AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE, at[i]);
+		mem = map_at(fd, 2 * AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE, at[i]);
 		EXPECT_EQ(at[i] * pgsz() % area, (uintptr_t)mem % area);
 		/* So that the next one is not where this would lead to. */
 		map_at(fd, 1, PROT_READ, MAP_SHARED, 0);
