@@ -685,6 +685,10 @@ unlock:
 	return cowmem_user_error(err);
 }
 
+/*
+ * Where PMDs can map what is in them, mappings are placed by the core's own function, not by
+ * one that calls it: mremap() moves several mappings at once only if it knows that.
+ */
 #define FILE_FOPS						\
 	.owner		= THIS_MODULE,				\
 	.open		= file_open,				\
@@ -695,6 +699,7 @@ unlock:
 	.splice_read	= copy_splice_read,			\
 	.splice_write	= iter_file_splice_write,		\
 	.mmap		= cowmem_mmap,				\
+	.get_unmapped_area = thp_get_unmapped_area,		\
 	.fsync		= noop_fsync,				\
 	.fallocate	= cowmem_fallocate,			\
 	.setlease	= generic_setlease,			\
