@@ -681,6 +681,12 @@ static int run_file(struct world *w)
 	return result(w->fd[N1]);
 }
 
+static int run_file_huge(struct world *w)
+{
+	w->fd[N1] = do_file(w->fd[R], COWMEM_FILE_HUGE, "fail");
+	return result(w->fd[N1]);
+}
+
 static int run_view(struct world *w)
 {
 	w->fd[N1] = do_file(w->fd[R], COWMEM_FILE_VIEW, "fail");
@@ -1007,6 +1013,7 @@ static const struct op ops[] = {
 	{ "open the first region", BARE | FAILS, NULL, run_open },
 	{ "open", FAILS, NULL, run_open },
 	{ "FILE", FAILS, NULL, run_file },
+	{ "FILE, huge", FAILS, was_written, run_file_huge },
 	{ "FILE, a view", FAILS, was_written, run_view },
 	{ "reopen", FAILS, as_files, run_reopen },
 	{ "fstat", 0, as_files, run_fstat },
