@@ -1213,7 +1213,7 @@ static const struct op ops[] = {
 	  run_write_last_area },
 	{ "CLONE of an area", FAILS | HUGE_PAGES, area_is_written, run_clone },
 	{ "CLONE a range of an area", FAILS | HUGE_PAGES, area_is_written, run_clone_of_area },
-	{ "DISCARD most of an area", MERGES | HUGE_PAGES, area_is_next,
+	{ "DISCARD most of an area", FAILS | MERGES | HUGE_PAGES, area_is_next,
 	  run_discard_most_of_area },
 	{ "DISCARD some of an area", FAILS | SPLITS | HUGE_PAGES, area_is_shared,
 	  run_discard_some_of_area },
