@@ -20,6 +20,12 @@
 
 static struct kmem_cache *cowmem_region_cache;
 
+/* What a new region of this account, or of none, begins with. */
+static enum cowmem_huge region_huge(const struct cowmem_account *account)
+{
+	return account ? READ_ONCE(account->huge) : cowmem_huge_default();
+}
+
 /**
  * cowmem_alloc_inode - ->alloc_inode of both file systems
  * @sb: the file system
@@ -43,6 +49,9 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->nr_cut = 0;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
+	region->pmds_mapped = false;
+	region->keeps = false;
+	region->huge = region_huge(sb->s_fs_info);
 	region->expendable = NULL;
 	cowmem_tree_init(&region->tree, sb->s_fs_info);
 	return &region->inode;
@@ -379,6 +388,8 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 
 		cowmem_unmap(region, first, end, even_cows);
 		cowmem_tree_punch(&region->tree, first, end - 1);
+		cowmem_area_thin(region, first);
+		cowmem_area_thin(region, end);
 		/* Who gives memory back does not want us to keep some. */
 		drop_spare_pages(region);
 		trace_cowmem_zap(region, first, end - first);

@@ -3591,6 +3591,7 @@ static void fork_copies_no_page_tables(struct subject *s)
 
 	CALL(set_size(s, pages * pgsz()));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, pages);
+	CALL(madvise(mem, pages * pgsz(), MADV_NOHUGEPAGE));
 	before = status("VmPTE");
 	memset(mem, 'x', pages * pgsz());
 	note("page tables: %s", status("VmPTE") - before >= 60 ? "grew" : "did not grow");
