@@ -31,12 +31,6 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-#ifndef COWMEM_FEATURE_HUGE
-/* Not in this header yet; then nothing is huge. */
-#define COWMEM_FEATURE_HUGE	(1U << 2)
-#define pages_huge		state
-#endif
-
 /* Three leaves; the region is mapped where there are no page tables yet. */
 enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100, LAST = 128 };
 /* Of areas that a PMD can map, three; the first has small pages. */

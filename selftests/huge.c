@@ -16,13 +16,6 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 
-#ifndef COWMEM_FEATURE_HUGE
-/* Not in this header yet; then nothing is huge. */
-#define COWMEM_FEATURE_HUGE	(1U << 2)
-#define COWMEM_FILE_HUGE	(1U << 2)
-#define pages_huge		state
-#endif
-
 #define PARAMETERS "/sys/module/cowmem/parameters/"
 #define HELD PARAMETERS "held_kib"
 #define LIMIT PARAMETERS "limit_mib"
