@@ -155,7 +155,7 @@ struct cowmem_leaf_lock {
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
  * @keeps: RESTORE was asked to keep pages. Only ever set.
- * @huge: enum cowmem_huge.
+ * @huge: enum cowmem_huge, what was said for this region: see cowmem_region_huge().
  * @pmds_mapped: a folio may be mapped by a PMD somewhere. Only ever set; under the leaf
  *	lock of its area.
  * @expendable: what makes it a snapshot that yields, or NULL. Set before others have it.
@@ -205,6 +205,7 @@ union cowmem_args {
  * @new_fd: a descriptor that becomes the caller's if all went well, or -1.
  * @new_file: what it will refer to.
  * @cloned: whether that is a clone.
+ * @huge: whether the region is to get memory of 2 MiB from then on.
  */
 struct cowmem_call {
 	struct file *file;
@@ -213,6 +214,7 @@ struct cowmem_call {
 	int new_fd;
 	struct file *new_file;
 	bool cloned;
+	bool huge;
 };
 
 /* account.c */
@@ -225,7 +227,7 @@ struct cowmem_call {
  * @space: what inodes, names of inodes after the first, and extended attributes count,
  *	in bytes; the first two COWMEM_INODE_SPACE each.
  * @max_inodes: the most inodes that may be, if they had no attributes. Likewise.
- * @huge: enum cowmem_huge, what new files begin with. Likewise.
+ * @huge: enum cowmem_huge. Likewise.
  * @last_ino: the number that an inode got last.
  */
 struct cowmem_account {
@@ -557,6 +559,8 @@ int cowmem_share_now(struct cowmem_share *s);
 extern const char *const cowmem_huge_names[COWMEM_HUGE_ALWAYS + 1];
 
 enum cowmem_huge cowmem_huge_default(void);
+enum cowmem_huge cowmem_region_huge(const struct cowmem_region *region);
+void cowmem_want_huge(struct cowmem_region *region);
 bool cowmem_can_huge(void);
 bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 			enum cowmem_writer by, const struct vm_fault *vmf);

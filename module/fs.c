@@ -221,12 +221,14 @@ static int fs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 			return invalf(fc, "cowmem: there is no gid=%u", result.uint_32);
 		break;
 	case OPTION_HUGE:
-		o->huge = sysfs_match_string(cowmem_huge_names, param->string);
+		o->huge = match_string(cowmem_huge_names, ARRAY_SIZE(cowmem_huge_names),
+				       param->string);
 		if (o->huge < 0)
 			return invalf(fc, "cowmem: huge=%s is none of never, advise and always",
 				      param->string);
 		if (o->huge != COWMEM_HUGE_NEVER && !cowmem_can_huge())
-			return invalf(fc, "cowmem: this kernel has no huge pages");
+			return invalf(fc, "cowmem: huge=%s: the system has no huge pages",
+				      param->string);
 		break;
 	}
 	if (!err)
@@ -263,6 +265,7 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 {
 	const struct cowmem_account *account = root->d_sb->s_fs_info;
 	const struct inode *inode = d_inode(root);
+	u8 huge = READ_ONCE(account->huge);
 
 	seq_printf(m, ",size=%luk,nr_inodes=%lu,mode=%03o",
 		   account->max_pages << (PAGE_SHIFT - 10), account->max_inodes,
@@ -271,8 +274,8 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 		seq_printf(m, ",uid=%u", from_kuid_munged(&init_user_ns, inode->i_uid));
 	if (!gid_eq(inode->i_gid, GLOBAL_ROOT_GID))
 		seq_printf(m, ",gid=%u", from_kgid_munged(&init_user_ns, inode->i_gid));
-	if (READ_ONCE(account->huge) != COWMEM_HUGE_ADVISE)
-		seq_printf(m, ",huge=%s", cowmem_huge_names[READ_ONCE(account->huge)]);
+	if (huge != COWMEM_HUGE_ADVISE)
+		seq_printf(m, ",huge=%s", cowmem_huge_names[huge]);
 	return 0;
 }
 
@@ -287,12 +290,14 @@ static const struct super_operations fs_super_ops = {
 static int fs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
 	struct mount_options *o = fc->fs_private;
+	struct cowmem_account *account;
 	struct inode *root;
 
-	sb->s_fs_info = cowmem_account_create(o->max_pages, o->max_inodes);
-	if (!sb->s_fs_info)
+	account = cowmem_account_create(o->max_pages, o->max_inodes);
+	if (!account)
 		return -ENOMEM;
-	((struct cowmem_account *)sb->s_fs_info)->huge = o->huge;
+	account->huge = o->huge;
+	sb->s_fs_info = account;
 	sb->s_maxbytes = MAX_LFS_FILESIZE;
 	sb->s_blocksize = PAGE_SIZE;
 	sb->s_blocksize_bits = PAGE_SHIFT;

@@ -55,10 +55,10 @@ static int get_huge(char *buf, const struct kernel_param *kp)
 static const struct kernel_param_ops huge_ops = { .set = set_huge, .get = get_huge };
 module_param_cb(huge, &huge_ops, NULL, 0644);
 MODULE_PARM_DESC(huge,
-		 "Memory of 2 MiB for regions that /dev/cowmem is opened for from now on: never, advise (where madvise() asks for it or memory is written in order; default) or always");
+		 "Memory of 2 MiB for regions that /dev/cowmem is opened for, and mounts made without huge=, from now on: never, advise (where madvise() asks for it or memory is written in order; default) or always");
 
 /**
- * cowmem_huge_default - what regions of the device begin with
+ * cowmem_huge_default - what regions of the device, and mounts, begin with
  *
  * Context: any.
  * Return: when their areas are to be backed by one folio.
@@ -66,6 +66,40 @@ MODULE_PARM_DESC(huge,
 enum cowmem_huge cowmem_huge_default(void)
 {
 	return READ_ONCE(huge);
+}
+
+/**
+ * cowmem_region_huge - when areas of a region are to be backed by one folio
+ * @region: the region
+ *
+ * A mount means all that it has: a remount changes it for files that exist.
+ *
+ * Context: any.
+ * Return: when.
+ */
+enum cowmem_huge cowmem_region_huge(const struct cowmem_region *region)
+{
+	const struct cowmem_account *account = cowmem_region_account(region);
+	enum cowmem_huge own = READ_ONCE(region->huge), mount;
+
+	if (!account)
+		return own;
+	mount = READ_ONCE(account->huge);
+	return mount == COWMEM_HUGE_NEVER ? mount : max(own, mount);
+}
+
+/**
+ * cowmem_want_huge - any area of a region is to be backed by one folio
+ * @region: the region
+ *
+ * But where an administrator said that none is to be, it stays at that.
+ *
+ * Context: any.
+ */
+void cowmem_want_huge(struct cowmem_region *region)
+{
+	if (READ_ONCE(region->huge) != COWMEM_HUGE_NEVER)
+		WRITE_ONCE(region->huge, COWMEM_HUGE_ALWAYS);
 }
 
 /**
@@ -478,7 +512,7 @@ static bool is_stream(const struct cowmem_region *region, pgoff_t index)
 /* Does whoever writes @index ask for memory of 2 MiB? */
 static bool asked_for(const struct cowmem_region *region, const struct vm_fault *vmf)
 {
-	return READ_ONCE(region->huge) == COWMEM_HUGE_ALWAYS ||
+	return cowmem_region_huge(region) == COWMEM_HUGE_ALWAYS ||
 	       (vmf && (vmf->vma->vm_flags & VM_HUGEPAGE));
 }
 
@@ -493,7 +527,7 @@ static bool may_be_huge(struct cowmem_region *region, pgoff_t index,
 		return false;
 	/* Calls may be about to write past the end, and as on tmpfs that is no reason. */
 	return end <= cowmem_region_end(region) ||
-	       (by != COWMEM_FAULT && READ_ONCE(region->huge) == COWMEM_HUGE_ALWAYS);
+	       (by != COWMEM_FAULT && cowmem_region_huge(region) == COWMEM_HUGE_ALWAYS);
 }
 
 /*
@@ -535,7 +569,7 @@ bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 {
 	bool stream;
 
-	if (READ_ONCE(region->huge) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
+	if (cowmem_region_huge(region) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
 	    !may_be_huge(region, index, by, vmf))
 		return false;
 	stream = is_stream(region, index);

@@ -20,12 +20,6 @@
 
 static struct kmem_cache *cowmem_region_cache;
 
-/* What a new region of this account, or of none, begins with. */
-static enum cowmem_huge region_huge(const struct cowmem_account *account)
-{
-	return account ? READ_ONCE(account->huge) : cowmem_huge_default();
-}
-
 /**
  * cowmem_alloc_inode - ->alloc_inode of both file systems
  * @sb: the file system
@@ -51,7 +45,8 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->holes_mapped = false;
 	region->pmds_mapped = false;
 	region->keeps = false;
-	region->huge = region_huge(sb->s_fs_info);
+	/* On a mount it is as that says, until somebody wants more. */
+	region->huge = sb->s_fs_info ? COWMEM_HUGE_ADVISE : cowmem_huge_default();
 	region->expendable = NULL;
 	cowmem_tree_init(&region->tree, sb->s_fs_info);
 	return &region->inode;

@@ -587,7 +587,10 @@ struct cowmem_merge {
  * all of those before were written since the last clone; but not once COWMEM_RESTORE_KEEP
  * was used.  Pages that share such memory are copied one by one like any others, or all
  * together for who writes in order.  It is given back when nobody holds any part of it.
- * Clones do as their source does.
+ * Clones do as their source does.  Neither is done where MADV_NOHUGEPAGE says so, nor on a
+ * mount with huge=never, nor in a region of the device that was made while the module's
+ * parameter "huge" said so.  Content never depends on it.
+ * Without COWMEM_FEATURE_HUGE it changes nothing.
  *
  * Errors:
  *  EBADF	the descriptor is not open for reading; or not for writing, unless @flags
@@ -595,8 +598,8 @@ struct cowmem_merge {
  *  EACCES	@flags has no COWMEM_FILE_VIEW, and the descriptor is of that kind
  *  EPERM	the file is to be open for writing and the region carries COWMEM_SEAL_WRITE or
  *		COWMEM_SEAL_FUTURE_WRITE
- *  EINVAL	@flags has both COWMEM_FILE_RDONLY and COWMEM_FILE_VIEW, the name is longer
- *		than COWMEM_FILE_NAME_MAX
+ *  EINVAL	@flags has both COWMEM_FILE_RDONLY and COWMEM_FILE_VIEW, or the name is
+ *		longer than COWMEM_FILE_NAME_MAX
  *  EFAULT	@name cannot be read
  *  EMFILE	the caller's descriptor table is full
  *  ENFILE	the system's file table is full
