@@ -347,13 +347,13 @@ int main(int argc, char **argv)
 		clone_cases, fault_cases, state_cases, map_cases, fs_cases, wall_cases,
 	};
 	bool names = argc == 3 && !strcmp(argv[1], "names");
-	unsigned int ran = 0;
+	unsigned int ran = 0, cpus;
 
 	mode = mode_of(argc > 1 ? argv[1 + names] : "");
+	cpus = mode == WALL ? 2 : 0;
 	for (unsigned int i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
 		for (const struct bench_case *c = tables[i]; c->name; c++) {
-			/* Those that need two CPUs are about time. */
-			if (mode != HERE && (mode == WALL) != (c->cpus == 2))
+			if (mode != HERE && c->cpus != cpus)
 				continue;
 			if (names)
 				puts(c->name);

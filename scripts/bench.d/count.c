@@ -103,7 +103,7 @@ static uint64_t sum_of(const char *text, const char *name)
 		line += strspn(line, "\n ");
 		if (strncmp(line, name, strlen(name)))
 			continue;
-		line += strcspn(line, " \n");
+		line += strcspn(line, "\n ");
 		while (*line == ' ') {
 			char *end;
 

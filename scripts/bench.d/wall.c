@@ -218,7 +218,7 @@ static void run_stall(const struct bench_case *c, unsigned int mib)
 	int fd = stall_memory(c, &w);
 	shoot_fn *shoot = shoot_fork;
 	struct counts took = {};
-	double us[STALL_RUNS];
+	double us[STALL_RUNS], p999[STALL_RUNS];
 	char name[64];
 
 	if (!strcmp(c->impl, "cowmem"))
@@ -233,13 +233,16 @@ static void run_stall(const struct bench_case *c, unsigned int mib)
 
 	pin(0);
 	for (unsigned int i = 0; i < STALL_RUNS; i++) {
+		memset(w.waits, 0, sizeof(w.waits));
+		memset(w.sums, 0, sizeof(w.sums));
 		start();
 		us[i] = stall_us(&w, fd, shoot, false);
 		add_counts(&took, stop());
+		p999[i] = p999_us(&w);
 	}
 	record(c, mib, "us", median(us, STALL_RUNS));
 	snprintf(name, sizeof(name), "%s_p999", c->name);
-	record_as(name, mib, c->impl, "us", p999_us(&w));
+	record_as(name, mib, c->impl, "us", median(p999, STALL_RUNS));
 	/* For each copy, with the writes that come after it. */
 	record(c, mib, "faults", (double)took.faults / w.copies);
 	record(c, mib, "pages", (double)took.pages / w.copies);
