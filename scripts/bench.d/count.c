@@ -15,7 +15,7 @@
  *   afterwards (/proc/self/pagemap); also where an anonymous page has become shared,
  *   as fork() has to write-protect it then.  What comes and goes meanwhile is not
  *   seen, nor is a write permission alone that comes or goes.
- * - pmds: 2 MiB mappings that have come or gone (/proc/self/smaps_rollup), or whose
+ * - pmds: 2 MiB mappings that have come or gone (/proc/self/smaps), or whose
  *   page is another one.
  * - tlb: /proc/interrupts, shootdowns that CPUs got from others.  There are none where
  *   there is one CPU.
@@ -34,8 +34,7 @@
 
 #define AREA		512UL		/* pages that a PMD maps */
 #define RANGES		32
-#define TEXT_BYTES	(4UL << 20)
-#define ENTRIES		(1UL << 20)	/* of pagemap: of 4 GiB */
+#define TEXT_BYTES	(1UL << 20)
 
 #define PM_SOFT_DIRTY	(1ULL << 55)
 #define PM_EXCLUSIVE	(1ULL << 56)
@@ -49,12 +48,13 @@ static struct range {
 } ranges[RANGES];
 static unsigned int nr_ranges;
 
-/* Shared memory, as its page tables do not make a fork() dearer. */
-static struct {
-	char text[TEXT_BYTES];
-	uint64_t before[ENTRIES];
-	uint64_t area[AREA];
-} *buffers;
+/*
+ * What pagemap said before is kept in a file: one more mapping makes each fault dearer
+ * by 39 instructions on 6.1, and more memory each fork().
+ */
+static char text[TEXT_BYTES];
+static uint64_t entries[AREA], entries_before[AREA];
+static int before_fd;
 
 static int vmstat_fd, interrupts_fd, pagemap_fd, smaps_fd, perf_fd = -1;
 static struct counts begin;
@@ -85,21 +85,21 @@ static const char *text_of(int fd)
 	ssize_t got;
 
 	do {
-		got = pread(fd, buffers->text + at, TEXT_BYTES - 1 - at, at);
+		got = pread(fd, text + at, TEXT_BYTES - 1 - at, at);
 		must(got >= 0);
 		at += got;
 	} while (got);
-	buffers->text[at] = 0;
-	return buffers->text;
+	text[at] = 0;
+	return text;
 }
 
 /* The sum of the numbers behind each line that starts with @name. */
-static uint64_t sum_of(const char *text, const char *name)
+static uint64_t sum_of(const char *lines, const char *name)
 {
 	uint64_t sum = 0;
 	const char *line;
 
-	for (line = text; line; line = strchr(line, '\n')) {
+	for (line = lines; line; line = strchr(line, '\n')) {
 		line += strspn(line, "\n ");
 		if (strncmp(line, name, strlen(name)))
 			continue;
@@ -126,19 +126,6 @@ static uint64_t shootdowns(void)
 	return mode == ICOUNT ? 0 : sum_of(text_of(interrupts_fd), "TLB:");
 }
 
-/* Huge mappings of a process.  Most of the time there are none at all. */
-static unsigned long pmds_of(int fd)
-{
-	const char *text = text_of(vmstat_fd);
-
-	if (!sum_of(text, "nr_anon_transparent_hugepages") &&
-	    !sum_of(text, "nr_shmem_pmdmapped") && !sum_of(text, "nr_file_pmdmapped"))
-		return 0;
-	text = text_of(fd);
-	return (sum_of(text, "AnonHugePages:") + sum_of(text, "ShmemPmdMapped:") +
-		sum_of(text, "FilePmdMapped:")) / 2048;
-}
-
 /* ---- page tables ---- */
 
 static bool overlap(const struct range *range, const char *mem, unsigned long n)
@@ -163,33 +150,74 @@ void watch(char *mem, unsigned long n)
 	ranges[nr_ranges++] = (struct range){ mem, n };
 }
 
-static void read_entries(int fd, uint64_t *entries, const char *mem, unsigned long n)
+static bool watched(const char *mem, unsigned long n)
 {
-	char *to = (char *)entries;
+	for (unsigned int i = 0; i < nr_ranges; i++) {
+		if (overlap(&ranges[i], mem, n))
+			return true;
+	}
+	return false;
+}
+
+/* How many areas a process has mapped by a PMD.  Most of the time there are none at all. */
+static unsigned long pmds_of(int smaps)
+{
+	const char *line = text_of(vmstat_fd);
+	unsigned long from, to, kib = 0;
+	bool ours = false;
+
+	if (!sum_of(line, "nr_anon_transparent_hugepages") &&
+	    !sum_of(line, "nr_shmem_pmdmapped") && !sum_of(line, "nr_file_pmdmapped"))
+		return 0;
+	/* Of the case's memory only: a stack, say, may have a huge page, too. */
+	for (line = text_of(smaps); *line; line += strcspn(line, "\n"), line += *line == '\n') {
+		unsigned long value;
+
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			ours = watched((char *)from, (to - from) / PAGE);
+		else if (ours && (sscanf(line, "AnonHugePages: %lu", &value) == 1 ||
+				  sscanf(line, "ShmemPmdMapped: %lu", &value) == 1 ||
+				  sscanf(line, "FilePmdMapped: %lu", &value) == 1))
+			kib += value;
+	}
+	return kib / 2048;
+}
+
+static void read_entries(int fd, const char *mem, unsigned long n)
+{
 	size_t at = 0, bytes = n * sizeof(*entries);
 	off_t from = (uintptr_t)mem / PAGE * sizeof(*entries);
 
 	while (at < bytes) {
-		ssize_t got = pread(fd, to + at, bytes - at, from + at);
+		ssize_t got = pread(fd, (char *)entries + at, bytes - at, from + at);
 
 		must(got > 0);
 		at += got;
 	}
 }
 
+static unsigned long area_pages(const struct range *range, unsigned long first)
+{
+	return range->n - first < AREA ? range->n - first : AREA;
+}
+
 static void save_entries(void)
 {
-	uint64_t *to = buffers->before;
 	unsigned char there;
 
 	for (unsigned int i = nr_ranges; i-- > 0;) {
-		if (mincore(ranges[i].mem, PAGE, &there) ||
-		    to + ranges[i].n > buffers->before + ENTRIES)
+		if (mincore(ranges[i].mem, PAGE, &there))
 			forget(i);
 	}
+	must(lseek(before_fd, 0, SEEK_SET) == 0);
 	for (unsigned int i = 0; i < nr_ranges; i++) {
-		read_entries(pagemap_fd, to, ranges[i].mem, ranges[i].n);
-		to += ranges[i].n;
+		for (unsigned long first = 0; first < ranges[i].n; first += AREA) {
+			unsigned long n = area_pages(&ranges[i], first);
+			ssize_t bytes = n * sizeof(*entries);
+
+			read_entries(pagemap_fd, ranges[i].mem + first * PAGE, n);
+			must(write(before_fd, entries, bytes) == bytes);
+		}
 	}
 }
 
@@ -201,31 +229,30 @@ static bool changed(uint64_t was, uint64_t is)
 }
 
 /*
- * Look at all that is mapped now, in the process of @fd: at what is not as in
- * @before, or at what is there if there is no @before.  Returns how many pages that
- * are, and in @areas how many areas are so as a whole.
+ * Look at all that is mapped now, in the process of @fd: at what is not as it was saved
+ * @before, or at what is there.  Returns how many pages that are, and in @areas how many
+ * areas are so as a whole.
  */
-static unsigned long nr_changed(int fd, const uint64_t *before, unsigned long *areas)
+static unsigned long nr_changed(int fd, bool before, unsigned long *areas)
 {
 	unsigned long sum = 0;
 
 	*areas = 0;
+	must(lseek(before_fd, 0, SEEK_SET) == 0);
 	for (unsigned int i = 0; i < nr_ranges; i++) {
-		const struct range *range = &ranges[i];
+		for (unsigned long first = 0; first < ranges[i].n; first += AREA) {
+			unsigned long n = area_pages(&ranges[i], first), nr = 0;
+			ssize_t bytes = n * sizeof(*entries);
 
-		for (unsigned long first = 0; first < range->n; first += AREA) {
-			unsigned long n = range->n - first < AREA ? range->n - first : AREA;
-			unsigned long nr = 0;
-
-			read_entries(fd, buffers->area, range->mem + first * PAGE, n);
+			read_entries(fd, ranges[i].mem + first * PAGE, n);
+			if (before)
+				must(read(before_fd, entries_before, bytes) == bytes);
 			for (unsigned long k = 0; k < n; k++)
-				nr += before ? changed(before[first + k], buffers->area[k]) :
-					       !!(buffers->area[k] & PM_PRESENT);
+				nr += before ? changed(entries_before[k], entries[k]) :
+					       !!(entries[k] & PM_PRESENT);
 			sum += nr;
 			*areas += nr == AREA;
 		}
-		if (before)
-			before += range->n;
 	}
 	return sum;
 }
@@ -234,7 +261,7 @@ static void count_tables(struct counts *c)
 {
 	unsigned long after = pmds_of(smaps_fd), areas, pages, most, whole;
 
-	pages = nr_changed(pagemap_fd, buffers->before, &areas);
+	pages = nr_changed(pagemap_fd, true, &areas);
 	most = after > pmds_before ? after : pmds_before;
 	/* Whole areas that changed, as many of them as can have been mapped by a PMD. */
 	whole = areas < most ? areas : most;
@@ -252,13 +279,13 @@ struct counts tables_of(pid_t pid)
 	char path[64];
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
 	fd = open_file(path);
 	pmds = pmds_of(fd);
 	must(!close(fd));
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	fd = open_file(path);
-	c.ptes = nr_changed(fd, NULL, &areas);
+	c.ptes = nr_changed(fd, false, &areas);
 	must(!close(fd));
 	c.pmds = areas < pmds ? areas : pmds;
 	c.ptes -= c.pmds * AREA;
@@ -312,13 +339,12 @@ static void read_counters(struct counts *c)
 
 void count_init(void)
 {
-	buffers = mmap(NULL, sizeof(*buffers), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	must(buffers != MAP_FAILED);
+	before_fd = memfd_create("before", MFD_CLOEXEC);
+	must(before_fd >= 0);
 	vmstat_fd = open_file("/proc/vmstat");
 	interrupts_fd = open_file("/proc/interrupts");
 	pagemap_fd = open_file("/proc/self/pagemap");
-	smaps_fd = open_file("/proc/self/smaps_rollup");
+	smaps_fd = open_file("/proc/self/smaps");
 	if (mode == HERE)
 		open_counters();
 }
