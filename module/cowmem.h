@@ -94,12 +94,30 @@
 #define COWMEM_LEAF_LOCKS	16
 #define COWMEM_LEAF_LOCK_SHIFT	9
 
+/* An area of a region may be one folio, which a PMD maps. */
+#define COWMEM_AREA_ORDER	((unsigned int)(PMD_SHIFT - PAGE_SHIFT))
+#define COWMEM_AREA_PAGES	(1UL << COWMEM_AREA_ORDER)
+#define COWMEM_AREA_LEAVES	(COWMEM_AREA_PAGES / COWMEM_NODE_SLOTS)
+
 /* After these a seal more makes no difference. */
 #define COWMEM_SNAPSHOT_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
 #define COWMEM_ALL_SEALS	(COWMEM_SNAPSHOT_SEALS | COWMEM_SEAL_FUTURE_WRITE)
 /* With either of these nobody is given write access any more, nor is content changed by calls. */
 #define COWMEM_WRITE_SEALS	(COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE)
+
+/**
+ * enum cowmem_huge - when an area of 2 MiB that holds nothing gets one folio
+ * @COWMEM_HUGE_NEVER: never.
+ * @COWMEM_HUGE_ADVISE: when it is written by who advised so (madvise()), or by who wrote all
+ *	of the area before it.
+ * @COWMEM_HUGE_ALWAYS: when it is written.
+ */
+enum cowmem_huge {
+	COWMEM_HUGE_NEVER,
+	COWMEM_HUGE_ADVISE,
+	COWMEM_HUGE_ALWAYS,
+};
 
 /**
  * struct cowmem_leaf_lock - see "Locks" above
@@ -136,6 +154,10 @@ struct cowmem_leaf_lock {
  *	written, while the region could be. Only ever set; under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
+ * @keeps: RESTORE was asked to keep pages. Only ever set.
+ * @huge: enum cowmem_huge, what was said for this region: see cowmem_region_huge().
+ * @pmds_mapped: a folio may be mapped by a PMD somewhere. Only ever set; under the leaf
+ *	lock of its area.
  * @expendable: what makes it a snapshot that yields, or NULL. Set before others have it.
  * @leaf_locks: see "Locks" above.
  */
@@ -153,6 +175,9 @@ struct cowmem_region {
 	unsigned long nr_cut;
 	bool odd_mappings;
 	bool holes_mapped;
+	bool pmds_mapped;
+	bool keeps;
+	u8 huge;
 	struct cowmem_expendable *expendable;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
@@ -180,6 +205,7 @@ union cowmem_args {
  * @new_fd: a descriptor that becomes the caller's if all went well, or -1.
  * @new_file: what it will refer to.
  * @cloned: whether that is a clone.
+ * @huge: whether the region is to get memory of 2 MiB from then on.
  */
 struct cowmem_call {
 	struct file *file;
@@ -188,6 +214,7 @@ struct cowmem_call {
 	int new_fd;
 	struct file *new_file;
 	bool cloned;
+	bool huge;
 };
 
 /* account.c */
@@ -200,6 +227,7 @@ struct cowmem_call {
  * @space: what inodes, names of inodes after the first, and extended attributes count,
  *	in bytes; the first two COWMEM_INODE_SPACE each.
  * @max_inodes: the most inodes that may be, if they had no attributes. Likewise.
+ * @huge: enum cowmem_huge. Likewise.
  * @last_ino: the number that an inode got last.
  */
 struct cowmem_account {
@@ -208,6 +236,7 @@ struct cowmem_account {
 	atomic_long_t nodes;
 	atomic_long_t space;
 	unsigned long max_inodes;
+	u8 huge;
 	atomic_long_t last_ino;
 };
 
@@ -239,6 +268,8 @@ void cowmem_pages_exit(void);
 long cowmem_limit_short(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf, bool gently);
+struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
+				const struct vm_fault *vmf);
 struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
 			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
@@ -270,6 +301,12 @@ static inline struct page *cowmem_zero_page(void)
 	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
 }
 
+/* Is it one of a folio that covers an area? */
+static inline bool cowmem_page_huge(struct page *page)
+{
+	return folio_test_large(page_folio(page));
+}
+
 /* A page that cannot be read is an I/O error to who made the call. */
 static inline int cowmem_user_error(int err)
 {
@@ -295,7 +332,7 @@ static inline bool cowmem_page_busy(struct page *page, int mine)
 	 * there; we removed the PTE and now look for references.
 	 */
 	smp_mb();
-	return page_ref_count(page) != 1 + mine;
+	return folio_ref_count(page_folio(page)) != 1 + mine;
 }
 
 /**
@@ -310,7 +347,7 @@ static inline bool cowmem_page_busy(struct page *page, int mine)
  */
 static inline bool cowmem_page_mappable(struct page *page)
 {
-	int refs = page_ref_count(page);
+	int refs = folio_ref_count(page_folio(page));
 
 	return refs > 0 && refs < INT_MAX / 2;
 }
@@ -418,6 +455,8 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr);
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
+void cowmem_unmap_pages(struct cowmem_region *region, pgoff_t first, pgoff_t end,
+			bool even_cows);
 void cowmem_unmap_here(struct vm_area_struct *vma, pgoff_t first, pgoff_t end);
 int cowmem_unmap_difference(struct cowmem_region *region,
 			    const struct cowmem_tree *tree, pgoff_t first,
@@ -515,6 +554,28 @@ int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write);
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 int cowmem_share(struct cowmem_share *s);
 int cowmem_share_now(struct cowmem_share *s);
+
+/* huge.c */
+extern const char *const cowmem_huge_names[COWMEM_HUGE_ALWAYS + 1];
+
+enum cowmem_huge cowmem_huge_default(void);
+enum cowmem_huge cowmem_region_huge(const struct cowmem_region *region);
+void cowmem_want_huge(struct cowmem_region *region);
+bool cowmem_can_huge(void);
+bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
+			enum cowmem_writer by, const struct vm_fault *vmf);
+int cowmem_make_huge(struct cowmem_region *region, pgoff_t index,
+		     enum cowmem_writer by, const struct vm_fault *vmf);
+bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page *page,
+		       int mine);
+bool cowmem_area_revoke(struct cowmem_region *region, pgoff_t index);
+bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct page *page);
+bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index);
+void cowmem_area_thin(struct cowmem_region *region, pgoff_t index);
+struct folio *cowmem_area_folio(struct cowmem_region *region,
+				const struct cowmem_node *leaf, pgoff_t index, bool granted);
+void cowmem_pmd_wait(struct folio *folio);
+void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
 /* fault.c */
 int cowmem_mmap(struct file *file, struct vm_area_struct *vma);

@@ -54,6 +54,53 @@ static noinline_for_stack void map_ahead(struct cowmem_region *region,
 		cowmem_map_writable(vmf->vma, vmf->pgoff + 1, pages, nr);
 }
 
+/* Can a PMD map the area that @vmf lies in? */
+static bool pmd_fits(const struct vm_fault *vmf)
+{
+	const struct vm_area_struct *vma = vmf->vma;
+	unsigned long addr = vmf->address & PMD_MASK;
+
+	/* Locked pages go on lists, which makes them look as if they were in use. */
+	return pmd_none(*vmf->pmd) && !(vma->vm_flags & (VM_NOHUGEPAGE | VM_LOCKED)) &&
+	       addr >= vma->vm_start && addr + PMD_SIZE <= vma->vm_end &&
+	       IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff, COWMEM_AREA_PAGES);
+}
+
+/*
+ * Let the core map a folio by a PMD, if it backs the area as a whole and there is none
+ * but the core who can.  Under region->lock and the leaf lock: see cowmem_pmd_barrier().
+ */
+static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
+		      const struct cowmem_node *leaf, bool write)
+{
+	struct folio *folio;
+
+	if (!leaf || !leaf->whole || !pmd_fits(vmf))
+		return false;
+	folio = cowmem_area_folio(region, leaf, vmf->pgoff, write);
+	if (!folio)
+		return false;
+	WRITE_ONCE(region->pmds_mapped, true);
+	folio_get(folio);
+	folio_lock(folio);
+	vmf->page = leaf->slots[cowmem_slot(vmf->pgoff)];
+	return true;
+}
+
+/* Map writable all of a leaf that is of one folio: nothing tells its pages apart. */
+static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf,
+			      struct cowmem_node *leaf)
+{
+	pgoff_t start = round_down(vmf->pgoff, COWMEM_NODE_SLOTS);
+	pgoff_t first = max(start, vmf->vma->vm_pgoff);
+	pgoff_t end = min(start + COWMEM_NODE_SLOTS, fault_end(region, vmf));
+
+	if (first < end)
+		cowmem_map_writable(vmf->vma, first,
+				    (struct page **)&leaf->slots[cowmem_slot(first)],
+				    end - first);
+}
+
 /* Map the page writable, and maybe some more. */
 static vm_fault_t fault_write(struct vm_fault *vmf)
 {
@@ -65,9 +112,16 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
+	/* ->page_mkwrite is asked next. */
+	if (!vmf->page && give_area(region, vmf, leaf, true)) {
+		cowmem_end_write(region, vmf->pgoff);
+		return VM_FAULT_LOCKED;
+	}
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
-	if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
+	if (!err && leaf->whole && !~leaf->granted)
+		map_leaf_writable(region, vmf, leaf);
+	else if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
 		map_ahead(region, vmf, leaf);
 	cowmem_end_write(region, vmf->pgoff);
 	if (err)
@@ -133,7 +187,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
-	bool write = false;
+	bool write = false, given = false;
 	int err;
 
 	err = cowmem_lock(region, false);
@@ -145,12 +199,15 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		/* Somebody may just have added the leaf. */
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
-		err = write ? 0 : map_around(region, vmf, leaf);
+		given = !write && give_area(region, vmf, leaf, false);
+		err = write || given ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}
 	up_read(&region->lock);
 	if (write)
 		return fault_write(vmf);
+	if (given)
+		return VM_FAULT_LOCKED;
 	return err ? fault_error(err) : VM_FAULT_NOPAGE;
 }
 
@@ -188,11 +245,39 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 	return fault_cow(vmf);
 }
 
+/*
+ * A write fault was given an area.  Is it still right to map that for writing?  If not, the
+ * fault begins anew.
+ */
+static vm_fault_t still_given(struct vm_fault *vmf)
+{
+	struct cowmem_region *region = fault_region(vmf);
+	struct page *page = vmf->page;
+	const struct cowmem_node *leaf;
+	vm_fault_t ret = VM_FAULT_NOPAGE;
+
+	if (cowmem_lock(region, false))
+		return ret;
+	mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
+	leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
+	if (cowmem_tree_page(&region->tree, vmf->pgoff) == page &&
+	    cowmem_area_folio(region, leaf, vmf->pgoff, true)) {
+		folio_lock(page_folio(page));
+		cowmem_region_changed(region);
+		ret = VM_FAULT_LOCKED;
+	}
+	mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
+	up_read(&region->lock);
+	return ret;
+}
+
 /* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
 static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
 	if (has_userfaultfd(vmf))
 		return VM_FAULT_SIGBUS;
+	if (cowmem_page_huge(vmf->page) && pmd_fits(vmf))
+		return still_given(vmf);
 	return fault_write(vmf);
 }
 

@@ -319,8 +319,10 @@ int cowmem_remove_privs_now(struct file *file)
 /* COWMEM_IOC_FILE asks for this. */
 static int check_file(const struct cowmem_call *call)
 {
-	u32 flags = call->args.file.flags;
-	fmode_t need = FMODE_READ | (flags ? 0 : FMODE_WRITE);
+	u32 flags = call->args.file.flags & ~COWMEM_FILE_HUGE;
+	bool huge = call->args.file.flags & COWMEM_FILE_HUGE;
+	/* What takes more memory is not for those who may only read. */
+	fmode_t need = FMODE_READ | (!flags || huge ? FMODE_WRITE : 0);
 
 	if (flags & ~(COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW))
 		return -EOPNOTSUPP;
@@ -389,7 +391,7 @@ int cowmem_file(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		goto free_name;
-	file = another_file(call->file, name, args->flags);
+	file = another_file(call->file, name, args->flags & ~COWMEM_FILE_HUGE);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);
@@ -398,6 +400,7 @@ int cowmem_file(struct cowmem_call *call)
 	args->fd = fd;
 	call->new_fd = fd;
 	call->new_file = file;
+	call->huge = args->flags & COWMEM_FILE_HUGE;
 free_name:
 	kfree(name);
 	return min(fd, 0);
@@ -682,6 +685,10 @@ unlock:
 	return cowmem_user_error(err);
 }
 
+/*
+ * Where PMDs can map what is in them, mappings are placed by the core's own function, not by
+ * one that calls it: mremap() moves several mappings at once only if it knows that.
+ */
 #define FILE_FOPS						\
 	.owner		= THIS_MODULE,				\
 	.open		= file_open,				\
@@ -692,6 +699,7 @@ unlock:
 	.splice_read	= copy_splice_read,			\
 	.splice_write	= iter_file_splice_write,		\
 	.mmap		= cowmem_mmap,				\
+	.get_unmapped_area = thp_get_unmapped_area,		\
 	.fsync		= noop_fsync,				\
 	.fallocate	= cowmem_fallocate,			\
 	.setlease	= generic_setlease,			\
@@ -796,6 +804,7 @@ const struct file_operations cowmem_fops = {
 	.splice_read	= copy_splice_read,
 	.splice_write	= iter_file_splice_write,
 	.mmap		= cowmem_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
 	.fsync		= noop_fsync,
 	.lock		= device_fcntl,
 	.flock		= device_flock,

@@ -68,7 +68,7 @@ static void name_page(struct cowmem_region *region, struct cowmem_node *leaf,
 	struct folio *folio = page_folio(page);
 
 	folio->mapping = region->inode.i_mapping;
-	folio->index = index;
+	folio->index = index - folio_page_idx(folio, page);
 	leaf->named |= BIT_ULL(cowmem_slot(index));
 }
 
@@ -151,6 +151,8 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
 {
+	if (cowmem_page_huge(page))
+		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
 	if (cowmem_page_holders(page) > 1)
 		return false;
 	if (cowmem_page_mapcount(page))
@@ -227,6 +229,9 @@ static struct page *replace(struct writing *w)
 		return ERR_PTR(err);
 	}
 	grant(region, leaf, index, page);
+	/* Nobody is about to map all of the area as it was. */
+	if (leaf->whole && region->pmds_mapped)
+		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
@@ -311,7 +316,7 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !PageHWPoison(page) &&
+	return page && !PageHWPoison(page) && !cowmem_page_huge(page) &&
 	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
 	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
 	       cowmem_page_mappable(page);
@@ -472,6 +477,10 @@ static struct page *begin_write(struct writing *w)
 	w->leaf = NULL;
 	w->fresh = NULL;
 	err = down_read_killable(&w->region->lock);
+	if (!err && cowmem_huge_wanted(w->region, w->index, w->by, w->vmf)) {
+		err = cowmem_make_huge(w->region, w->index, w->by, w->vmf);
+		err = err ?: down_read_killable(&w->region->lock);
+	}
 	if (err)
 		return ERR_PTR(err);
 	err = find_leaf(w);
@@ -568,6 +577,13 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
 	return page ?: cowmem_zero_page();
 }
 
+/* Has a granted page a name?  Of a folio it may have been lost with another one's grant. */
+static bool has_name(const struct cowmem_node *leaf, unsigned int slot)
+{
+	return (leaf->named & BIT_ULL(slot)) &&
+	       (!leaf->large || page_folio((struct page *)leaf->slots[slot])->mapping);
+}
+
 /**
  * cowmem_pages_to_map - the pages of a part of a leaf, about to be mapped read-only
  * @region: the region
@@ -593,7 +609,7 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
-		} else if (leaf->granted & ~leaf->named & BIT_ULL(slot + i)) {
+		} else if ((leaf->granted & BIT_ULL(slot + i)) && !has_name(leaf, slot + i)) {
 			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
@@ -690,6 +706,8 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 
 		if (!leaves--)
 			break;
+		if (slots && leaf->whole)
+			cowmem_pmd_wait(leaf->whole);
 		while (slots) {
 			unsigned int i = __ffs64(slots);
 			u64 run = slots & ~(slots + BIT_ULL(i));
@@ -698,18 +716,20 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			if (leave_out(region, leaf, to, start) ||
 			    start >= from + COWMEM_UNMAP_BATCH) {
 				if (from < to)
-					cowmem_unmap(region, from, to, false);
+					cowmem_unmap_pages(region, from, to, false);
 				from = start;
 			}
 			to = leaf->base + fls64(run);
 			slots &= ~run;
 		}
+		if (leaf->fold)
+			to = leaf->base + COWMEM_AREA_PAGES;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
 	}
 	if (from < to)
-		cowmem_unmap(region, from, to, false);
+		cowmem_unmap_pages(region, from, to, false);
 	return 0;
 }
 
@@ -724,6 +744,18 @@ static bool any_named(const struct cowmem_region *region)
 	return false;
 }
 
+/*
+ * The range in which to stop writers, for others to get pages of [@first, @end): all
+ * pages of a folio are granted, or others may hold some of them.
+ */
+static void widen(const struct cowmem_region *region, pgoff_t *first, pgoff_t *end)
+{
+	if (*first % COWMEM_AREA_PAGES && cowmem_area_large(region, *first))
+		*first = round_down(*first, COWMEM_AREA_PAGES);
+	if (*end != ULONG_MAX && *end % COWMEM_AREA_PAGES && cowmem_area_large(region, *end))
+		*end = round_up(*end, COWMEM_AREA_PAGES);
+}
+
 /**
  * cowmem_cut - stop all writers
  * @region: the region
@@ -736,11 +768,44 @@ static bool any_named(const struct cowmem_region *region)
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
+	struct cowmem_node *leaf;
+
 	if (!any_named(region))
 		return 0;
+	if (first || end != ULONG_MAX)
+		list_for_each_entry(leaf, &region->tree.granted, granted_link)
+			cowmem_leaves_unfold(leaf);
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
+	widen(region, &first, &end);
 	return cut_leaves(region, first, end, ULONG_MAX);
+}
+
+/**
+ * struct look - what was found out about the folio that was looked at last
+ * @folio: the folio.
+ * @busy: whether somebody refers to it.
+ */
+struct look {
+	struct folio *folio;
+	bool busy;
+};
+
+/*
+ * Is @page of @leaf, which was unmapped, in use?  Whoever lets go of a folio meanwhile
+ * makes no difference between its pages: their leaves are in order.
+ */
+static bool looks_busy(struct look *look, const struct cowmem_node *leaf, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (!leaf->large || !cowmem_page_huge(page))
+		return cowmem_page_busy(page, 0);
+	if (look->folio != folio) {
+		look->folio = folio;
+		look->busy = cowmem_page_busy(page, 0);
+	}
+	return look->busy;
 }
 
 /*
@@ -750,11 +815,17 @@ int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
  */
 static int copy_busy(struct cowmem_share *s)
 {
+	struct look look = { };
 	struct cowmem_node *leaf;
 
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
+		if (leaf->fold && !looks_busy(&look, leaf, leaf->slots[0])) {
+			s->nr_cut += COWMEM_AREA_PAGES;
+			continue;
+		}
+		cowmem_leaves_unfold(leaf);
 		s->nr_cut += hweight64(slots);
 		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
@@ -763,10 +834,13 @@ static int copy_busy(struct cowmem_share *s)
 			struct cowmem_node *mine;
 			int err;
 
-			if (!cowmem_page_busy(page, 0))
+			if (!looks_busy(&look, leaf, page)) {
+				if (leaf->whole)
+					break;
 				continue;
+			}
 			/* Nobody gets to see what is written there: share it. */
-			if (PageHWPoison(page)) {
+			if (PageHWPoison(page) && !cowmem_page_huge(page)) {
 				cowmem_page_unname(page);
 				continue;
 			}
@@ -793,6 +867,32 @@ static int copy_busy(struct cowmem_share *s)
 	return 0;
 }
 
+/*
+ * Take back the grants around what is shared, of pages of folios that are shared in part:
+ * those have lost their names.
+ */
+static void revoke_around(const struct cowmem_share *s)
+{
+	pgoff_t first = s->first, end = s->end;
+	struct cowmem_node *leaf, *next;
+
+	widen(s->region, &first, &end);
+	if (first == s->first && end == s->end)
+		return;
+	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
+				 granted_link) {
+		u64 slots = cowmem_leaf_granted(leaf, first, end), left, lost = 0;
+
+		for (left = leaf->large ? slots : 0; left; left &= left - 1) {
+			unsigned int i = __ffs64(left);
+
+			if (cowmem_page_huge(leaf->slots[i]) && !has_name(leaf, i))
+				lost |= BIT_ULL(i);
+		}
+		cowmem_leaf_ungrant(leaf, lost);
+	}
+}
+
 /* Take back the grants, but for pages that were copied, if there are any. */
 static void revoke(struct cowmem_share *s)
 {
@@ -802,6 +902,12 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
+		/* It is not in use: else each leaf was granted for itself by now. */
+		if (leaf->fold) {
+			leaf->whole->mapping = NULL;
+			cowmem_leaves_ungrant(leaf);
+			continue;
+		}
 		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
@@ -812,10 +918,14 @@ static void revoke(struct cowmem_share *s)
 				page_folio(page)->mapping = NULL;
 			else
 				slots &= ~BIT_ULL(i);
+			/* The same goes for the others. */
+			if (leaf->whole && (slots & BIT_ULL(i)))
+				break;
 		}
 		cowmem_leaf_ungrant(leaf, slots);
 		cond_resched();
 	}
+	revoke_around(s);
 }
 
 /**
@@ -846,6 +956,18 @@ int cowmem_share(struct cowmem_share *s)
 	return 0;
 }
 
+/* As revoke_idle(), of an area that was granted as a whole. */
+static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	if (cowmem_page_busy(&leaf->whole->page, 0)) {
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+		return;
+	}
+	leaf->whole->mapping = NULL;
+	cowmem_leaves_ungrant(leaf);
+	region->nr_cut += COWMEM_AREA_PAGES;
+}
+
 /*
  * Take back the grants of the first @leaves, which were cut, but for pages that are
  * in use.
@@ -860,14 +982,20 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 
 		if (!leaves--)
 			break;
+		if (leaf->fold) {
+			revoke_idle_area(region, leaf);
+			continue;
+		}
 		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			struct page *page = leaf->slots[i];
 
 			if (cowmem_page_busy(page, 0))
-				slots &= ~BIT_ULL(i);
+				slots &= leaf->whole ? 0 : ~BIT_ULL(i);
 			else
 				page_folio(page)->mapping = NULL;
+			if (leaf->whole)
+				break;
 		}
 		cowmem_leaf_ungrant(leaf, slots);
 		if (leaf->granted)

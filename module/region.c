@@ -43,6 +43,10 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->nr_cut = 0;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
+	region->pmds_mapped = false;
+	region->keeps = false;
+	/* On a mount it is as that says, until somebody wants more. */
+	region->huge = sb->s_fs_info ? COWMEM_HUGE_ADVISE : cowmem_huge_default();
 	region->expendable = NULL;
 	cowmem_tree_init(&region->tree, sb->s_fs_info);
 	return &region->inode;
@@ -379,6 +383,8 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 
 		cowmem_unmap(region, first, end, even_cows);
 		cowmem_tree_punch(&region->tree, first, end - 1);
+		cowmem_area_thin(region, first);
+		cowmem_area_thin(region, end);
 		/* Who gives memory back does not want us to keep some. */
 		drop_spare_pages(region);
 		trace_cowmem_zap(region, first, end - first);

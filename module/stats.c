@@ -7,6 +7,19 @@
 
 #include "cowmem.h"
 
+/* Does nobody else hold what is in a slot of a leaf whose first index is @base? */
+static bool held_once(struct cowmem_region *region, const struct cowmem_node *leaf,
+		      pgoff_t base, unsigned int slot)
+{
+	struct page *page = leaf->slots[slot];
+
+	if (leaf->granted & BIT_ULL(slot))
+		return true;
+	if (cowmem_page_huge(page))
+		return cowmem_area_exclusive(region, base + slot, page);
+	return cowmem_page_holders(page) == 1;
+}
+
 /* Add what the leaf of @index holds.  Under region->lock. */
 static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		       struct cowmem_info *info)
@@ -21,7 +34,9 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		if (!leaf->slots[i])
 			continue;
 		info->pages_populated++;
-		if (shared || cowmem_page_holders(leaf->slots[i]) > 1)
+		if (cowmem_page_huge(leaf->slots[i]))
+			info->pages_huge++;
+		if (shared || !held_once(region, leaf, index & ~(pgoff_t)COWMEM_NODE_MASK, i))
 			info->pages_shared++;
 		else
 			info->pages_exclusive++;
@@ -75,6 +90,7 @@ static int region_info(struct cowmem_region *region, struct cowmem_info *info,
 		info->size = cowmem_region_size(region);
 		info->clones = atomic64_read(&region->clones);
 		info->features = COWMEM_FEATURE_EXPENDABLE |
+				 (cowmem_can_huge() ? COWMEM_FEATURE_HUGE : 0) |
 				 (COWMEM_HAVE_DIRTY_BITS ? COWMEM_FEATURE_KEEP : 0);
 		info->state = region_state(region);
 		if (cowmem_tree_next(&region->tree, &index, true, &budget)) {
@@ -140,6 +156,7 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "cowmem-pages-populated:\t%llu\n", info.pages_populated);
 	seq_printf(m, "cowmem-pages-exclusive:\t%llu\n", info.pages_exclusive);
 	seq_printf(m, "cowmem-pages-shared:\t%llu\n", info.pages_shared);
+	seq_printf(m, "cowmem-pages-huge:\t%llu\n", info.pages_huge);
 	seq_printf(m, "cowmem-index-bytes:\t%llu\n", info.index_bytes);
 }
 

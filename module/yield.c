@@ -319,7 +319,7 @@ static bool page_helps(struct page *page, struct mem_cgroup *memcg)
 	bool helps;
 
 	/* Who refers to it otherwise may do so for long. */
-	if (!memcg || page_ref_count(page) != 1 + cowmem_page_mapcount(page))
+	if (!memcg || cowmem_page_busy(page, cowmem_page_mapcount(page)))
 		return false;
 	rcu_read_lock();
 	charged = folio_memcg(page_folio(page));
@@ -398,13 +398,16 @@ static bool nothing_lacks(const struct need *need)
 
 static void drop_page(struct search *s, struct page *page)
 {
-	if (!drop(s, page, cowmem_page_holders(page)))
+	struct folio *folio = page_folio(page);
+	long nr = folio_nr_pages(folio);
+
+	if (!drop(s, folio, cowmem_page_holders(page)))
 		return;
-	s->left.bytes -= PAGE_SIZE;
+	s->left.bytes -= nr * PAGE_SIZE;
 	if (s->need.account && cowmem_page_account(page) == s->need.account)
-		s->left.pages--;
+		s->left.pages -= nr;
 	if (page_helps(page, s->need.memcg))
-		s->left.charged--;
+		s->left.charged -= nr;
 }
 
 /* Nodes that only this drops to nothing do not change, as no tree has them but ours. */
@@ -590,7 +593,7 @@ static int look_at_target(struct search *s, struct cowmem_region *region, pgoff_
 		return err;
 	page = cowmem_tree_page(&region->tree, index);
 	if (page) {
-		add_target(s, page, cowmem_page_holders(page));
+		add_target(s, page_folio(page), cowmem_page_holders(page));
 		for (node = region->tree.root; ; ) {
 			unsigned int shift = node->level * COWMEM_NODE_SHIFT;
 

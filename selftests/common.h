@@ -670,6 +670,24 @@ static __maybe_unused int write_file(const char *path, const char *text)
 	return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
+#define HUGE "/sys/module/cowmem/parameters/huge"
+
+static pid_t small_pages_main;
+
+static void any_pages_again(void)
+{
+	if (getpid() == small_pages_main)
+		write_file(HUGE, "advise");
+}
+
+/* For a program that counts pages of 4 KiB: there are no others until it ends. */
+static __maybe_unused void only_small_pages(void)
+{
+	small_pages_main = getpid();
+	must(!write_file(HUGE, "never"));
+	atexit(any_pages_again);
+}
+
 /* Read a file as a string; -1 with errno set if that fails. */
 static __maybe_unused int read_file(const char *path, char *buf, size_t size)
 {

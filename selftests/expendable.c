@@ -1013,4 +1013,9 @@ TEST_F_TIMEOUT(yield, killed, 300)
 	EXPECT_EQ(PAGES, info(fd).pages_populated);
 }
 
+static void __attribute__((constructor)) count_pages(void)
+{
+	only_small_pages();
+}
+
 TEST_HARNESS_MAIN
