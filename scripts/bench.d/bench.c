@@ -217,6 +217,16 @@ struct cowmem_info info_of(int fd)
 	return info;
 }
 
+void tell_huge(const struct bench_case *c, int fd)
+{
+	struct cowmem_info info = info_of(fd);
+
+	if ((info.features & COWMEM_FEATURE_HUGE) &&
+	    info.pages_huge < info.pages_populated - info.pages_populated / 10)
+		fprintf(stderr, "bench: %s: of %llu pages only %llu are huge\n", c->name,
+			info.pages_populated, info.pages_huge);
+}
+
 /* ---- children ---- */
 
 /*

@@ -41,11 +41,6 @@
 
 #define PAGE	4096UL
 
-/* Before a header knows it. */
-#ifndef COWMEM_FEATURE_HUGE
-#define COWMEM_FEATURE_HUGE	(1U << 2)
-#endif
-
 /**
  * struct bench_case - a case with one implementation
  * @name: of the case; one name may have several entries.
@@ -180,6 +175,9 @@ struct cowmem_info info_of(int fd);
  */
 enum size { SMALL_PAGES, ANY_PAGES, HUGE_PAGES };
 char *map_region(int fd, unsigned long n, enum size size);
+
+/* Tell if a region that was written in full could have huge pages, and mostly has none. */
+void tell_huge(const struct bench_case *c, int fd);
 
 static inline char *map_rw(int fd, unsigned long n)
 {

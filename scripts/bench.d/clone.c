@@ -99,6 +99,8 @@ static struct source source_of(const struct bench_case *c, unsigned int mib)
 		s.mem = map_anon(s.n, !strcmp(c->impl, "thp"));
 	}
 	fill(s.mem, 0, s.n, 1);
+	if (s.fd >= 0 && size_of(c) != SMALL_PAGES)
+		tell_huge(c, s.fd);
 	if (!strcmp(c->impl, "uffd"))
 		uffd_open(&s);
 	return s;

@@ -102,6 +102,8 @@ static void clone_read(const struct bench_case *c, unsigned int mib)
 	struct counts took;
 
 	fill(mem, 0, n, 1);
+	if (cowmem && size_of(c) != SMALL_PAGES)
+		tell_huge(c, fd);
 	if (cowmem)
 		mem = map_region(clone_of(fd, 0), n, size_of(c));
 	else
