@@ -321,6 +321,7 @@ static int check_file(const struct cowmem_call *call)
 {
 	u32 flags = call->args.file.flags & ~COWMEM_FILE_HUGE;
 	bool huge = call->args.file.flags & COWMEM_FILE_HUGE;
+	/* What takes more memory is not for those who may only read. */
 	fmode_t need = FMODE_READ | (!flags || huge ? FMODE_WRITE : 0);
 
 	if (flags & ~(COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW))
@@ -396,11 +397,10 @@ int cowmem_file(struct cowmem_call *call)
 		fd = PTR_ERR(file);
 		goto free_name;
 	}
-	if (args->flags & COWMEM_FILE_HUGE)
-		WRITE_ONCE(call->region->huge, COWMEM_HUGE_ALWAYS);
 	args->fd = fd;
 	call->new_fd = fd;
 	call->new_file = file;
+	call->huge = args->flags & COWMEM_FILE_HUGE;
 free_name:
 	kfree(name);
 	return min(fd, 0);
@@ -685,6 +685,10 @@ unlock:
 	return cowmem_user_error(err);
 }
 
+/*
+ * Where PMDs can map what is in them, mappings are placed by the core's own function, not by
+ * one that calls it: mremap() moves several mappings at once only if it knows that.
+ */
 #define FILE_FOPS						\
 	.owner		= THIS_MODULE,				\
 	.open		= file_open,				\
@@ -695,6 +699,7 @@ unlock:
 	.splice_read	= copy_splice_read,			\
 	.splice_write	= iter_file_splice_write,		\
 	.mmap		= cowmem_mmap,				\
+	.get_unmapped_area = thp_get_unmapped_area,		\
 	.fsync		= noop_fsync,				\
 	.fallocate	= cowmem_fallocate,			\
 	.setlease	= generic_setlease,			\

@@ -1168,7 +1168,7 @@ static const char * const bad_options[] = {
 	"nr_inodes=x", "nr_inodes=-1", "nr_inodes=10%", "nr_inodes=18446744073709551615",
 	"nr_inodes=18446744073709551617", "mode=", "mode=8", "mode=x", "mode=10000", "mode=-1",
 	"mode=77777777777777", "uid=", "uid=x", "uid=-1", "uid=4294967295", "uid=4294967296",
-	"gid=root", "gid=4294967295", "huge=always", "mpol=default", "nonsense", "SIZE=1m",
+	"gid=root", "gid=4294967295", "huge=", "huge=within_size", "mpol=default", "nonsense", "SIZE=1m",
 	"size=1m;",
 };
 

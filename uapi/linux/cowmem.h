@@ -595,7 +595,8 @@ struct cowmem_merge {
  *  EACCES	@flags has no COWMEM_FILE_VIEW, and the descriptor is of that kind
  *  EPERM	the file is to be open for writing and the region carries COWMEM_SEAL_WRITE or
  *		COWMEM_SEAL_FUTURE_WRITE
- *  EINVAL	@flags has both COWMEM_FILE_RDONLY and COWMEM_FILE_VIEW, the name is longer than COWMEM_FILE_NAME_MAX
+ *  EINVAL	@flags has both COWMEM_FILE_RDONLY and COWMEM_FILE_VIEW, the name is longer
+ *		than COWMEM_FILE_NAME_MAX
  *  EFAULT	@name cannot be read
  *  EMFILE	the caller's descriptor table is full
  *  ENFILE	the system's file table is full
