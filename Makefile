@@ -68,6 +68,7 @@ help:
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
 	@echo 'make peers [KERNEL=6.1] [PEER=fio]  fio, stress-ng, gdb, CRIU, Java, SQLite, git, QEMU and others, run on regions and on a mount'
 	@echo 'make bench               measure it beside fork, memfd and others: CASE=, KERNEL="6.1 6.12"'
+	@echo 'scripts/bench --here     ... on this machine, with the module that is loaded'
 	@echo 'make bench BASE=FILE     ... and tell what got worse than in a run before: a copy of its results.jsonl'
 	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
 	@echo 'make modules_install     install the module (INSTALL_MOD_PATH=)'

@@ -219,13 +219,17 @@ static inline void cowmem_file_notifies(struct file *file)
 }
 
 /* Until 6.13 vma_alloc_folio() wants to know about huge pages. */
+static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order,
+						   struct vm_area_struct *vma,
+						   unsigned long addr)
+{
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-#define cowmem_vma_alloc_folio(gfp, order, vma, addr) \
-	vma_alloc_folio(gfp, order, vma, addr, order)
+	return vma_alloc_folio(gfp, order, vma, addr, order);
 #else
-#define cowmem_vma_alloc_folio(gfp, order, vma, addr) \
-	vma_alloc_folio(gfp, order, vma, addr)
+	return vma_alloc_folio(gfp, order, vma, addr);
 #endif
+}
+
 #define cowmem_vma_alloc_page(gfp, vma, addr) \
 	(&cowmem_vma_alloc_folio(gfp, 0, vma, addr)->page)
 

@@ -96,7 +96,7 @@
 
 /* An area of a region may be one folio, which a PMD maps. */
 #define COWMEM_AREA_ORDER	((unsigned int)(PMD_SHIFT - PAGE_SHIFT))
-#define COWMEM_AREA_PAGES	(1UL << COWMEM_AREA_ORDER)
+#define COWMEM_AREA_PAGES	BIT(COWMEM_AREA_ORDER)
 #define COWMEM_AREA_LEAVES	(COWMEM_AREA_PAGES / COWMEM_NODE_SLOTS)
 
 /* After these a seal more makes no difference. */

@@ -29,12 +29,6 @@
 #include "../kselftest.h"
 #include "common.h"
 
-#ifndef COWMEM_FEATURE_HUGE
-/* Not in this header yet. */
-#define COWMEM_FEATURE_HUGE	(1U << 2)
-#define COWMEM_FILE_HUGE	(1U << 2)
-#endif
-
 enum {
 	REGIONS = 6,
 	LEAF_PAGES = 72,	/* that a region has: a leaf and a bit */
@@ -90,7 +84,7 @@ struct inflight {
 
 /* Counters, and where everybody is; shared by all processes. */
 struct progress {
-	uint64_t ops, episodes, checks, kills, cuts, rounds, yields;
+	uint64_t ops, episodes, checks, kills, cuts, rounds, yields, huge;
 	uint64_t by_op[64];
 	uint64_t episode[WORKERS];
 	int failures, stop;
@@ -381,6 +375,8 @@ static void check_fd(const struct model *m)
 		WRONG("region %d: %llu populated, %llu exclusive, %llu shared",
 		      nr(m), ULL(i.pages_populated), ULL(i.pages_exclusive),
 		      ULL(i.pages_shared));
+	if (i.pages_huge)
+		count(&progress->huge);
 	if (i.seals != (m->flags ? 15 : m->seals))
 		WRONG("region %d: seals %x, not %x", nr(m), i.seals, m->seals);
 	check_stat(m, i.pages_populated);
@@ -2936,12 +2932,12 @@ static void report(double start)
 {
 	unsigned int i;
 
-	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %llu snapshots that yielded, %d failures; now",
+	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %llu snapshots that yielded, %llu looks at huge pages, %d failures; now",
 	       ULL(now() - start), ULL(progress->ops),
 	       ULL(progress->episodes), ULL(progress->rounds),
 	       ULL(progress->cuts), ULL(progress->checks),
 	       ULL(progress->kills), ULL(progress->yields),
-	       get(&progress->failures));
+	       ULL(progress->huge), get(&progress->failures));
 	for (i = 0; i < WORKERS; i++)
 		printf(" %#llx", ULL(progress->episode[i]));
 	printf("\n");
