@@ -180,9 +180,10 @@ typedef uint64_t two_words __attribute__((vector_size(16), aligned(8), may_alias
 static __maybe_unused const two_words *word_parts(uint32_t tag)
 {
 	static two_words parts[2][(1 << 16) / sizeof(two_words)];
-	size_t i;
+	size_t i = ARRAY_SIZE(parts[1]);
 
-	for (i = 0; !parts[1][1][0] && i < ARRAY_SIZE(parts[1]); i++)
+	/* The first that is not zero comes last, and says that the others are there. */
+	while (!parts[1][0][1] && i--)
 		parts[1][i] = (two_words){ word_part(2 * i), word_part(2 * i + 1) };
 	return parts[!!tag];
 }

@@ -1305,8 +1305,9 @@ TEST_F(huge, shrinks_and_grows_within_an_area)
 	EXPECT_EQ(at + 1, info(self->fd).pages_populated);
 	ASSERT_EQ(0, do_resize(self->fd, PAGES * pgsz()));
 	EXPECT_TRUE(is(self->mem, at, 1, 0));
-	for (i = 100; i < pgsz(); i++)
+	for (i = 100; i < pgsz(); i++) {
 		ASSERT_EQ(0, self->mem[at * pgsz() + i]);
+	}
 	EXPECT_TRUE(is(self->mem + (at + 1) * pgsz(), PAGES - at - 1, 0, 0));
 	fill(self->mem, PAGES, 2, 0);
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 2));
@@ -1328,8 +1329,9 @@ TEST_F(huge, parts_of_pages_where_the_rest_moves)
 	ASSERT_EQ(0, do_discard(self->fd, at * pgsz() + 100, 400 * pgsz()));
 	EXPECT_TRUE(has_huge(self->fd, PAGES - 399, PAGES - AREA));
 	EXPECT_EQ(pattern(1, at, 0), *(uint64_t *)(self->mem + at * pgsz()));
-	for (i = 104; i < pgsz(); i += 8)
+	for (i = 104; i < pgsz(); i += 8) {
 		ASSERT_EQ(0, *(uint64_t *)(self->mem + at * pgsz() + i));
+	}
 	EXPECT_EQ(0, *(uint64_t *)(self->mem + (at + 400) * pgsz()));
 	EXPECT_EQ(pattern(1, at + 400, 13), *(uint64_t *)(self->mem + (at + 400) * pgsz() + 104));
 	ASSERT_EQ(0, do_resize(self->fd, 100 * pgsz() + 200));
@@ -1337,8 +1339,9 @@ TEST_F(huge, parts_of_pages_where_the_rest_moves)
 	ASSERT_EQ(0, do_resize(self->fd, PAGES * pgsz()));
 	EXPECT_TRUE(is(self->mem, 100, 1, 0));
 	EXPECT_EQ(pattern(1, 100, 24), *(uint64_t *)(self->mem + 100 * pgsz() + 192));
-	for (i = 200; i < pgsz(); i += 8)
+	for (i = 200; i < pgsz(); i += 8) {
 		ASSERT_EQ(0, *(uint64_t *)(self->mem + 100 * pgsz() + i));
+	}
 }
 
 /* What is mapped by a PMD must not show what is past the end, now or later. */
