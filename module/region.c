@@ -383,8 +383,6 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 
 		cowmem_unmap(region, first, end, even_cows);
 		cowmem_tree_punch(&region->tree, first, end - 1);
-		cowmem_area_thin(region, first);
-		cowmem_area_thin(region, end);
 		/* Who gives memory back does not want us to keep some. */
 		drop_spare_pages(region);
 		trace_cowmem_zap(region, first, end - first);
@@ -393,6 +391,11 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 		zero_partial_page(head, offset_in_page(from), head_to);
 	if (tail)
 		zero_partial_page(tail, 0, offset_in_page(to));
+	if (first < end) {
+		/* Only now, as head and tail may be among those that move. */
+		cowmem_area_thin(region, first);
+		cowmem_area_thin(region, end);
+	}
 	return 0;
 }
 
