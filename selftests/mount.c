@@ -1321,7 +1321,7 @@ static const char *mounted_with(const char *where)
 	if (!at)
 		return "";
 	at += strlen(line);
-	at[strcspn(at, " \n")] = 0;
+	at[strcspn(at, "\n ")] = 0;
 	return at;
 }
 
