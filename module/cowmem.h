@@ -13,7 +13,8 @@
  *
  * A region holds a tree of nodes (tree.c), whose leaves hold pages (page.c).
  * Nodes and pages are shared between regions by reference count and belong to
- * nobody: any region may go first.
+ * nobody: any region may go first.  All pages of an area of 2 MiB may be of one folio
+ * (huge.c).
  *
  * DOC: Locks
  *
@@ -26,7 +27,9 @@
  *				takes write access away (clone)
  *	      leaf lock		the slots of a leaf in this region, and PTEs
  *				that are about to map what the slots hold
- *	        i_mmap_rwsem, page table locks, page locks
+ *	        page locks; while the core maps a folio that a fault gave to it, that
+ *				holds the folio's with no lock of ours (huge.c)
+ *	        i_mmap_rwsem, page table locks
  *	        zero_page_lock, the locks of limbos: page.c
  *	        inode->i_lock	growing the size; extended attributes, for whoever looks
  *				at them (xattr.c)

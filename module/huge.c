@@ -569,6 +569,9 @@ bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 {
 	bool stream;
 
+	/* Most writes are neither, so find that out first. */
+	if (index % COWMEM_AREA_PAGES && !asked_for(region, vmf))
+		return false;
 	if (cowmem_region_huge(region) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
 	    !may_be_huge(region, index, by, vmf))
 		return false;

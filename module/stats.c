@@ -7,23 +7,39 @@
 
 #include "cowmem.h"
 
+/**
+ * struct look - what was found out about the folio that was looked at last
+ * @folio: the folio.
+ * @once: whether nobody else holds any of it.
+ */
+struct look {
+	struct folio *folio;
+	bool once;
+};
+
 /* Does nobody else hold what is in a slot of a leaf whose first index is @base? */
 static bool held_once(struct cowmem_region *region, const struct cowmem_node *leaf,
-		      pgoff_t base, unsigned int slot)
+		      pgoff_t base, unsigned int slot, struct look *look)
 {
 	struct page *page = leaf->slots[slot];
 
 	if (leaf->granted & BIT_ULL(slot))
 		return true;
-	if (cowmem_page_huge(page))
-		return cowmem_area_exclusive(region, base + slot, page);
-	return cowmem_page_holders(page) == 1;
+	if (!cowmem_page_huge(page))
+		return cowmem_page_holders(page) == 1;
+	if (look->folio != page_folio(page)) {
+		look->folio = page_folio(page);
+		look->once = cowmem_area_exclusive(region, base + slot, page);
+	}
+	return look->once;
 }
 
 /* Add what the leaf of @index holds.  Under region->lock. */
 static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		       struct cowmem_info *info)
 {
+	pgoff_t base = index & ~(pgoff_t)COWMEM_NODE_MASK;
+	struct look look = { };
 	struct cowmem_node *leaf;
 	unsigned int i;
 	bool shared;
@@ -36,7 +52,7 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		info->pages_populated++;
 		if (cowmem_page_huge(leaf->slots[i]))
 			info->pages_huge++;
-		if (shared || !held_once(region, leaf, index & ~(pgoff_t)COWMEM_NODE_MASK, i))
+		if (shared || !held_once(region, leaf, base, i, &look))
 			info->pages_shared++;
 		else
 			info->pages_exclusive++;
