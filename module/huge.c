@@ -601,11 +601,14 @@ static int copy_folio(struct folio *to, struct folio *from)
 /* Put all of @folio, which the tree takes over, into an empty tree. */
 static int fill_tree(struct cowmem_tree *tree, pgoff_t first, struct folio *folio)
 {
-	unsigned int i;
+	struct page *pages[COWMEM_NODE_SLOTS];
+	unsigned int i, j;
 
 	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
 		struct cowmem_node *leaf;
 
+		for (j = 0; j < COWMEM_NODE_SLOTS; j++)
+			pages[j] = folio_page(folio, i * COWMEM_NODE_SLOTS + j);
 		leaf = cowmem_tree_own(tree, first + i * COWMEM_NODE_SLOTS, true);
 		if (IS_ERR(leaf)) {
 			if (!i)
@@ -616,7 +619,7 @@ static int fill_tree(struct cowmem_tree *tree, pgoff_t first, struct folio *foli
 			cowmem_folio_hold(folio, COWMEM_NODE_SLOTS);
 		else
 			cowmem_folio_hold(folio, COWMEM_NODE_SLOTS - 1);
-		cowmem_leaf_fill(leaf, folio, i * COWMEM_NODE_SLOTS);
+		cowmem_leaf_fill(leaf, folio, pages);
 	}
 	return 0;
 }

@@ -42,7 +42,6 @@
 #include <linux/bitops.h>
 #include <linux/err.h>
 #include <linux/kernel.h>
-#include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/string.h>
@@ -1049,16 +1048,17 @@ void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index, struct page *page)
  * cowmem_leaf_fill - put pages of a folio into all slots of a private leaf
  * @leaf: the leaf, which is empty
  * @folio: the folio, which the leaf gets to hold
- * @first: the first of its pages
+ * @pages: its pages, in order
  *
  * Context: any; nobody else has @leaf yet.
  */
-void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio, unsigned int first)
+void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
+		      struct page *const *pages)
 {
 	unsigned int i;
 
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
-		leaf->slots[i] = folio_page(folio, first + i);
+		leaf->slots[i] = pages[i];
 	leaf->nr = COWMEM_NODE_SLOTS;
 	leaf->large = true;
 	leaf->whole = folio;

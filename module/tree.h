@@ -137,7 +137,8 @@ void cowmem_tree_graft(struct cowmem_tree *tree, pgoff_t first, pgoff_t last,
 
 void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 		     struct page *page);
-void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio, unsigned int first);
+void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
+		      struct page *const *pages);
 void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index);
 void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,

@@ -148,6 +148,15 @@ void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 	}
 }
 
+void cowmem_pages_hold_slots(void *const *slots)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
+		if (slots[i])
+			cowmem_page_hold(slots[i]);
+}
+
 void cowmem_page_drop(struct page *page, bool granted)
 {
 	long holders;
