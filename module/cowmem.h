@@ -97,6 +97,9 @@
 #define COWMEM_LEAF_LOCKS	16
 #define COWMEM_LEAF_LOCK_SHIFT	9
 
+/* So many faults may map areas of one leaf lock at once without waiting for each other. */
+#define COWMEM_GIVEN		4
+
 /* An area of a region may be one folio, which a PMD maps. */
 #define COWMEM_AREA_ORDER	((unsigned int)(PMD_SHIFT - PAGE_SHIFT))
 #define COWMEM_AREA_PAGES	BIT(COWMEM_AREA_ORDER)
@@ -128,12 +131,15 @@ enum cowmem_huge {
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
  * @spare: pages for what is likely to be written next. Protected by @lock.
+ * @given: folios of areas that @lock is for, which the core may be about to map, see
+ *	cowmem_pmd_barrier(). Protected by @lock, or region->lock for writing.
  */
 struct cowmem_leaf_lock {
 	struct mutex lock;
 	pgoff_t bare_first;
 	pgoff_t bare_end;
 	struct list_head spare;
+	struct folio *given[COWMEM_GIVEN];
 } ____cacheline_aligned_in_smp;
 
 /**
@@ -458,8 +464,6 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr);
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows);
-void cowmem_unmap_pages(struct cowmem_region *region, pgoff_t first, pgoff_t end,
-			bool even_cows);
 void cowmem_unmap_here(struct vm_area_struct *vma, pgoff_t first, pgoff_t end);
 int cowmem_unmap_difference(struct cowmem_region *region,
 			    const struct cowmem_tree *tree, pgoff_t first,
@@ -571,13 +575,17 @@ int cowmem_make_huge(struct cowmem_region *region, pgoff_t index,
 		     enum cowmem_writer by, const struct vm_fault *vmf);
 bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page *page,
 		       int mine);
-bool cowmem_area_revoke(struct cowmem_region *region, pgoff_t index);
+unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index);
 bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct page *page);
 bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index);
 void cowmem_area_thin(struct cowmem_region *region, pgoff_t index);
 struct folio *cowmem_area_folio(struct cowmem_region *region,
 				const struct cowmem_node *leaf, pgoff_t index, bool granted);
-void cowmem_pmd_wait(struct folio *folio);
+unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
+			       struct page *page);
+bool cowmem_folio_broken(struct folio *folio);
+void cowmem_pmd_give(struct cowmem_region *region, pgoff_t index, struct folio *folio);
+bool cowmem_pmd_came(struct cowmem_region *region, const struct vm_fault *vmf);
 void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
 /* fault.c */

@@ -80,21 +80,24 @@ static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
 	folio = cowmem_area_folio(region, leaf, vmf->pgoff, write);
 	if (!folio)
 		return false;
-	WRITE_ONCE(region->pmds_mapped, true);
 	folio_get(folio);
-	folio_lock(folio);
+	cowmem_pmd_give(region, vmf->pgoff, folio);
 	vmf->page = leaf->slots[cowmem_slot(vmf->pgoff)];
 	return true;
 }
 
-/* Map writable all of a leaf that is of one folio: nothing tells its pages apart. */
+/* Map writable all of a leaf that is of one folio, of which nothing is broken. */
 static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf,
 			      struct cowmem_node *leaf)
 {
 	pgoff_t start = round_down(vmf->pgoff, COWMEM_NODE_SLOTS);
 	pgoff_t first = max(start, vmf->vma->vm_pgoff);
 	pgoff_t end = min(start + COWMEM_NODE_SLOTS, fault_end(region, vmf));
+	pgoff_t index;
 
+	for (index = first; index < end; index++)
+		if (PageHWPoison((struct page *)leaf->slots[cowmem_slot(index)]))
+			return;
 	if (first < end)
 		cowmem_map_writable(vmf->vma, first,
 				    (struct page **)&leaf->slots[cowmem_slot(first)],
@@ -116,6 +119,10 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	if (!vmf->page && give_area(region, vmf, leaf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
+	}
+	if (cowmem_pmd_came(region, vmf)) {
+		cowmem_end_write(region, vmf->pgoff);
+		return VM_FAULT_NOPAGE;
 	}
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
@@ -200,7 +207,9 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
 		given = !write && give_area(region, vmf, leaf, false);
-		err = write || given ? 0 : map_around(region, vmf, leaf);
+		err = 0;
+		if (!write && !given && !cowmem_pmd_came(region, vmf))
+			err = map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}
 	up_read(&region->lock);
@@ -262,7 +271,7 @@ static vm_fault_t still_given(struct vm_fault *vmf)
 	leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 	if (cowmem_tree_page(&region->tree, vmf->pgoff) == page &&
 	    cowmem_area_folio(region, leaf, vmf->pgoff, true)) {
-		folio_lock(page_folio(page));
+		cowmem_pmd_give(region, vmf->pgoff, page_folio(page));
 		cowmem_region_changed(region);
 		ret = VM_FAULT_LOCKED;
 	}
@@ -276,8 +285,13 @@ static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
 	if (has_userfaultfd(vmf))
 		return VM_FAULT_SIGBUS;
-	if (cowmem_page_huge(vmf->page) && pmd_fits(vmf))
-		return still_given(vmf);
+	if (cowmem_page_huge(vmf->page)) {
+		/* The PMD of another fault that was given the area came before. */
+		if (pmd_trans_huge(READ_ONCE(*vmf->pmd)))
+			return VM_FAULT_NOPAGE;
+		if (pmd_fits(vmf))
+			return still_given(vmf);
+	}
 	return fault_write(vmf);
 }
 

@@ -230,7 +230,7 @@ static struct page *replace(struct writing *w)
 	}
 	grant(region, leaf, index, page);
 	/* Nobody is about to map all of the area as it was. */
-	if (leaf->whole && region->pmds_mapped)
+	if (leaf->whole)
 		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
 	/*
@@ -665,6 +665,9 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 /* Who writes meanwhile is granted more: how often to go after that. */
 #define CUT_ROUNDS	3
 
+/* How often to look at a folio before it is copied as one in use. */
+#define LOOKS		16
+
 /*
  * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
  * what lies around it is unmapped?  To pass over what is not mapped is cheap.
@@ -706,8 +709,6 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 
 		if (!leaves--)
 			break;
-		if (slots && leaf->whole)
-			cowmem_pmd_wait(leaf->whole);
 		while (slots) {
 			unsigned int i = __ffs64(slots);
 			u64 run = slots & ~(slots + BIT_ULL(i));
@@ -716,7 +717,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			if (leave_out(region, leaf, to, start) ||
 			    start >= from + COWMEM_UNMAP_BATCH) {
 				if (from < to)
-					cowmem_unmap_pages(region, from, to, false);
+					cowmem_unmap(region, from, to, false);
 				from = start;
 			}
 			to = leaf->base + fls64(run);
@@ -729,7 +730,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		cond_resched();
 	}
 	if (from < to)
-		cowmem_unmap_pages(region, from, to, false);
+		cowmem_unmap(region, from, to, false);
 	return 0;
 }
 
@@ -791,6 +792,19 @@ struct look {
 	bool busy;
 };
 
+/* Is a folio in use for longer than it takes to find that it is not to be used? */
+static bool stays_busy(struct page *page)
+{
+	unsigned int looks = LOOKS;
+
+	while (cowmem_page_busy(page, 0)) {
+		if (!--looks)
+			return true;
+		cond_resched();
+	}
+	return false;
+}
+
 /*
  * Is @page of @leaf, which was unmapped, in use?  Whoever lets go of a folio meanwhile
  * makes no difference between its pages: their leaves are in order.
@@ -803,7 +817,7 @@ static bool looks_busy(struct look *look, const struct cowmem_node *leaf, struct
 		return cowmem_page_busy(page, 0);
 	if (look->folio != folio) {
 		look->folio = folio;
-		look->busy = cowmem_page_busy(page, 0);
+		look->busy = stays_busy(page);
 	}
 	return look->busy;
 }
@@ -868,16 +882,17 @@ static int copy_busy(struct cowmem_share *s)
 }
 
 /*
- * Take back the grants around what is shared, of pages of folios that are shared in part:
- * those have lost their names.
+ * Take back the grants of pages of folios that are shared in part: those have lost their
+ * names.  They may lie around what is shared, and who referred to a folio may have let go
+ * of it after some of its pages were copied.
  */
-static void revoke_around(const struct cowmem_share *s)
+static void revoke_nameless(const struct cowmem_share *s)
 {
 	pgoff_t first = s->first, end = s->end;
 	struct cowmem_node *leaf, *next;
 
 	widen(s->region, &first, &end);
-	if (first == s->first && end == s->end)
+	if (!s->nr_copied && first == s->first && end == s->end)
 		return;
 	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
 				 granted_link) {
@@ -925,7 +940,7 @@ static void revoke(struct cowmem_share *s)
 		cowmem_leaf_ungrant(leaf, slots);
 		cond_resched();
 	}
-	revoke_around(s);
+	revoke_nameless(s);
 }
 
 /**
@@ -969,38 +984,55 @@ static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *l
 }
 
 /*
+ * As revoke_idle(), of one leaf.  A folio's pages, in the other leaves of its area as well,
+ * lose theirs together.
+ */
+static void revoke_idle_leaf(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	u64 slots = leaf->granted, left = slots & leaf->named;
+	struct folio *busy = NULL;
+
+	for (; left; left = left & (left - 1) & leaf->granted) {
+		unsigned int i = __ffs64(left);
+		struct page *page = leaf->slots[i];
+		unsigned long nr = 0;
+
+		if (cowmem_page_huge(page)) {
+			if (page_folio(page) != busy)
+				nr = cowmem_area_revoke(region, leaf->base + i);
+			if (!nr)
+				busy = page_folio(page);
+			region->nr_cut += nr;
+		} else if (!cowmem_page_busy(page, 0)) {
+			page_folio(page)->mapping = NULL;
+			nr = 1;
+		}
+		if (!nr)
+			slots &= ~BIT_ULL(i);
+	}
+	slots &= leaf->granted;
+	region->nr_cut += hweight64(slots);
+	cowmem_leaf_ungrant(leaf, slots);
+	if (leaf->granted)
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+}
+
+/*
  * Take back the grants of the first @leaves, which were cut, but for pages that are
  * in use.
  */
 static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 {
-	struct cowmem_tree *tree = &region->tree;
-	struct cowmem_node *leaf, *next;
+	struct list_head *granted = &region->tree.granted;
 
-	list_for_each_entry_safe(leaf, next, &tree->granted, granted_link) {
-		u64 slots = leaf->granted, left;
+	for (; leaves && !list_empty(granted); leaves--) {
+		struct cowmem_node *leaf;
 
-		if (!leaves--)
-			break;
-		if (leaf->fold) {
+		leaf = list_first_entry(granted, struct cowmem_node, granted_link);
+		if (leaf->fold)
 			revoke_idle_area(region, leaf);
-			continue;
-		}
-		for (left = slots & leaf->named; left; left &= left - 1) {
-			unsigned int i = __ffs64(left);
-			struct page *page = leaf->slots[i];
-
-			if (cowmem_page_busy(page, 0))
-				slots &= leaf->whole ? 0 : ~BIT_ULL(i);
-			else
-				page_folio(page)->mapping = NULL;
-			if (leaf->whole)
-				break;
-		}
-		cowmem_leaf_ungrant(leaf, slots);
-		if (leaf->granted)
-			list_move_tail(&leaf->granted_link, &tree->granted);
-		region->nr_cut += hweight64(slots);
+		else
+			revoke_idle_leaf(region, leaf);
 	}
 }
 

@@ -164,6 +164,26 @@ static u64 home_slots(const struct cowmem_node *leaf, unsigned int nr, struct fo
 	return slots;
 }
 
+/**
+ * cowmem_folio_broken - is any page of a folio poisoned?
+ * @folio: the folio
+ *
+ * The core has a flag that tells, but sets it only for what is on an LRU list.
+ *
+ * Context: any.
+ * Return: whether one is.
+ */
+bool cowmem_folio_broken(struct folio *folio)
+{
+	unsigned int i;
+
+	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
+		for (i = 0; i < COWMEM_AREA_PAGES; i++)
+			if (PageHWPoison(folio_page(folio, i)))
+				return true;
+	return false;
+}
+
 /* Do the leaves of an area hold all of @folio, in order? */
 static bool is_whole(struct cowmem_node *const *leaves, struct folio *folio)
 {
@@ -225,14 +245,8 @@ static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves
 	}
 }
 
-/**
- * cowmem_pmd_wait - wait for faults that are about to map a folio
- * @folio: the folio
- *
- * Context: may sleep; under region->lock for writing, or for reading with the leaf lock of
- * its area.
- */
-void cowmem_pmd_wait(struct folio *folio)
+/* Wait for who is about to map @folio, if anybody is. */
+static void pmd_wait(struct folio *folio)
 {
 	if (folio_test_locked(folio)) {
 		folio_lock(folio);
@@ -243,59 +257,117 @@ void cowmem_pmd_wait(struct folio *folio)
 }
 
 /**
+ * cowmem_pmd_give - lock a folio that the core is to map
+ * @region: the region
+ * @index: index in the area that it backs
+ * @folio: the folio; the caller has a reference for the core
+ *
+ * Context: may sleep; under region->lock and the leaf lock.
+ */
+void cowmem_pmd_give(struct cowmem_region *region, pgoff_t index, struct folio *folio)
+{
+	struct folio **given = cowmem_leaf_lock(region, index)->given;
+	unsigned int i;
+
+	WRITE_ONCE(region->pmds_mapped, true);
+	/* Those that are not locked were mapped, or will not be. */
+	for (i = 0; i < COWMEM_GIVEN - 1; i++)
+		if (!given[i] || given[i] == folio || !folio_test_locked(given[i]))
+			break;
+	if (given[i])
+		pmd_wait(given[i]);
+	given[i] = folio;
+	folio_lock(folio);
+	/* The core asks it how far the file goes. */
+	if (!folio->mapping)
+		folio->index = area_first(index);
+}
+
+/**
  * cowmem_pmd_barrier - wait for faults that are about to map areas of a range
  * @region: the region
  * @first: first index
  * @end: index after the last one
+ *
+ * Nothing that the region holds is dropped, or shared, before it was unmapped, and nothing
+ * is unmapped before this: so each folio in cowmem_leaf_lock.given is still there.
  *
  * Context: may sleep; under region->lock for writing, or for reading with the leaf lock of
  * the range.
  */
 void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	pgoff_t index = area_first(first);
+	unsigned int i, locks = COWMEM_LEAF_LOCKS;
 
-	while (index < end) {
-		unsigned long budget = COWMEM_TREE_BUDGET;
-		struct cowmem_node *leaf;
+	if (!READ_ONCE(region->pmds_mapped) || first >= end)
+		return;
+	if (end - first < COWMEM_LEAF_LOCKS * COWMEM_AREA_PAGES)
+		locks = min_t(pgoff_t, locks, (end - 1) / COWMEM_AREA_PAGES -
+					      first / COWMEM_AREA_PAGES + 1);
+	for (; locks--; first += COWMEM_AREA_PAGES) {
+		struct folio **given = cowmem_leaf_lock(region, first)->given;
 
-		if (!cowmem_tree_next(&region->tree, &index, true, &budget)) {
-			if (index == ULONG_MAX)
-				break;
-			cond_resched();
-			continue;
-		}
-		if (index >= end)
-			break;
-		leaf = cowmem_tree_leaf(&region->tree, index, NULL);
-		if (leaf && leaf->whole)
-			cowmem_pmd_wait(leaf->whole);
-		/* If one leaf is not of a folio as a whole, the area is not. */
-		index = area_first(index) + COWMEM_AREA_PAGES;
-		cond_resched();
+		for (i = 0; i < COWMEM_GIVEN; i++)
+			if (given[i]) {
+				pmd_wait(given[i]);
+				given[i] = NULL;
+			}
 	}
+}
+
+/**
+ * cowmem_pmd_came - does a PMD map the address of a fault by now?
+ * @region: the region
+ * @vmf: the fault, to which no area was given
+ *
+ * Another fault may have been given that, and map it a moment later.  Once this says
+ * that there is none, there will be none.
+ *
+ * Context: may sleep; under region->lock and the leaf lock.
+ * Return: whether there is one.
+ */
+bool cowmem_pmd_came(struct cowmem_region *region, const struct vm_fault *vmf)
+{
+	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+	return pmd_trans_huge(READ_ONCE(*vmf->pmd));
 }
 
 /* Unmap an area.  Returns whether anybody but the caller, @mine times, refers to @folio. */
 static bool unmap_area(struct cowmem_region *region, pgoff_t first, struct folio *folio,
 		       int mine)
 {
-	cowmem_pmd_wait(folio);
-	cowmem_unmap_pages(region, first, first + COWMEM_AREA_PAGES, false);
+	cowmem_unmap(region, first, first + COWMEM_AREA_PAGES, false);
 	return cowmem_page_busy(&folio->page, mine);
 }
 
-/* Is all that is held of @folio in @leaves, at home, and nobody shares those? */
-static bool held_here(struct cowmem_node *const *leaves, bool shared, struct folio *folio)
+/* How many pages of @folio are in @leaves, at home? */
+static long nr_home(struct cowmem_node *const *leaves, struct folio *folio)
 {
 	unsigned int i;
 	long nr = 0;
 
-	if (shared)
-		return false;
 	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
 		nr += hweight64(home_slots(leaves[i], i, folio));
-	return nr == cowmem_page_holders(&folio->page);
+	return nr;
+}
+
+/**
+ * cowmem_area_held - how many pages of a folio are in an area, where they belong
+ * @region: the region
+ * @index: index of one
+ * @page: that one
+ *
+ * Context: any; under region->lock and the leaf lock.
+ * Return: how many.
+ */
+unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
+			       struct page *page)
+{
+	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
+	bool shared;
+
+	area_leaves(region, area_first(index), leaves, &shared);
+	return nr_home(leaves, page_folio(page));
 }
 
 /**
@@ -317,7 +389,7 @@ bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct p
 	if (cowmem_page_holders(page) > COWMEM_AREA_PAGES || !at_home(page, index))
 		return false;
 	area_leaves(region, area_first(index), leaves, &shared);
-	return held_here(leaves, shared, folio);
+	return !shared && nr_home(leaves, folio) == cowmem_page_holders(page);
 }
 
 /**
@@ -327,7 +399,8 @@ bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct p
  * @page: the page
  * @mine: how many references the caller has
  *
- * See "The reuse rule" in grant.c.
+ * See "The reuse rule" in grant.c.  Where splits left less than half of them, it is not:
+ * then those that are written go, and do not keep the memory of the folio.
  *
  * Context: may sleep; under region->lock and the leaf lock.
  * Return: whether all that are held are granted now.
@@ -340,6 +413,7 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
 	bool shared;
 
 	if (!cowmem_area_exclusive(region, index, page) ||
+	    cowmem_page_holders(page) < COWMEM_AREA_PAGES / 2 ||
 	    unmap_area(region, first, page_folio(page), mine))
 		return false;
 	area_leaves(region, first, leaves, &shared);
@@ -376,24 +450,30 @@ bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index)
  * Nothing maps the area then.
  *
  * Context: may sleep; under region->lock for writing.
- * Return: false if somebody refers to the folio; its pages are still granted then.
+ * Return: how many were; 0 if somebody refers to the folio, and its pages still are.
  */
-bool cowmem_area_revoke(struct cowmem_region *region, pgoff_t index)
+unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	struct folio *folio = page_folio(cowmem_tree_page(&region->tree, index));
 	pgoff_t first = area_first(index);
+	unsigned long nr = 0;
 	unsigned int i;
 	bool shared;
 
 	if (unmap_area(region, first, folio, 0))
-		return false;
+		return 0;
 	area_leaves(region, first, leaves, &shared);
 	folio->mapping = NULL;
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
-		if (leaves[i])
-			cowmem_leaf_ungrant(leaves[i], home_slots(leaves[i], i, folio));
-	return true;
+	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+		u64 slots = home_slots(leaves[i], i, folio);
+
+		if (!slots)
+			continue;
+		nr += hweight64(slots & leaves[i]->granted);
+		cowmem_leaf_ungrant(leaves[i], slots);
+	}
+	return nr;
 }
 
 /* A page of a folio that covers an area, in @leaf, in place of which a small one would do. */
@@ -490,7 +570,7 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 		return NULL;
 	folio = leaf->whole;
 	area_leaves(region, first, leaves, &shared);
-	if (!is_whole(leaves, folio) || folio_test_has_hwpoisoned(folio) ||
+	if (!is_whole(leaves, folio) || cowmem_folio_broken(folio) ||
 	    !cowmem_page_mappable(&folio->page))
 		return NULL;
 	if (granted && !written_whole(region, first))
@@ -530,10 +610,7 @@ static bool may_be_huge(struct cowmem_region *region, pgoff_t index,
 	       (by != COWMEM_FAULT && cowmem_region_huge(region) == COWMEM_HUGE_ALWAYS);
 }
 
-/*
- * The folio that a stream is about to copy: it backs the area of @index as a whole, and
- * cannot be written in place.
- */
+/* As get_folio_to_copy(), under the leaf lock or region->lock for writing. */
 static struct folio *folio_to_copy(struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
@@ -541,6 +618,23 @@ static struct folio *folio_to_copy(struct cowmem_region *region, pgoff_t index)
 
 	if (!folio || leaf->granted || cowmem_area_exclusive(region, index, &folio->page))
 		return NULL;
+	return folio;
+}
+
+/*
+ * The folio that a stream is about to copy: it backs the area of @index as a whole, and
+ * cannot be written in place.  With a reference, or NULL.
+ */
+static struct folio *get_folio_to_copy(struct cowmem_region *region, pgoff_t index)
+{
+	struct mutex *lock = &cowmem_leaf_lock(region, index)->lock;
+	struct folio *folio;
+
+	mutex_lock(lock);
+	folio = folio_to_copy(region, index);
+	if (folio)
+		folio_get(folio);
+	mutex_unlock(lock);
 	return folio;
 }
 
@@ -562,7 +656,7 @@ static bool is_bare(const struct cowmem_region *region, pgoff_t index)
  * @vmf: the fault that wants it, or NULL
  *
  * Context: any; under region->lock.
- * Return: whether cowmem_make_huge() is to be tried.
+ * Return: whether cowmem_make_huge() is to be tried, which may find that it cannot be.
  */
 bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 			enum cowmem_writer by, const struct vm_fault *vmf)
@@ -578,7 +672,7 @@ bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 	stream = is_stream(region, index);
 	if (!stream && !asked_for(region, vmf))
 		return false;
-	return is_bare(region, index) || (stream && folio_to_copy(region, index));
+	return stream || is_bare(region, index);
 }
 
 /* Copy a folio, which nobody writes. */
@@ -685,14 +779,15 @@ int cowmem_make_huge(struct cowmem_region *region, pgoff_t index,
 		     enum cowmem_writer by, const struct vm_fault *vmf)
 {
 	struct cowmem_account *account = cowmem_region_account(region);
-	struct folio *old = is_bare(region, index) ? NULL : folio_to_copy(region, index);
+	bool bare = is_bare(region, index);
+	struct folio *old = bare ? NULL : get_folio_to_copy(region, index);
 	struct cowmem_tree fresh;
 	struct folio *folio;
 	int err = 0;
 
-	if (old)
-		folio_get(old);
 	up_read(&region->lock);
+	if (!bare && !old)
+		return 0;
 
 	cowmem_tree_init(&fresh, account);
 	folio = cowmem_huge_alloc(account, !old, vmf);

@@ -113,23 +113,7 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows)
 {
-	if (READ_ONCE(region->pmds_mapped))
-		cowmem_pmd_barrier(region, first, end);
-	cowmem_unmap_pages(region, first, end, even_cows);
-}
-
-/**
- * cowmem_unmap_pages - as cowmem_unmap(), where nobody is about to map an area
- * @region: the region
- * @first: first index
- * @end: index after the last one, or ULONG_MAX
- * @even_cows: private copies of the pages, too
- *
- * Context: as cowmem_unmap(), after cowmem_pmd_wait() for the folios in the range.
- */
-void cowmem_unmap_pages(struct cowmem_region *region, pgoff_t first, pgoff_t end,
-			bool even_cows)
-{
+	cowmem_pmd_barrier(region, first, end);
 	unmap_mapping_pages(region->inode.i_mapping, first, end - first,
 			    even_cows);
 }

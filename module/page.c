@@ -181,11 +181,15 @@ static long pages_of(struct page *page)
  */
 static void pages_free(struct page *page, int nr)
 {
-	page_folio(page)->private = NULL;
+	struct folio *folio = page_folio(page);
+
+	folio->private = NULL;
 	count_pages(page, -nr);
 	atomic_long_sub(nr, &nr_pages);
 	atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
-	put_page(page);
+	/* The allocator would give broken memory to others, unless it comes as a page. */
+	if (!folio_test_large(folio) || !cowmem_folio_broken(folio))
+		folio_put(folio);
 }
 
 /* So that nobody's region makes the list of somebody else's long. */

@@ -78,6 +78,7 @@ static void region_init_once(void *object)
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
+		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
 
@@ -122,6 +123,7 @@ static void empty_region(struct cowmem_region *region)
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
+		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
 
