@@ -585,7 +585,6 @@ unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
 			       struct page *page);
 bool cowmem_folio_broken(struct folio *folio);
 void cowmem_pmd_give(struct cowmem_region *region, pgoff_t index, struct folio *folio);
-bool cowmem_pmd_came(struct cowmem_region *region, const struct vm_fault *vmf);
 void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 
 /* fault.c */

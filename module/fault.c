@@ -104,6 +104,23 @@ static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf
 				    end - first);
 }
 
+/*
+ * Does a PMD map the address by now, as @write wants it?  Another fault may have been given
+ * the area, and mapped it a moment later.  One that does not do goes, else who writes could
+ * meet those of readers for ever.  Under the leaf lock.
+ */
+static bool pmd_came(const struct vm_fault *vmf, bool write)
+{
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
+
+	if (!pmd_trans_huge(pmd))
+		return false;
+	if (!write || pmd_write(pmd))
+		return true;
+	cowmem_unmap_here(vmf->vma, vmf->pgoff, vmf->pgoff + 1);
+	return false;
+}
+
 /* Map the page writable, and maybe some more. */
 static vm_fault_t fault_write(struct vm_fault *vmf)
 {
@@ -115,14 +132,15 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
+	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+	if (pmd_came(vmf, true)) {
+		cowmem_end_write(region, vmf->pgoff);
+		return VM_FAULT_NOPAGE;
+	}
 	/* ->page_mkwrite is asked next. */
 	if (!vmf->page && give_area(region, vmf, leaf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
-	}
-	if (cowmem_pmd_came(region, vmf)) {
-		cowmem_end_write(region, vmf->pgoff);
-		return VM_FAULT_NOPAGE;
 	}
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
@@ -194,7 +212,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
-	bool write = false, given = false;
+	bool write = false, came, given = false;
 	int err;
 
 	err = cowmem_lock(region, false);
@@ -206,10 +224,10 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		/* Somebody may just have added the leaf. */
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
-		given = !write && give_area(region, vmf, leaf, false);
-		err = 0;
-		if (!write && !given && !cowmem_pmd_came(region, vmf))
-			err = map_around(region, vmf, leaf);
+		cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+		came = !write && pmd_came(vmf, false);
+		given = !write && !came && give_area(region, vmf, leaf, false);
+		err = write || came || given ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}
 	up_read(&region->lock);
@@ -255,8 +273,8 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 }
 
 /*
- * A write fault was given an area.  Is it still right to map that for writing?  If not, the
- * fault begins anew.
+ * A write fault was given an area.  Is it still right to map that for writing?  If not, or
+ * if another one has done so, the fault begins anew.
  */
 static vm_fault_t still_given(struct vm_fault *vmf)
 {
@@ -271,9 +289,14 @@ static vm_fault_t still_given(struct vm_fault *vmf)
 	leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 	if (cowmem_tree_page(&region->tree, vmf->pgoff) == page &&
 	    cowmem_area_folio(region, leaf, vmf->pgoff, true)) {
+		/* From here on nobody else maps it. */
 		cowmem_pmd_give(region, vmf->pgoff, page_folio(page));
-		cowmem_region_changed(region);
-		ret = VM_FAULT_LOCKED;
+		if (pmd_came(vmf, true)) {
+			folio_unlock(page_folio(page));
+		} else {
+			cowmem_region_changed(region);
+			ret = VM_FAULT_LOCKED;
+		}
 	}
 	mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	up_read(&region->lock);
@@ -285,13 +308,9 @@ static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
 	if (has_userfaultfd(vmf))
 		return VM_FAULT_SIGBUS;
-	if (cowmem_page_huge(vmf->page)) {
-		/* The PMD of another fault that was given the area came before. */
-		if (pmd_trans_huge(READ_ONCE(*vmf->pmd)))
-			return VM_FAULT_NOPAGE;
-		if (pmd_fits(vmf))
-			return still_given(vmf);
-	}
+	if (cowmem_page_huge(vmf->page) &&
+	    (pmd_fits(vmf) || pmd_trans_huge(READ_ONCE(*vmf->pmd))))
+		return still_given(vmf);
 	return fault_write(vmf);
 }
 

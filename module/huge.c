@@ -315,23 +315,6 @@ void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end
 	}
 }
 
-/**
- * cowmem_pmd_came - does a PMD map the address of a fault by now?
- * @region: the region
- * @vmf: the fault, to which no area was given
- *
- * Another fault may have been given that, and map it a moment later.  Once this says
- * that there is none, there will be none.
- *
- * Context: may sleep; under region->lock and the leaf lock.
- * Return: whether there is one.
- */
-bool cowmem_pmd_came(struct cowmem_region *region, const struct vm_fault *vmf)
-{
-	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
-	return pmd_trans_huge(READ_ONCE(*vmf->pmd));
-}
-
 /* Unmap an area.  Returns whether anybody but the caller, @mine times, refers to @folio. */
 static bool unmap_area(struct cowmem_region *region, pgoff_t first, struct folio *folio,
 		       int mine)
