@@ -439,11 +439,8 @@ static int file_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/*
- * Find the next page, or the next hole, from @index on; ULONG_MAX if there is no more
- * data.  Returns 0 or -EINTR.
- */
-static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
+/* Find the next hole from @index on.  Returns 0 or -EINTR. */
+static int next_hole(struct cowmem_region *region, pgoff_t *index)
 {
 	bool found;
 
@@ -453,7 +450,7 @@ static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
 
 		if (err)
 			return err;
-		found = cowmem_tree_next(&region->tree, index, data, &budget);
+		found = cowmem_tree_next(&region->tree, index, false, &budget);
 		up_read(&region->lock);
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -468,14 +465,9 @@ static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
  */
 static int drop_past_end(struct cowmem_region *region)
 {
-	pgoff_t index = 0;
-	int err;
-
-	if (region->seals & COWMEM_WRITE_SEALS)
+	/* A tree has no node that holds nothing. */
+	if ((region->seals & COWMEM_WRITE_SEALS) || !READ_ONCE(region->tree.root))
 		return 0;
-	err = next_index(region, &index, true);
-	if (err || index == ULONG_MAX)
-		return err;
 	return cowmem_region_discard(region, cowmem_region_size(region), 1ULL << 63,
 				     false);
 }
@@ -584,7 +576,7 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		struct page *page;
 
 		if (!unshare) {
-			err = next_index(region, &index, false);
+			err = next_hole(region, &index);
 			if (err || index >= end)
 				return err;
 		}
