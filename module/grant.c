@@ -660,7 +660,7 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 /* Rather than walk the page tables twice, unmap so many pages that need not be. */
 #define CUT_GAP		4
 
-/* Take back the grants of so many leaves before others get at the region. */
+/* Take back the grants of so many leaves, or of as much, before others get at the region. */
 #define CUT_LEAVES	8
 /* Who writes meanwhile is granted more: how often to go after that. */
 #define CUT_ROUNDS	3
@@ -1037,6 +1037,24 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 }
 
 /*
+ * How many of the first leaves are few: see CUT_LEAVES.  An area takes less than a leaf does
+ * where PMDs map it, each of which has one reference, and more where PTEs do.
+ */
+static unsigned long few_leaves(const struct cowmem_region *region)
+{
+	const struct cowmem_node *leaf;
+	unsigned long nr = 0, work = 0;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		work += leaf->fold ? 16 + folio_ref_count(leaf->whole) : COWMEM_NODE_SLOTS;
+		nr++;
+		if (work >= CUT_LEAVES * COWMEM_NODE_SLOTS)
+			break;
+	}
+	return nr;
+}
+
+/*
  * Take most grants back, with others let in between, so as to keep them waiting for
  * less once all of them are.  region->lock is held for writing, but not on failure.
  */
@@ -1047,20 +1065,21 @@ static int cut_ahead(struct cowmem_region *region)
 	int err;
 
 	for (round = 0; round < CUT_ROUNDS; round++) {
-		unsigned long left = 0;
+		unsigned long left = 0, nr;
 
 		list_for_each_entry(leaf, &region->tree.granted, granted_link)
 			left++;
 		if (left <= CUT_LEAVES)
 			break;
 		cowmem_tree_sort_granted(&region->tree);
-		for (; left > CUT_LEAVES; left -= CUT_LEAVES) {
-			err = cut_leaves(region, 0, ULONG_MAX, CUT_LEAVES);
+		for (; left > CUT_LEAVES; left -= nr) {
+			nr = min(left, few_leaves(region));
+			err = cut_leaves(region, 0, ULONG_MAX, nr);
 			if (err) {
 				up_write(&region->lock);
 				return err;
 			}
-			revoke_idle(region, CUT_LEAVES);
+			revoke_idle(region, nr);
 			if (!rwsem_is_contended(&region->lock))
 				continue;
 			up_write(&region->lock);

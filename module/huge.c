@@ -175,11 +175,11 @@ static u64 home_slots(const struct cowmem_node *leaf, unsigned int nr, struct fo
  */
 bool cowmem_folio_broken(struct folio *folio)
 {
-	unsigned int i;
+	struct page *page = &folio->page, *end = page + COWMEM_AREA_PAGES;
 
 	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
-		for (i = 0; i < COWMEM_AREA_PAGES; i++)
-			if (PageHWPoison(folio_page(folio, i)))
+		for (; page < end; page++)
+			if (PageHWPoison(page))
 				return true;
 	return false;
 }
