@@ -458,6 +458,7 @@ cowmem_leaf_lock(struct cowmem_region *region, pgoff_t index)
 /* Unmap at most this much before looking for a fatal signal. */
 #define COWMEM_UNMAP_BATCH	16384
 
+void cowmem_use_page_table(struct vm_fault *vmf);
 int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr);
 int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,

@@ -142,6 +142,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
 	}
+	cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
 	if (!err && leaf->whole && !~leaf->granted)
@@ -177,6 +178,7 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 	pgoff_t end = min(start + FAULT_AROUND, fault_end(region, vmf));
 	int err;
 
+	cowmem_use_page_table(vmf);
 	err = map_leaf(region, vmf, leaf, first, end - first);
 	/* One that cannot be mapped may have been another one. */
 	if (err == -EMFILE || err == -EHWPOISON)

@@ -23,6 +23,8 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
+#include <asm/pgalloc.h>
+
 #include "cowmem.h"
 
 /* Where a mapping has @index. */
@@ -55,6 +57,33 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		left--;
 	}
 	return 0;
+}
+
+/**
+ * cowmem_use_page_table - let a fault use the page table that was allocated for it
+ * @vmf: the fault
+ *
+ * The core does so before it asks ->fault, and frees what is not used, but
+ * vm_insert_pages() knows nothing of it.
+ *
+ * Context: may sleep; no page table lock is held.
+ */
+void cowmem_use_page_table(struct vm_fault *vmf)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	spinlock_t *lock;
+
+	if (!vmf->prealloc_pte || !pmd_none(READ_ONCE(*vmf->pmd)))
+		return;
+	lock = pmd_lock(mm, vmf->pmd);
+	if (pmd_none(*vmf->pmd)) {
+		mm_inc_nr_ptes(mm);
+		/* Who finds the table finds it empty. */
+		smp_wmb();
+		pmd_populate(mm, vmf->pmd, vmf->prealloc_pte);
+		vmf->prealloc_pte = NULL;
+	}
+	spin_unlock(lock);
 }
 
 /**

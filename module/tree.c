@@ -139,7 +139,9 @@ static void node_copy(struct cowmem_node *copy, const struct cowmem_node *node)
 		else if (!node->large)
 			cowmem_page_hold(node->slots[i]);
 	}
-	if (node->large)
+	if (node->whole)
+		cowmem_folio_hold(node->whole, COWMEM_NODE_SLOTS);
+	else if (node->large)
 		cowmem_pages_hold_slots(node->slots);
 }
 
