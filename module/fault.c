@@ -157,16 +157,23 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
+/*
+ * Map the pages from @first to before @end, which @vmf lies between, as far as nothing is
+ * mapped: its own one first.
+ */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
-		    struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
+		    struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
 	struct page *pages[FAULT_AROUND];
-	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
+	unsigned int before = vmf->pgoff - first;
+	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
 
-	if (err)
-		return err;
-	return cowmem_map_readonly(vmf->vma, index, pages, nr);
+	if (!err)
+		err = cowmem_map_readonly(vmf->vma, vmf->pgoff, pages + before,
+					  end - vmf->pgoff);
+	if (!err && before)
+		err = cowmem_map_readonly(vmf->vma, first, pages, before);
+	return err;
 }
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
@@ -179,10 +186,10 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 	int err;
 
 	cowmem_use_page_table(vmf);
-	err = map_leaf(region, vmf, leaf, first, end - first);
+	err = map_leaf(region, vmf, leaf, first, end);
 	/* One that cannot be mapped may have been another one. */
 	if (err == -EMFILE || err == -EHWPOISON)
-		err = map_leaf(region, vmf, leaf, vmf->pgoff, 1);
+		err = map_leaf(region, vmf, leaf, vmf->pgoff, vmf->pgoff + 1);
 	return err;
 }
 

@@ -33,11 +33,18 @@ static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
 	return vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
 }
 
-/* Insert @nr pages by a copy of their VMA, but for those where a PTE is already. */
+/* Where so many of the pages around a fault are mapped already, most are likely to be. */
+#define ENOUGH_MAPPED	4
+
+/*
+ * Insert @nr pages by a copy of their VMA, but for those where a PTE is already.  To find
+ * one takes as long as to insert a page, so after a few the rest is left to other faults.
+ */
 static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		  struct page **pages, unsigned long nr)
 {
 	unsigned long addr = index_addr(stand_in, index), left, i;
+	unsigned int mapped = 0;
 	int err;
 
 	vm_flags_init(stand_in, stand_in->vm_flags | VM_MIXEDMAP);
@@ -54,6 +61,8 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 			break;
 		if (err != -EBUSY)
 			return err;
+		if (++mapped == ENOUGH_MAPPED)
+			break;
 		left--;
 	}
 	return 0;
@@ -93,7 +102,8 @@ void cowmem_use_page_table(struct vm_fault *vmf)
  * @pages: the pages
  * @nr: how many; they are in one leaf
  *
- * Where something is mapped already, that stays.
+ * Where something is mapped already, that stays, and where much is, pages after the first
+ * one may be left out.
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
  * Return: 0 or -ENOMEM.
@@ -114,7 +124,7 @@ int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
  * @pages: the pages, granted to the region
  * @nr: how many; they are in one leaf
  *
- * Where something is mapped already, that stays.
+ * As cowmem_map_readonly().
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
  * Return: 0 or -ENOMEM.
