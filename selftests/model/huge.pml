@@ -144,15 +144,18 @@ inline page_alloc(p)
 	slots_of[p] = 1
 }
 
-/* A folio; nobody holds its pages yet. */
+/* A folio, if there is one, or 0; nobody holds its pages yet. */
 inline folio_alloc(p)
 {
-	p = (ref[1] -> 1 + NS : 1);
-	assert(TOO_SMALL || !ref[p]);
-	is_free(p);
-	is_free(p + 1);
-	assert(USE_AFTER_FREE || !locked[p]);
-	ref[p] = 1
+	p = (ref[1] -> (ref[1 + NS] -> 0 : 1 + NS) : 1);
+	if
+	:: p ->
+		is_free(p);
+		is_free(p + 1);
+		assert(USE_AFTER_FREE || !locked[p]);
+		ref[p] = 1
+	:: else
+	fi
 }
 
 inline page_hold(p) { holders[FOLIO(p)]++; slots_of[p]++ }
@@ -233,6 +236,7 @@ inline tree_own(l)
 /* Pages of a folio are granted only while all that is held of it is here, at home. */
 inline check_grants(l)
 {
+#ifndef LAX
 	i = 0;
 	do
 	:: i < NS ->
@@ -243,6 +247,9 @@ inline check_grants(l)
 	:: else -> break
 	od;
 	i = 0
+#else
+	skip
+#endif
 }
 
 /* ---- the core kernel ---- */
@@ -423,78 +430,58 @@ inline insert(m, s, p, w)
 
 /* ---- huge.c and map.c ---- */
 
-/* Let the core map @page of region @r, whose folio is @x. */
+#define GIVEN(r, f) given[(r) * (NF + 1) + (f)]
+
+/* cowmem_pmd_give(): let the core map @page of region @r, whose folio is @x. */
 inline pmd_give(r)
 {
-#ifdef M_NOTE_LATE
+	GIVEN(r, x) = 1;
 	atomic { !locked[x] -> locked[x] = 1 }
-	given[r * (NF + 1) + x] = 1;
-#else
-	d_step { given[r * (NF + 1) + x] = 1 }
-	atomic { !locked[x] -> locked[x] = 1 }
-#endif
 	x = 0
-}
-
-#ifdef M_NO_WAIT
-#define LOCKED(f) false
-#else
-#define LOCKED(f) locked[f]
-#endif
-
-inline barrier_of(r, f)
-{
-	if
-	:: given[r * (NF + 1) + f] ->
-		assert(USE_AFTER_FREE || ref[f]);
-		atomic { !LOCKED(f) -> given[r * (NF + 1) + f] = 0 }
-	:: else
-	fi
 }
 
 /* cowmem_pmd_barrier() */
 inline barrier(r, s)
 {
-#ifdef M_WAIT_BY_INDEX
-	/* What is there now is not what was there when a fault was given it. */
-	if
-	:: WHOLE(root[r]) ->
-		n = CUR(r, 0);
-		!locked[n];
-		n = 0
-	:: else
-	fi
-#else
-	barrier_of(r, 1);
-	barrier_of(r, 3)
+	d_step {
+		assert(USE_AFTER_FREE || !GIVEN(r, 1) || ref[1]);
+		assert(USE_AFTER_FREE || !GIVEN(r, 1 + NS) || ref[1 + NS])
+	}
+	atomic {
+#if defined(M_WAIT_BY_INDEX)
+		/* What is there now is not what was there when a fault was given it. */
+		!HUGE(CUR(r, s)) || !locked[FOLIO(CUR(r, s))] ->
+#elif !defined(M_NO_WAIT)
+		!(GIVEN(r, 1) && locked[1]) && !(GIVEN(r, 1 + NS) && locked[1 + NS]) ->
 #endif
+		GIVEN(r, 1) = 0;
+		GIVEN(r, 1 + NS) = 0
+	}
 }
 
 /* cowmem_unmap(), of one page or an area */
 inline unmap(r, s)
 {
 	barrier(r, s);
-	if
-	:: (r) == 0 ->
-		zap(0, s);
+	zap(2 * (r), s);
 #ifdef ALIAS
-		zap(1, s)
-#endif
-	:: else -> zap(2, s)
+	if
+	:: (r) == 0 -> zap(1, s)
+	:: else
 	fi
+#endif
 }
 
 inline unmap_area(r)
 {
 	barrier(r, 0);
-	if
-	:: (r) == 0 ->
-		zap_area(0);
+	zap_area(2 * (r));
 #ifdef ALIAS
-		zap_area(1)
-#endif
-	:: else -> zap_area(2)
+	if
+	:: (r) == 0 -> zap_area(1)
+	:: else
 	fi
+#endif
 }
 
 /* cowmem_page_busy() */
@@ -521,7 +508,7 @@ inline unmap_area(r)
 
 #ifdef STREAM
 #define WANTED(r, s) (BARE(r) || TO_COPY(r, s))
-#else
+#elif defined(CASE_huge_hole)
 #define WANTED(r, s) BARE(r)
 #endif
 
@@ -570,19 +557,29 @@ inline make_huge(r, s)
 	unlock_leaf(r);
 #endif
 	up_read(r);
-	d_step { folio_alloc(page); data[page] = data[old] }
-	d_step { data[page + 1] = data[old + (old > 0)] }
-	down_write(r);
+	d_step {
+		folio_alloc(page);
+		if
+		:: page -> data[page] = data[old]
+		:: else
+		fi
+	}
 	if
+	:: page ->
+		d_step { data[page + 1] = data[old + (old > 0)] }
+		down_write(r);
+		if
 #ifdef M_COPY_NO_CHECK
-	:: true ->
+		:: true ->
 #else
-	:: (old -> TO_COPY(r, s) && CUR(r, 0) == old : BARE(r)) ->
+		:: (old -> TO_COPY(r, s) && CUR(r, 0) == old : BARE(r)) ->
 #endif
-		install_folio(r)
-	:: else -> ref[page] = 0
+			install_folio(r)
+		:: else -> ref[page] = 0
+		fi;
+		up_write(r)
+	:: else
 	fi;
-	up_write(r);
 #ifndef M_COPY_NO_REF
 	put_page(old);
 #endif
@@ -699,10 +696,12 @@ inline grant_leaf(m, r, s)
 inline begin_write(m, r, s)
 {
 	down_read(r);
+#ifdef WANTED
 	if
 	:: WANTED(r, s) -> make_huge(r, s); down_read(r)
 	:: else
 	fi;
+#endif
 	leaf = root[r];
 	if
 	:: !leaf || leaf_refs[leaf] > 1 ->
@@ -745,6 +744,29 @@ inline give_area(m, r, s, w)
 	fi
 }
 
+/*
+ * pmd_came(): sets @done to whether a PMD maps the page by now.  One that is read-only goes,
+ * else who writes could meet those of readers for ever.
+ */
+inline pmd_came(m, s, w)
+{
+#ifdef M_NO_LOOK
+	skip
+#else
+	d_step {
+		done = (pmd[m] > 0);
+#ifndef M_ANY_PMD_WILL_DO
+		n = done && (w) && !pmd_w[m];
+		done = done && !n
+#endif
+	}
+	if
+	:: n -> n = 0; zap(m, s)
+	:: else
+	fi
+#endif
+}
+
 /* still_given(), of @page, and what the core does then */
 inline still_given(m, r, s)
 {
@@ -752,18 +774,25 @@ inline still_given(m, r, s)
 	lock_leaf(r);
 	d_step {
 #ifdef M_STILL_NO_CHECK
-		done = 1;
+		lent = 1;
 #else
-		done = CUR(r, s) == page && AREA_FOLIO(r, 1);
+		lent = CUR(r, s) == page && AREA_FOLIO(r, 1);
 #endif
 		x = FOLIO(page)
 	}
 	if
-	:: done ->
+	:: lent ->
 #ifdef M_STILL_NO_NOTE
 		atomic { !locked[x] -> locked[x] = 1 }
 #else
 		pmd_give(r);
+#endif
+#ifndef M_STILL_NO_LOOK
+		pmd_came(m, s, 1);
+		if
+		:: done -> d_step { locked[FOLIO(page)] = 0; lent = 0; done = 0 }
+		:: else
+		fi
 #endif
 	:: else
 	fi;
@@ -771,23 +800,9 @@ inline still_given(m, r, s)
 	unlock_leaf(r);
 	up_read(r);
 	if
-	:: done -> core_map(m, s, 1)
-	:: else -> put_page(page)
-	fi;
-	d_step { done = 0; page = 0 }
-}
-
-/* cowmem_pmd_came(): sets @done */
-inline pmd_came(m, r, s)
-{
-#ifdef M_NO_LOOK
-	done = 0
-#else
-#ifndef M_LOOK_NO_WAIT
-	barrier(r, s);
-#endif
-	done = (pmd[m] > 0)
-#endif
+	:: lent -> lent = 0; core_map(m, s, 1)
+	:: else -> put_page(page); page = 0
+	fi
 }
 
 /* Map @page writable, and what else of a folio there is in its leaf. */
@@ -810,8 +825,12 @@ inline fault_write(m, r, s)
 {
 	do
 	:: begin_write(m, r, s);
+#ifndef M_LOOK_NO_WAIT
+		barrier(r, s);
+#endif
+		pmd_came(m, s, 1);
 		if
-		:: !mapped -> give_area(m, r, s, 1)
+		:: !done && !mapped -> give_area(m, r, s, 1)
 		:: else
 		fi;
 		if
@@ -820,21 +839,10 @@ inline fault_write(m, r, s)
 			/* The core unlocks it before it calls ->page_mkwrite. */
 			d_step { locked[FOLIO(page)] = 0; lent = 0 }
 			if
-			:: PMD_NONE(m) -> still_given(m, r, s); break
-			:: d_step { !PMD_NONE(m) && !pmd[m] -> mapped = page; page = 0 }
-			:: d_step { pmd[m] ->
-#ifdef M_MKWRITE_FAULTS
-				mapped = page
-			   }
-#else
-				put_page(page);
-				page = 0
-			   };
-			   break
-#endif
+			:: !has_table[m] -> still_given(m, r, s); break
+			:: d_step { has_table[m] -> mapped = page; page = 0 }
 			fi
 		:: else ->
-			pmd_came(m, r, s);
 			if
 			:: done
 			:: else -> map_writable(m, r, s)
@@ -875,13 +883,16 @@ inline fault_read(m, r, s)
 {
 	down_read(r);
 	lock_leaf(r);
-	give_area(m, r, s, 0);
+#ifndef M_LOOK_NO_WAIT
+	barrier(r, s);
+#endif
+	pmd_came(m, s, 0);
 	if
-	:: lent
+	:: done -> done = 0
 	:: else ->
-		pmd_came(m, r, s);
+		give_area(m, r, s, 0);
 		if
-		:: done -> done = 0
+		:: lent
 		:: else -> map_around(m, r)
 		fi
 	fi;
@@ -935,10 +946,20 @@ inline save(c, m, r, s, v)
 		tlb[AT(c, s)] = MAPPED(m, s);
 		tlb_w[AT(c, s)] = 1
 	   }
-	/* wp_huge_pmd() */
-	:: !HIT(c, s) && pmd[m] && !pmd_w[m] -> split(m); fault_write(m, r, s)
-	:: d_step { !HIT(c, s) && !pmd[m] && !pte_w[AT(m, s)] -> find_mapped(m, s) };
-	   fault_write(m, r, s)
+	:: d_step {
+		!HIT(c, s) && !WRITABLE(m, s) ->
+		n = (pmd[m] > 0);
+		if
+		:: !n -> find_mapped(m, s)
+		:: else
+		fi
+	   };
+		/* wp_huge_pmd() */
+		if
+		:: n -> n = 0; split(m)
+		:: else
+		fi;
+		fault_write(m, r, s)
 	od
 }
 
@@ -1347,7 +1368,7 @@ proctype writing_io(byte s, v)
 	d_step {
 		assert(USE_AFTER_FREE || ref[FOLIO(x)]);
 		assert(PIN_SWAPPED || CUR(0, s) == x);
-		assert(SHARED_WRITE || slots_of[x] == 1);
+		assert(SHARED_WRITE || (CUR(1, 0) != x && CUR(1, 1) != x));
 		data[x] = v;
 		want[s] = v
 	}
@@ -1508,6 +1529,14 @@ init {
 		run writer(0, 0, 0, 1, 2, 2);
 		run reader(1, CPU_MAP(1), 0, 0, 2);
 		run discarder(0);
+#elif defined(CASE_huge_given_again)
+		/* In the other mapping there is a page table, and so no PMD. */
+		one_region(1);
+		has_table[1] = 1;
+		run writer(0, 0, 0, 1, 1, 2);
+		run reader(0, 0, 0, 0, 1);
+		run reader(1, 1, 0, 0, 1);
+		run discarder(0);
 #elif defined(CASE_huge_copy_part)
 		one_region(1);
 		run writer(0, 0, 0, 0, 2, 2);
@@ -1518,6 +1547,14 @@ init {
 		run writer(0, 0, 0, 0, 2, 2);
 		run copier(1);
 		run reader(2, 2, 1, 1, 2);
+#elif defined(CASE_huge_forget)
+		/* Long ago it was given. */
+		two_regions();
+		given[1] = 1;
+		run caller_of_write(0, 0, 2);
+		run caller_of_write(0, 1, 2);
+		run reader(0, 0, 0, 0, 1);
+		run closer();
 #elif defined(CASE_huge_hole)
 		run writer(0, 0, 0, 0, 1, 2);
 		run caller_of_write(0, 1, 2);
