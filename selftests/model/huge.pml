@@ -75,7 +75,7 @@ byte finished;
 
 /* What went wrong is named in what spin prints. These are never set. */
 hidden byte SHARED_WRITE, LOST_WRITE, STALE_READ, PIN_SWAPPED, PIN_CHANGED, INCONSISTENT_CUT,
-	    USE_AFTER_FREE, GRANTED_IN_SHARED, BOTH_MAPPED, TOO_SMALL;
+	    USE_AFTER_FREE, GRANTED_IN_SHARED, NOT_GRANTED, BOTH_MAPPED, TOO_SMALL;
 
 #define LOCALS byte old, page, leaf, mapped, z, y, n, i, j, x, got; bit lent, done
 
@@ -89,6 +89,7 @@ inline store(r, s, p, v)
 {
 	assert(LOST_WRITE || CUR(r, s) == p);
 	assert(SHARED_WRITE || (slots_of[p] == 1 && leaf_refs[root[r]] == 1));
+	assert(NOT_GRANTED || granted[AT(root[r], s)]);
 	data[p] = v;
 	want[AT(r, s)] = v
 }
@@ -507,7 +508,8 @@ inline unmap_area(r)
 #define BARE(r) (!root[r] || (!CUR(r, 0) && !CUR(r, 1)))
 
 #ifdef STREAM
-#define WANTED(r, s) (BARE(r) || TO_COPY(r, s))
+/* It begins with the first page. */
+#define WANTED(r, s) (BARE(r) || (!(s) && TO_COPY(r, s)))
 #elif defined(CASE_huge_hole)
 #define WANTED(r, s) BARE(r)
 #endif
@@ -566,7 +568,10 @@ inline make_huge(r, s)
 	}
 	if
 	:: page ->
-		d_step { data[page + 1] = data[old + (old > 0)] }
+		d_step {
+			assert(USE_AFTER_FREE || !old || ref[old]);
+			data[page + 1] = data[old + (old > 0)]
+		}
 		down_write(r);
 		if
 #ifdef M_COPY_NO_CHECK
@@ -1036,37 +1041,74 @@ inline cut_all(r)
 	fi
 }
 
-/* copy_busy(), of slot @s of region @r, which is slot @t of @fresh; @got: the folio was busy */
+/* Take back the grant of slot @s of region @r, and with it of the rest of a folio. */
+inline revoke(r, s)
+{
+	granted[AT(root[r], s)] = 0;
+#ifndef M_REVOKE_PART
+	if
+	:: FOLIO(CUR(r, 0)) == FOLIO(CUR(r, 1)) -> granted[AT(root[r], 1 - (s))] = 0
+	:: else
+	fi
+#endif
+}
+
+/* cut_ahead(), with the lock let go of before the clone */
+inline cut_ahead(r)
+{
+	down_write(r);
+	cut_all(r);
+	/* revoke_idle(): of a folio all grants or none */
+	i = 0;
+	do
+	:: i < NS ->
+		d_step {
+			if
+#ifdef M_AHEAD_REVOKE_BUSY
+			:: granted[AT(root[r], i)] ->
+#else
+			:: granted[AT(root[r], i)] && !BUSY(CUR(r, i), 0) ->
+#endif
+				revoke(r, i)
+			:: else
+			fi
+		}
+		i++
+	:: else -> break
+	od;
+	i = 0;
+	up_write(r)
+}
+
+/*
+ * copy_busy(), of slot @s of region @r, which is slot @t of @fresh: @got is whether it was.
+ * Who refers to a folio may let go of it after some of its pages were copied.
+ */
 inline copy_busy(r, s, t)
 {
 	if
-	:: granted[AT(root[r], s)] ->
-		page = CUR(r, s);
-		if
-		/* It is looked at once. */
-		:: (s) && FOLIO(page) == FOLIO(CUR(r, 0))
-		:: else -> got = BUSY(page, 0)
-		fi;
-		if
-		:: got ->
-			tree_own(fresh);
-			d_step {
-				page_alloc(x);
-				data[x] = data[page];
-				slot[AT(fresh, t)] = x;
-				page_drop(page);
-				x = 0
-			}
-		:: else
-		fi
+	:: granted[AT(root[r], s)] && BUSY(CUR(r, s), 0) ->
+		tree_own(fresh);
+		d_step {
+			page = CUR(r, s);
+			page_alloc(x);
+			data[x] = data[page];
+			slot[AT(fresh, t)] = x;
+			page_drop(page);
+			x = 0;
+			page = 0;
+			got = 1
+		}
 	:: else
-	fi;
-	page = 0
+	fi
 }
 
 /* cowmem_share_now(): @fresh becomes what region @r holds at one instant, by name @cut */
 inline share_now(r)
 {
+#ifdef AHEAD
+	cut_ahead(r);
+#endif
 	down_write(r);
 #ifndef M_NO_CUT
 	cut_all(r);
@@ -1082,7 +1124,7 @@ inline share_now(r)
 		:: i < NS ->
 			if
 			:: slot[AT(fresh, i)] == CUR(r, i) ->
-				granted[AT(root[r], i)] = 0;
+				revoke(r, i);
 				assert(STALE_READ || data[CUR(r, i)] == want[AT(r, i)])
 			:: else
 			fi;
@@ -1150,14 +1192,7 @@ inline close_clone()
 inline copy_part(t)
 {
 	down_write(0);
-#ifdef M_SHARE_PART
-	if
-	:: granted[AT(root[0], 0)] -> unmap(0, 0)
-	:: else
-	fi;
-#else
 	cut_all(0);
-#endif
 	d_step {
 		leaf_alloc(fresh);
 		slot[AT(fresh, t)] = CUR(0, 0);
@@ -1167,15 +1202,7 @@ inline copy_part(t)
 	d_step {
 		if
 		:: got
-		:: else ->
-			granted[AT(root[0], 0)] = 0;
-#ifndef M_SHARE_PART
-			if
-			:: HUGE(CUR(0, 0)) && FOLIO(CUR(0, 0)) == FOLIO(CUR(0, 1)) ->
-				granted[AT(root[0], 1)] = 0
-			:: else
-			fi
-#endif
+		:: else -> revoke(0, 0)
 		fi;
 		cut[t] = data[slot[AT(fresh, t)]];
 		got = 0;
@@ -1221,6 +1248,26 @@ inline restore_snapshot()
 	drop_fresh()
 }
 
+/* cowmem_area_thin(): the page that is left of a folio goes to a small one. */
+inline thin(s)
+{
+	unmap_area(0);
+	page = CUR(0, s);
+	if
+#ifndef M_THIN_BUSY
+	:: granted[AT(root[0], s)] && BUSY(page, 0)
+#endif
+	:: else ->
+		d_step {
+			granted[AT(root[0], s)] = 0;
+			page_alloc(x);
+			data[x] = data[page]
+		}
+		d_step { CUR(0, s) = x; page_drop(page); x = 0 }
+	fi;
+	page = 0
+}
+
 inline discard(s)
 {
 	down_write(0);
@@ -1236,7 +1283,13 @@ inline discard(s)
 		:: else
 		fi;
 		page = 0
-	}
+	};
+#ifdef THIN
+	if
+	:: HUGE(CUR(0, 1 - (s))) -> thin(1 - (s))
+	:: else
+	fi;
+#endif
 	up_write(0)
 }
 
@@ -1564,6 +1617,22 @@ init {
 		run writer(0, 0, 0, 0, 1, 2);
 		run reader(1, CPU_MAP(1), 0, 1, 2);
 		run writer(2, 2, 1, 0, 1, 8);
+#elif defined(CASE_huge_stream_call)
+		two_regions();
+		run writer(0, 0, 0, 0, 1, 2);
+		run caller_of_write(0, 1, 2);
+		run reader(1, CPU_MAP(1), 0, 1, 1);
+#elif defined(CASE_huge_stream_discard)
+		two_regions();
+		run writer(0, 0, 0, 0, 1, 2);
+		run discarder(0);
+		run discarder(1);
+		run closer();
+#elif defined(CASE_huge_thin)
+		one_region(1);
+		run writing_io(1, 2);
+		run writer(1, 0, 0, 1, 1, 3);
+		run discarder(0);
 #elif defined(CASE_progress_huge)
 		two_regions();
 		run writer(0, 0, 0, 0, 1, 2);
