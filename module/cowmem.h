@@ -157,6 +157,8 @@ struct cowmem_leaf_lock {
  * @rounds: how often granted pages were kept since they were last looked
  *	through for cold ones. Protected by @lock, for writing.
  * @look_after: how many rounds it takes to the next look. Likewise.
+ * @cutting: grants are being taken back ahead of a clone: who is granted more is not to get
+ *	more than it takes. A hint.
  * @nr_cut: how many pages lost their grants ahead of a clone that is to come.
  *	Protected by @lock, for writing.
  * @odd_mappings: some mapping was made that is not shared or can never be
@@ -182,6 +184,7 @@ struct cowmem_region {
 	unsigned int rounds;
 	unsigned int look_after;
 	unsigned long nr_cut;
+	bool cutting;
 	bool odd_mappings;
 	bool holes_mapped;
 	bool pmds_mapped;
@@ -514,6 +517,7 @@ static inline bool cowmem_region_yielded(const struct cowmem_region *region)
  * @tree: in, the tree that gets them.
  * @to: in, where @first goes there.
  * @need: in, how large the region has to be, in bytes.
+ * @patient: in, fail with -EAGAIN if a folio that covers an area is in use.
  * @size: out, how large it was.
  * @frozen: out, whether nothing changes in it any more.
  * @nr_cut: out, how many of the pages were granted.
@@ -526,6 +530,7 @@ struct cowmem_share {
 	struct cowmem_tree *tree;
 	pgoff_t to;
 	u64 need;
+	bool patient;
 	u64 size;
 	bool frozen;
 	unsigned long nr_cut;
@@ -575,7 +580,7 @@ bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 int cowmem_make_huge(struct cowmem_region *region, pgoff_t index,
 		     enum cowmem_writer by, const struct vm_fault *vmf);
 bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page *page,
-		       int mine);
+		       int mine, bool all);
 unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index);
 bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct page *page);
 bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index);

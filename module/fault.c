@@ -145,7 +145,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
-	if (!err && leaf->whole && !~leaf->granted)
+	if (!err && leaf->whole && !~leaf->granted && !READ_ONCE(region->cutting))
 		map_leaf_writable(region, vmf, leaf);
 	else if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
 		map_ahead(region, vmf, leaf);

@@ -221,15 +221,25 @@ static bool any_granted(struct cowmem_node *const *leaves)
 	return false;
 }
 
-/* Let the region write the pages of @folio that the leaves hold, which nobody else does. */
+/*
+ * Let the region write the pages of @folio that the leaves hold, which nobody else does, or
+ * of them only that of @index.
+ */
 static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves,
-		       pgoff_t first, struct folio *folio)
+		       pgoff_t index, struct folio *folio, bool all)
 {
+	pgoff_t first = area_first(index);
 	unsigned int i;
 
 	folio_set_dirty(folio);
 	folio->mapping = region->inode.i_mapping;
 	folio->index = first;
+	if (!all) {
+		i = (index - first) / COWMEM_NODE_SLOTS;
+		cowmem_leaf_grant(&region->tree, leaves[i], index);
+		leaves[i]->named |= BIT_ULL(cowmem_slot(index));
+		return;
+	}
 	if (is_whole(leaves, folio) && !any_granted(leaves)) {
 		cowmem_leaves_grant(&region->tree, leaves, COWMEM_AREA_LEAVES, first);
 		return;
@@ -381,15 +391,16 @@ bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct p
  * @index: index of a page
  * @page: the page
  * @mine: how many references the caller has
+ * @all: all that are held, else only this one
  *
  * See "The reuse rule" in grant.c.  Where splits left less than half of them, it is not:
  * then those that are written go, and do not keep the memory of the folio.
  *
  * Context: may sleep; under region->lock and the leaf lock.
- * Return: whether all that are held are granted now.
+ * Return: whether they are granted now.
  */
 bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page *page,
-		       int mine)
+		       int mine, bool all)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	pgoff_t first = area_first(index);
@@ -400,7 +411,7 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
 	    unmap_area(region, first, page_folio(page), mine))
 		return false;
 	area_leaves(region, first, leaves, &shared);
-	grant_area(region, leaves, first, page_folio(page));
+	grant_area(region, leaves, index, page_folio(page), all);
 	return true;
 }
 
@@ -723,7 +734,7 @@ static int install(struct cowmem_region *region, pgoff_t first, struct cowmem_tr
 		cowmem_unmap(region, first, last + 1, false);
 	cowmem_tree_graft(&region->tree, first, last, fresh);
 	area_leaves(region, first, leaves, &shared);
-	grant_area(region, leaves, first, folio);
+	grant_area(region, leaves, first, folio, true);
 	return 0;
 }
 
