@@ -1013,6 +1013,127 @@ TEST_F_TIMEOUT(yield, killed, 300)
 	EXPECT_EQ(PAGES, info(fd).pages_populated);
 }
 
+/* ---- pages of folios ---- */
+
+enum { AREA = 512 };
+
+FIXTURE(folios) {
+	struct place place;
+	long held;
+};
+
+FIXTURE_VARIANT(folios) {
+	enum limit limit;
+	enum way how;
+};
+
+FIXTURE_VARIANT_ADD(folios, mib_fault) { MIB, FAULT };
+FIXTURE_VARIANT_ADD(folios, mib_pwrite) { MIB, PWRITE };
+FIXTURE_VARIANT_ADD(folios, mib_fallocate) { MIB, FALLOCATE };
+FIXTURE_VARIANT_ADD(folios, mount_fault) { MOUNT, FAULT };
+FIXTURE_VARIANT_ADD(folios, mount_pwrite) { MOUNT, PWRITE };
+FIXTURE_VARIANT_ADD(folios, mount_fallocate) { MOUNT, FALLOCATE };
+FIXTURE_VARIANT_ADD(folios, memcg_fault) { MEMCG, FAULT };
+FIXTURE_VARIANT_ADD(folios, memcg_pwrite) { MEMCG, PWRITE };
+FIXTURE_VARIANT_ADD(folios, memcg_fallocate) { MEMCG, FALLOCATE };
+
+FIXTURE_SETUP(folios)
+{
+	const char *why;
+	int fd;
+
+	must(!write_file(HUGE, "advise"));
+	self->held = held_kib();
+	why = place_make(&self->place, variant->limit);
+	if (why)
+		SKIP(return, "%s", why);
+	fd = region();
+	if (!(info(fd).features & COWMEM_FEATURE_HUGE))
+		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
+	close(fd);
+}
+
+FIXTURE_TEARDOWN_PARENT(folios)
+{
+	EXPECT_TRUE(place_gone(&self->place));
+	EXPECT_EQ(self->held, held_kib());
+	EXPECT_EQ(0, write_file(HUGE, "never"));
+}
+
+/* A region that counts there, all of folios, with pages of @tag. */
+static int place_folios(const struct place *p, size_t pages, uint32_t tag)
+{
+	int fd = place_region(p, pages, 0);
+	char *mem = map_rw(fd, pages);
+
+	CHECK(!madvise(mem, pages * pgsz(), MADV_HUGEPAGE));
+	fill(mem, pages, tag, 0);
+	unmap(mem, pages);
+	CHECK(info(fd).pages_huge == pages);
+	return fd;
+}
+
+/* Without the snapshot the pages of a folio are written in place, as others are. */
+static void share_folios(const struct place *p, enum way how)
+{
+	enum { AT = 5 };
+	int fd, older, other, e;
+	struct writer w;
+	uint64_t n, i;
+
+	place_enter(p);
+	other = place_region(p, 50, 5);
+	older = expendable(other);
+	fd = place_folios(p, PAGES, 1);
+	e = expendable(fd);
+	w = writer_of(fd, how);
+	place_limit(p, 0);
+	n = write_until(&w, AT, 2, e);
+	CHECK(gone(e));
+	for (i = AT + n; i < PAGES; i++)
+		CHECK(write_page(&w, i, 2));
+	place_unlimit(p);
+	CHECK(!yielded(older) && fd_is(older, 0, 50, 5));
+	CHECK(fd_is(fd, 0, AT, 1) && fd_is(fd, AT, PAGES - AT, 2));
+	/* The first ones have been copied, as long as there was room. */
+	CHECK(info(fd).pages_huge > PAGES - n && info(fd).pages_exclusive == PAGES);
+}
+
+TEST_F(folios, in_place)
+{
+	EXPECT_EQ(0, in_child(share_folios(&self->place, variant->how)));
+}
+
+/* What only snapshots hold comes back 2 MiB at a time, of no more of them than it takes. */
+static void hold_folios_alone(const struct place *p, enum way how)
+{
+	int fd, e[2], other;
+	struct writer w;
+	uint64_t n;
+
+	place_enter(p);
+	fd = place_folios(p, PAGES, 1);
+	other = place_region(p, PAGES, 0);
+	w = writer_of(other, how);
+	e[0] = expendable(fd);
+	CHECK(!do_discard(fd, 0, 2 * AREA * pgsz()));
+	e[1] = expendable(fd);
+	CHECK(!do_discard(fd, 0, PAGES * pgsz()));
+	place_limit(p, 16);
+	n = write_until(&w, 0, 3, e[0]);
+	CHECK(gone(e[0]) && !yielded(e[1]));
+	CHECK(fd_is(e[1], 0, 2 * AREA, 0) && fd_is(e[1], 2 * AREA, PAGES - 2 * AREA, 1));
+	n = write_until(&w, n, 3, e[1]);
+	CHECK(gone(e[1]));
+	CHECK(n > 2 * AREA - 100 && n < 2 * AREA + 100);
+	place_unlimit(p);
+}
+
+TEST_F(folios, alone)
+{
+	EXPECT_EQ(0, in_child(hold_folios_alone(&self->place, variant->how)));
+}
+
 static void __attribute__((constructor)) count_pages(void)
 {
 	only_small_pages();
