@@ -1605,7 +1605,7 @@ TEST_F(huge, futex_wakes_other_processes)
 /* What anyone may have to wait for, in seconds. */
 #define PROMPT 1.0
 
-/* All of it is one folio, which is mapped by a PMD. */
+/* All of it is one folio, which was mapped by a PMD. */
 static int vast_region(void)
 {
 	int fd = region();
@@ -1614,6 +1614,7 @@ static int vast_region(void)
 
 	fill(mem, AREA, 1, 0);
 	must(by_pmd(mem, AREA) == AREA);
+	unmap(mem, AREA);
 	must(!do_resize(fd, VAST * pgsz()));
 	for (n = AREA; n < VAST; n *= 2)
 		must(!do_copy(fd, fd, n, 0, n));
