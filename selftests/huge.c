@@ -2734,9 +2734,10 @@ static bool derive_all(int fd, int twin, int *got, struct holder *h, double *too
 			break;
 		close(got[0]);
 	}
+	/* If that is wrong, nothing is to mend it. */
 	for (i = 1; i < PART_FDS; i++)
-		got[i] = derive_in_use(fd, twin, h, below(5), took);
-	return parts_are(fd, 1) && ok;
+		got[i] = ok ? derive_in_use(fd, twin, h, below(5), took) : cloned(got[0]);
+	return ok && parts_are(fd, 1);
 }
 
 /*
