@@ -2476,7 +2476,7 @@ FIXTURE_TEARDOWN(passing)
 /* Somebody looks at one page all the time: no reason to copy 512, but now and then. */
 TEST_F(passing, most_clones_copy_nothing)
 {
-	int round, copied = 0, rounds = 0, some = 0;
+	int round, copied = 0, rounds = 0;
 	double end = now() + effort(12), most = 0;
 
 	must(!pthread_create(&self->p.thread, NULL, passes_by, &self->p));
@@ -2498,7 +2498,6 @@ TEST_F(passing, most_clones_copy_nothing)
 		EXPECT_TRUE(mine == 0 || mine == AREA)
 			TH_LOG("%llu of its pages are its own", (unsigned long long)mine);
 		copied += mine == AREA;
-		some += mine != 0;
 		rounds++;
 		close(clone);
 	}

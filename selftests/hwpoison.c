@@ -54,7 +54,7 @@ static void poison_address(char *mem)
 	entry &= (1ULL << 55) - 1;
 	must(entry);
 	snprintf(address, sizeof(address), "%#llx", (unsigned long long)(entry * pgsz()));
-	must(!write_file(HARD_OFFLINE, address) || errno == EBUSY);
+	must(!write_file(HARD_OFFLINE, address) || errno == EBUSY || errno == EHWPOISON);
 }
 
 static sigjmp_buf bus_env;
