@@ -157,7 +157,7 @@ struct cowmem_leaf_lock {
  * @rounds: how often granted pages were kept since they were last looked
  *	through for cold ones. Protected by @lock, for writing.
  * @look_after: how many rounds it takes to the next look. Likewise.
- * @cutting: grants are being taken back ahead of a clone: who is granted more is not to get
+ * @cutting: grants are being taken back ahead of a clone: who is granted more is not to map
  *	more than it takes. A hint.
  * @nr_cut: how many pages lost their grants ahead of a clone that is to come.
  *	Protected by @lock, for writing.
@@ -580,7 +580,7 @@ bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 int cowmem_make_huge(struct cowmem_region *region, pgoff_t index,
 		     enum cowmem_writer by, const struct vm_fault *vmf);
 bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page *page,
-		       int mine, bool all);
+		       int mine);
 unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index);
 bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct page *page);
 bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index);

@@ -151,13 +151,8 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
 {
-	if (cowmem_page_huge(page)) {
-		/* What a PMD may map is soon cut again. */
-		bool all = !READ_ONCE(region->cutting) ||
-			   (vmf && pmd_none(READ_ONCE(*vmf->pmd)));
-
-		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf), all);
-	}
+	if (cowmem_page_huge(page))
+		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
 	if (cowmem_page_holders(page) > 1)
 		return false;
 	if (cowmem_page_mapcount(page))
@@ -1059,7 +1054,7 @@ static int cut_round(struct cowmem_region *region, unsigned long left)
 	int err;
 
 	cowmem_tree_sort_granted(&region->tree);
-	for (; (nr = few_leaves(region)) < left; left -= nr) {
+	for (; (nr = few_leaves(region)) && nr < left; left -= nr) {
 		err = cut_leaves(region, 0, ULONG_MAX, nr);
 		if (err) {
 			up_write(&region->lock);
@@ -1113,7 +1108,7 @@ static int cut_ahead(struct cowmem_region *region)
  * While a region is cloned all writers wait, and what takes time then is to unmap what
  * was granted.  So for a @whole one this is done before, little by little, and who
  * waits for the lock meanwhile gets a chance.  Such a writer is granted one more page, or
- * an area for a PMD, which is less than was taken back.
+ * area, and maps no more than a PTE or a PMD of it, which is less than was taken back.
  *
  * Context: may sleep.
  * Return: 0; -EIO if it is a snapshot that has yielded; -EINTR.

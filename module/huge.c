@@ -8,15 +8,16 @@
  * reference count, one ->mapping and one count of holders, which counts slots.  So
  *
  *  - pages of a folio are granted only while all slots that hold any are in the area
- *    that the folio was made for, of one region ("at home").  Then grants of single ones
- *    may come and go.  Before anybody else gets to hold one, none is granted.
+ *    that the folio was made for, of one region ("at home").  They are granted together, and
+ *    lose that together before anybody else gets to hold one.
  *  - a reference to the folio makes all of its pages busy.
  *  - its memory is freed, and counts, as a whole.
  *
  * A folio whose pages fill their area, in order, is mapped by a PMD where a mapping covers
  * the area and has no page table there.  To get a PMD made we return the page, locked, to
  * the core kernel, which maps it when our locks are no longer held.  So whoever unmaps
- * pages of such a folio first waits for its page lock.
+ * pages of a region first waits for the page locks of folios that were given away like that
+ * (cowmem_pmd_barrier).
  */
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
@@ -221,25 +222,15 @@ static bool any_granted(struct cowmem_node *const *leaves)
 	return false;
 }
 
-/*
- * Let the region write the pages of @folio that the leaves hold, which nobody else does, or
- * of them only that of @index.
- */
+/* Let the region write the pages of @folio that the leaves hold, which nobody else does. */
 static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves,
-		       pgoff_t index, struct folio *folio, bool all)
+		       pgoff_t first, struct folio *folio)
 {
-	pgoff_t first = area_first(index);
 	unsigned int i;
 
 	folio_set_dirty(folio);
 	folio->mapping = region->inode.i_mapping;
 	folio->index = first;
-	if (!all) {
-		i = (index - first) / COWMEM_NODE_SLOTS;
-		cowmem_leaf_grant(&region->tree, leaves[i], index);
-		leaves[i]->named |= BIT_ULL(cowmem_slot(index));
-		return;
-	}
 	if (is_whole(leaves, folio) && !any_granted(leaves)) {
 		cowmem_leaves_grant(&region->tree, leaves, COWMEM_AREA_LEAVES, first);
 		return;
@@ -391,16 +382,15 @@ bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct p
  * @index: index of a page
  * @page: the page
  * @mine: how many references the caller has
- * @all: all that are held, else only this one
  *
  * See "The reuse rule" in grant.c.  Where splits left less than half of them, it is not:
  * then those that are written go, and do not keep the memory of the folio.
  *
  * Context: may sleep; under region->lock and the leaf lock.
- * Return: whether they are granted now.
+ * Return: whether all that are held are granted now.
  */
 bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page *page,
-		       int mine, bool all)
+		       int mine)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	pgoff_t first = area_first(index);
@@ -411,7 +401,7 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
 	    unmap_area(region, first, page_folio(page), mine))
 		return false;
 	area_leaves(region, first, leaves, &shared);
-	grant_area(region, leaves, index, page_folio(page), all);
+	grant_area(region, leaves, first, page_folio(page));
 	return true;
 }
 
@@ -734,7 +724,7 @@ static int install(struct cowmem_region *region, pgoff_t first, struct cowmem_tr
 		cowmem_unmap(region, first, last + 1, false);
 	cowmem_tree_graft(&region->tree, first, last, fresh);
 	area_leaves(region, first, leaves, &shared);
-	grant_area(region, leaves, first, folio, true);
+	grant_area(region, leaves, first, folio);
 	return 0;
 }
 
