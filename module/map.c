@@ -146,6 +146,11 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
  * @end: index after the last one, or ULONG_MAX
  * @even_cows: private copies of the pages, too
  *
+ * Where the core is splitting a PMD it has taken that away already, and is about to flush:
+ * until it has done so, another CPU may go by what it remembers.  Nothing that is exported
+ * waits for this.  A page that can be written like that is busy: the core lets go of it
+ * after the flush.
+ *
  * Context: may sleep; under region->lock for writing or the leaf lock, so that
  * the PTEs do not come back at once.
  */
