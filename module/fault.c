@@ -78,7 +78,7 @@ static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
 	if (!leaf || !leaf->whole || !pmd_fits(vmf))
 		return false;
 	folio = cowmem_area_folio(region, leaf, vmf->pgoff, write);
-	if (!folio)
+	if (!folio || cowmem_folio_broken(folio))
 		return false;
 	folio_get(folio);
 	cowmem_pmd_give(region, vmf->pgoff, folio);

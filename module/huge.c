@@ -177,12 +177,13 @@ static u64 home_slots(const struct cowmem_node *leaf, unsigned int nr, struct fo
 bool cowmem_folio_broken(struct folio *folio)
 {
 	struct page *page = &folio->page, *end = page + COWMEM_AREA_PAGES;
+	bool broken = false;
 
 	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
-		for (; page < end; page++)
-			if (PageHWPoison(page))
-				return true;
-	return false;
+		for (; page < end && !broken; page += 4)
+			broken = PageHWPoison(page) | PageHWPoison(page + 1) |
+				 PageHWPoison(page + 2) | PageHWPoison(page + 3);
+	return broken;
 }
 
 /* Do the leaves of an area hold all of @folio, in order? */
@@ -539,8 +540,8 @@ void cowmem_area_thin(struct cowmem_region *region, pgoff_t index)
  * @granted: only if the region may write all of it
  *
  * Context: any; under region->lock and the leaf lock.
- * Return: the folio, or NULL if the area has other pages, or broken ones, or reaches past
- * the end of the region.
+ * Return: the folio, or NULL if the area has other pages, or reaches past the end of the
+ * region.
  */
 struct folio *cowmem_area_folio(struct cowmem_region *region,
 				const struct cowmem_node *leaf, pgoff_t index, bool granted)
@@ -554,8 +555,7 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 		return NULL;
 	folio = leaf->whole;
 	area_leaves(region, first, leaves, &shared);
-	if (!is_whole(leaves, folio) || cowmem_folio_broken(folio) ||
-	    !cowmem_page_mappable(&folio->page))
+	if (!is_whole(leaves, folio) || !cowmem_page_mappable(&folio->page))
 		return NULL;
 	if (granted && !written_whole(region, first))
 		return NULL;

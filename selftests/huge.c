@@ -2495,9 +2495,10 @@ TEST_F(passing, most_clones_copy_nothing)
 		took = now() - took;
 		most = took > most ? took : most;
 		mine = info(clone).pages_exclusive;
-		EXPECT_TRUE(mine == 0 || mine == AREA)
+		/* But the page that is looked at: a futex call has it written after a clone. */
+		EXPECT_TRUE(mine <= 1 || mine >= AREA - 1)
 			TH_LOG("%llu of its pages are its own", (unsigned long long)mine);
-		copied += mine == AREA;
+		copied += mine > 1;
 		rounds++;
 		close(clone);
 	}
