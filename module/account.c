@@ -231,32 +231,37 @@ void cowmem_uncharge_space(struct cowmem_account *account, size_t bytes)
  * @tree: what has the pages.
  * @count: only count those that do not count anywhere yet.
  * @pages: how many; or how many of them were charged and are not joined yet.
+ * @last: the folio that was counted last: all of it counts, however much is held.
  */
 struct join {
 	struct cowmem_region *region;
 	const struct cowmem_tree *tree;
 	bool count;
 	unsigned long pages;
+	struct folio *last;
 };
 
 static int join_page(struct join *j, struct page *page)
 {
 	struct cowmem_account *account = cowmem_region_account(j->region);
 	struct cowmem_account *has = cowmem_page_account(page);
+	struct folio *folio = page_folio(page);
+	unsigned long nr = folio_nr_pages(folio);
 
 	if (has == account)
 		return 0;
 	if (has)
 		return -EXDEV;
 	if (j->count) {
-		j->pages++;
+		if (folio != j->last)
+			j->pages += nr;
+		j->last = folio;
 		return 0;
 	}
 	/* It was charged.  If the region changed meanwhile, there may be more. */
-	if (j->pages) {
-		cowmem_uncharge(account, 1);
-		j->pages--;
-	}
+	nr = min(nr, j->pages);
+	cowmem_uncharge(account, nr);
+	j->pages -= nr;
 	return cowmem_page_join(page, account);
 }
 

@@ -29,6 +29,7 @@ static struct file *clone_file(struct file *of, u32 flags)
 
 	if (IS_ERR(file))
 		return file;
+	cowmem_file_region(file)->huge = READ_ONCE(cowmem_file_region(of)->huge);
 	if (snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
 	if (flags & COWMEM_CLONE_EXPENDABLE) {

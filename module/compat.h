@@ -219,13 +219,19 @@ static inline void cowmem_file_notifies(struct file *file)
 }
 
 /* Until 6.13 vma_alloc_folio() wants to know about huge pages. */
+static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order,
+						   struct vm_area_struct *vma,
+						   unsigned long addr)
+{
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-#define cowmem_vma_alloc_page(gfp, vma, addr) \
-	(&vma_alloc_folio(gfp, 0, vma, addr, false)->page)
+	return vma_alloc_folio(gfp, order, vma, addr, order);
 #else
-#define cowmem_vma_alloc_page(gfp, vma, addr) \
-	(&vma_alloc_folio(gfp, 0, vma, addr)->page)
+	return vma_alloc_folio(gfp, order, vma, addr);
 #endif
+}
+
+#define cowmem_vma_alloc_page(gfp, vma, addr) \
+	(&cowmem_vma_alloc_folio(gfp, 0, vma, addr)->page)
 
 /* Until 6.8 the core wants to have pages removed that broke, not folios. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
@@ -247,9 +253,16 @@ static inline void cowmem_file_notifies(struct file *file)
 	((void)(bits), (void)(start), (void)(end))
 #endif
 
-/* How often an order-0 page is mapped; page_mapcount() is gone since 6.16. */
+/*
+ * How often an order-0 page is mapped; page_mapcount() is gone since 6.16.  Of one of a
+ * folio nobody can tell: as often as somebody refers to the folio, at most.
+ */
 static inline int cowmem_page_mapcount(struct page *page)
 {
+	struct folio *folio = page_folio(page);
+
+	if (folio_test_large(folio))
+		return folio_ref_count(folio) - 1;
 	return atomic_read(&page->_mapcount) + 1;
 }
 

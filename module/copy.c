@@ -103,6 +103,8 @@ static int copy_install(struct copy *c)
 		return err;
 
 	cowmem_tree_graft(tree, c->to, last, &c->fresh);
+	cowmem_area_thin(c->region, c->to);
+	cowmem_area_thin(c->region, last);
 	cowmem_region_grow(c->region, c->end);
 	cowmem_region_changed(c->region);
 	trace_cowmem_copy(c->region, c->from, c->to, c->nr);

@@ -54,6 +54,73 @@ static noinline_for_stack void map_ahead(struct cowmem_region *region,
 		cowmem_map_writable(vmf->vma, vmf->pgoff + 1, pages, nr);
 }
 
+/* Can a PMD map the area that @vmf lies in? */
+static bool pmd_fits(const struct vm_fault *vmf)
+{
+	const struct vm_area_struct *vma = vmf->vma;
+	unsigned long addr = vmf->address & PMD_MASK;
+
+	/* Locked pages go on lists, which makes them look as if they were in use. */
+	return pmd_none(*vmf->pmd) && !(vma->vm_flags & (VM_NOHUGEPAGE | VM_LOCKED)) &&
+	       addr >= vma->vm_start && addr + PMD_SIZE <= vma->vm_end &&
+	       IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff, COWMEM_AREA_PAGES);
+}
+
+/*
+ * Let the core map a folio by a PMD, if it backs the area as a whole and there is none
+ * but the core who can.  Under region->lock and the leaf lock: see cowmem_pmd_barrier().
+ */
+static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
+		      const struct cowmem_node *leaf, bool write)
+{
+	struct folio *folio;
+
+	if (!leaf || !leaf->whole || !pmd_fits(vmf))
+		return false;
+	folio = cowmem_area_folio(region, leaf, vmf->pgoff, write);
+	if (!folio || cowmem_folio_broken(folio))
+		return false;
+	folio_get(folio);
+	cowmem_pmd_give(region, vmf->pgoff, folio);
+	vmf->page = leaf->slots[cowmem_slot(vmf->pgoff)];
+	return true;
+}
+
+/* Map writable all of a leaf that is of one folio, of which nothing is broken. */
+static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf,
+			      struct cowmem_node *leaf)
+{
+	pgoff_t start = round_down(vmf->pgoff, COWMEM_NODE_SLOTS);
+	pgoff_t first = max(start, vmf->vma->vm_pgoff);
+	pgoff_t end = min(start + COWMEM_NODE_SLOTS, fault_end(region, vmf));
+	pgoff_t index;
+
+	for (index = first; index < end; index++)
+		if (PageHWPoison((struct page *)leaf->slots[cowmem_slot(index)]))
+			return;
+	if (first < end)
+		cowmem_map_writable(vmf->vma, first,
+				    (struct page **)&leaf->slots[cowmem_slot(first)],
+				    end - first);
+}
+
+/*
+ * Does a PMD map the address by now, as @write wants it?  Another fault may have been given
+ * the area, and mapped it a moment later.  One that does not do goes, else who writes could
+ * meet those of readers for ever.  Under the leaf lock.
+ */
+static bool pmd_came(const struct vm_fault *vmf, bool write)
+{
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
+
+	if (!pmd_trans_huge(pmd))
+		return false;
+	if (!write || pmd_write(pmd))
+		return true;
+	cowmem_unmap_here(vmf->vma, vmf->pgoff, vmf->pgoff + 1);
+	return false;
+}
+
 /* Map the page writable, and maybe some more. */
 static vm_fault_t fault_write(struct vm_fault *vmf)
 {
@@ -65,9 +132,22 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
+	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+	if (pmd_came(vmf, true)) {
+		cowmem_end_write(region, vmf->pgoff);
+		return VM_FAULT_NOPAGE;
+	}
+	/* ->page_mkwrite is asked next. */
+	if (!vmf->page && give_area(region, vmf, leaf, true)) {
+		cowmem_end_write(region, vmf->pgoff);
+		return VM_FAULT_LOCKED;
+	}
+	cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
-	if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
+	if (!err && leaf->whole && !~leaf->granted && !READ_ONCE(region->cutting))
+		map_leaf_writable(region, vmf, leaf);
+	else if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
 		map_ahead(region, vmf, leaf);
 	cowmem_end_write(region, vmf->pgoff);
 	if (err)
@@ -77,16 +157,23 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
+/*
+ * Map the pages from @first to before @end, which @vmf lies between, as far as nothing is
+ * mapped: its own one first.
+ */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
-		    struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
+		    struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
 	struct page *pages[FAULT_AROUND];
-	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
+	unsigned int before = vmf->pgoff - first;
+	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
 
-	if (err)
-		return err;
-	return cowmem_map_readonly(vmf->vma, index, pages, nr);
+	if (!err)
+		err = cowmem_map_readonly(vmf->vma, vmf->pgoff, pages + before,
+					  end - vmf->pgoff);
+	if (!err && before)
+		err = cowmem_map_readonly(vmf->vma, first, pages, before);
+	return err;
 }
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
@@ -98,10 +185,11 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 	pgoff_t end = min(start + FAULT_AROUND, fault_end(region, vmf));
 	int err;
 
-	err = map_leaf(region, vmf, leaf, first, end - first);
+	cowmem_use_page_table(vmf);
+	err = map_leaf(region, vmf, leaf, first, end);
 	/* One that cannot be mapped may have been another one. */
 	if (err == -EMFILE || err == -EHWPOISON)
-		err = map_leaf(region, vmf, leaf, vmf->pgoff, 1);
+		err = map_leaf(region, vmf, leaf, vmf->pgoff, vmf->pgoff + 1);
 	return err;
 }
 
@@ -133,7 +221,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
-	bool write = false;
+	bool write = false, came, given = false;
 	int err;
 
 	err = cowmem_lock(region, false);
@@ -145,12 +233,17 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		/* Somebody may just have added the leaf. */
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
-		err = write ? 0 : map_around(region, vmf, leaf);
+		cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+		came = !write && pmd_came(vmf, false);
+		given = !write && !came && give_area(region, vmf, leaf, false);
+		err = write || came || given ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
 	}
 	up_read(&region->lock);
 	if (write)
 		return fault_write(vmf);
+	if (given)
+		return VM_FAULT_LOCKED;
 	return err ? fault_error(err) : VM_FAULT_NOPAGE;
 }
 
@@ -188,11 +281,45 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 	return fault_cow(vmf);
 }
 
+/*
+ * A write fault was given an area.  Is it still right to map that for writing?  If not, or
+ * if another one has done so, the fault begins anew.
+ */
+static vm_fault_t still_given(struct vm_fault *vmf)
+{
+	struct cowmem_region *region = fault_region(vmf);
+	struct page *page = vmf->page;
+	const struct cowmem_node *leaf;
+	vm_fault_t ret = VM_FAULT_NOPAGE;
+
+	if (cowmem_lock(region, false))
+		return ret;
+	mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
+	leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
+	if (cowmem_tree_page(&region->tree, vmf->pgoff) == page &&
+	    cowmem_area_folio(region, leaf, vmf->pgoff, true)) {
+		/* From here on nobody else maps it. */
+		cowmem_pmd_give(region, vmf->pgoff, page_folio(page));
+		if (pmd_came(vmf, true)) {
+			folio_unlock(page_folio(page));
+		} else {
+			cowmem_region_changed(region);
+			ret = VM_FAULT_LOCKED;
+		}
+	}
+	mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
+	up_read(&region->lock);
+	return ret;
+}
+
 /* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
 static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
 	if (has_userfaultfd(vmf))
 		return VM_FAULT_SIGBUS;
+	if (cowmem_page_huge(vmf->page) &&
+	    (pmd_fits(vmf) || pmd_trans_huge(READ_ONCE(*vmf->pmd))))
+		return still_given(vmf);
 	return fault_write(vmf);
 }
 

@@ -319,8 +319,10 @@ int cowmem_remove_privs_now(struct file *file)
 /* COWMEM_IOC_FILE asks for this. */
 static int check_file(const struct cowmem_call *call)
 {
-	u32 flags = call->args.file.flags;
-	fmode_t need = FMODE_READ | (flags ? 0 : FMODE_WRITE);
+	u32 flags = call->args.file.flags & ~COWMEM_FILE_HUGE;
+	bool huge = call->args.file.flags & COWMEM_FILE_HUGE;
+	/* What takes more memory is not for those who may only read. */
+	fmode_t need = FMODE_READ | (!flags || huge ? FMODE_WRITE : 0);
 
 	if (flags & ~(COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW))
 		return -EOPNOTSUPP;
@@ -389,7 +391,7 @@ int cowmem_file(struct cowmem_call *call)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		goto free_name;
-	file = another_file(call->file, name, args->flags);
+	file = another_file(call->file, name, args->flags & ~COWMEM_FILE_HUGE);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);
@@ -398,6 +400,7 @@ int cowmem_file(struct cowmem_call *call)
 	args->fd = fd;
 	call->new_fd = fd;
 	call->new_file = file;
+	call->huge = args->flags & COWMEM_FILE_HUGE;
 free_name:
 	kfree(name);
 	return min(fd, 0);
@@ -436,11 +439,8 @@ static int file_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/*
- * Find the next page, or the next hole, from @index on; ULONG_MAX if there is no more
- * data.  Returns 0 or -EINTR.
- */
-static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
+/* Find the next hole from @index on.  Returns 0 or -EINTR. */
+static int next_hole(struct cowmem_region *region, pgoff_t *index)
 {
 	bool found;
 
@@ -450,7 +450,7 @@ static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
 
 		if (err)
 			return err;
-		found = cowmem_tree_next(&region->tree, index, data, &budget);
+		found = cowmem_tree_next(&region->tree, index, false, &budget);
 		up_read(&region->lock);
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -465,14 +465,9 @@ static int next_index(struct cowmem_region *region, pgoff_t *index, bool data)
  */
 static int drop_past_end(struct cowmem_region *region)
 {
-	pgoff_t index = 0;
-	int err;
-
-	if (region->seals & COWMEM_WRITE_SEALS)
+	/* A tree has no node that holds nothing. */
+	if ((region->seals & COWMEM_WRITE_SEALS) || !READ_ONCE(region->tree.root))
 		return 0;
-	err = next_index(region, &index, true);
-	if (err || index == ULONG_MAX)
-		return err;
 	return cowmem_region_discard(region, cowmem_region_size(region), 1ULL << 63,
 				     false);
 }
@@ -581,7 +576,7 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		struct page *page;
 
 		if (!unshare) {
-			err = next_index(region, &index, false);
+			err = next_hole(region, &index);
 			if (err || index >= end)
 				return err;
 		}
@@ -682,6 +677,10 @@ unlock:
 	return cowmem_user_error(err);
 }
 
+/*
+ * Where PMDs can map what is in them, mappings are placed by the core's own function, not by
+ * one that calls it: mremap() moves several mappings at once only if it knows that.
+ */
 #define FILE_FOPS						\
 	.owner		= THIS_MODULE,				\
 	.open		= file_open,				\
@@ -692,6 +691,7 @@ unlock:
 	.splice_read	= copy_splice_read,			\
 	.splice_write	= iter_file_splice_write,		\
 	.mmap		= cowmem_mmap,				\
+	.get_unmapped_area = thp_get_unmapped_area,		\
 	.fsync		= noop_fsync,				\
 	.fallocate	= cowmem_fallocate,			\
 	.setlease	= generic_setlease,			\
@@ -796,6 +796,7 @@ const struct file_operations cowmem_fops = {
 	.splice_read	= copy_splice_read,
 	.splice_write	= iter_file_splice_write,
 	.mmap		= cowmem_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
 	.fsync		= noop_fsync,
 	.lock		= device_fcntl,
 	.flock		= device_flock,

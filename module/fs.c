@@ -97,6 +97,7 @@ enum option {
 	OPTION_MODE,
 	OPTION_UID,
 	OPTION_GID,
+	OPTION_HUGE,
 };
 
 static const struct fs_parameter_spec options[] = {
@@ -105,6 +106,7 @@ static const struct fs_parameter_spec options[] = {
 	fsparam_u32oct("mode",		OPTION_MODE),
 	fsparam_u32("uid",		OPTION_UID),
 	fsparam_u32("gid",		OPTION_GID),
+	fsparam_string("huge",		OPTION_HUGE),
 	{}
 };
 
@@ -116,6 +118,7 @@ static const struct fs_parameter_spec options[] = {
  * @mode: permissions of the root directory.
  * @uid: its owner.
  * @gid: its group.
+ * @huge: see struct cowmem_account.
  */
 struct mount_options {
 	unsigned int given;
@@ -124,6 +127,7 @@ struct mount_options {
 	umode_t mode;
 	kuid_t uid;
 	kgid_t gid;
+	int huge;
 };
 
 /*
@@ -216,6 +220,16 @@ static int fs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 		if (!gid_valid(o->gid))
 			return invalf(fc, "cowmem: there is no gid=%u", result.uint_32);
 		break;
+	case OPTION_HUGE:
+		o->huge = match_string(cowmem_huge_names, ARRAY_SIZE(cowmem_huge_names),
+				       param->string);
+		if (o->huge < 0)
+			return invalf(fc, "cowmem: huge=%s is none of never, advise and always",
+				      param->string);
+		if (o->huge != COWMEM_HUGE_NEVER && !cowmem_can_huge())
+			return invalf(fc, "cowmem: huge=%s: the system has no huge pages",
+				      param->string);
+		break;
 	}
 	if (!err)
 		o->given |= BIT(option);
@@ -251,6 +265,7 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 {
 	const struct cowmem_account *account = root->d_sb->s_fs_info;
 	const struct inode *inode = d_inode(root);
+	u8 huge = READ_ONCE(account->huge);
 
 	seq_printf(m, ",size=%luk,nr_inodes=%lu,mode=%03o",
 		   account->max_pages << (PAGE_SHIFT - 10), account->max_inodes,
@@ -259,6 +274,8 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 		seq_printf(m, ",uid=%u", from_kuid_munged(&init_user_ns, inode->i_uid));
 	if (!gid_eq(inode->i_gid, GLOBAL_ROOT_GID))
 		seq_printf(m, ",gid=%u", from_kgid_munged(&init_user_ns, inode->i_gid));
+	if (huge != COWMEM_HUGE_ADVISE)
+		seq_printf(m, ",huge=%s", cowmem_huge_names[huge]);
 	return 0;
 }
 
@@ -273,11 +290,14 @@ static const struct super_operations fs_super_ops = {
 static int fs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
 	struct mount_options *o = fc->fs_private;
+	struct cowmem_account *account;
 	struct inode *root;
 
-	sb->s_fs_info = cowmem_account_create(o->max_pages, o->max_inodes);
-	if (!sb->s_fs_info)
+	account = cowmem_account_create(o->max_pages, o->max_inodes);
+	if (!account)
 		return -ENOMEM;
+	account->huge = o->huge;
+	sb->s_fs_info = account;
 	sb->s_maxbytes = MAX_LFS_FILESIZE;
 	sb->s_blocksize = PAGE_SIZE;
 	sb->s_blocksize_bits = PAGE_SHIFT;
@@ -320,6 +340,8 @@ static int fs_reconfigure(struct fs_context *fc)
 		WRITE_ONCE(account->max_pages, o->max_pages);
 	if (o->given & BIT(OPTION_NR_INODES))
 		WRITE_ONCE(account->max_inodes, o->max_inodes);
+	if (o->given & BIT(OPTION_HUGE))
+		WRITE_ONCE(account->huge, o->huge);
 
 	inode_lock(root);
 	if (o->given & BIT(OPTION_MODE)) {
@@ -360,6 +382,7 @@ static int fs_init_fs_context(struct fs_context *fc)
 	o->mode = 0777 | S_ISVTX;
 	o->uid = current_fsuid();
 	o->gid = current_fsgid();
+	o->huge = cowmem_huge_default();
 	fc->fs_private = o;
 	fc->ops = &fs_context_ops;
 	return 0;

@@ -68,7 +68,7 @@ static void name_page(struct cowmem_region *region, struct cowmem_node *leaf,
 	struct folio *folio = page_folio(page);
 
 	folio->mapping = region->inode.i_mapping;
-	folio->index = index;
+	folio->index = index - folio_page_idx(folio, page);
 	leaf->named |= BIT_ULL(cowmem_slot(index));
 }
 
@@ -151,6 +151,8 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
 {
+	if (cowmem_page_huge(page))
+		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
 	if (cowmem_page_holders(page) > 1)
 		return false;
 	if (cowmem_page_mapcount(page))
@@ -227,6 +229,9 @@ static struct page *replace(struct writing *w)
 		return ERR_PTR(err);
 	}
 	grant(region, leaf, index, page);
+	/* Nobody is about to map all of the area as it was. */
+	if (leaf->whole)
+		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
@@ -311,7 +316,7 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !PageHWPoison(page) &&
+	return page && !PageHWPoison(page) && !cowmem_page_huge(page) &&
 	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
 	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
 	       cowmem_page_mappable(page);
@@ -472,6 +477,10 @@ static struct page *begin_write(struct writing *w)
 	w->leaf = NULL;
 	w->fresh = NULL;
 	err = down_read_killable(&w->region->lock);
+	if (!err && cowmem_huge_wanted(w->region, w->index, w->by, w->vmf)) {
+		err = cowmem_make_huge(w->region, w->index, w->by, w->vmf);
+		err = err ?: down_read_killable(&w->region->lock);
+	}
 	if (err)
 		return ERR_PTR(err);
 	err = find_leaf(w);
@@ -568,6 +577,13 @@ static struct page *leaf_page(const struct cowmem_node *leaf, pgoff_t index)
 	return page ?: cowmem_zero_page();
 }
 
+/* Has a granted page a name?  Of a folio it may have been lost with another one's grant. */
+static bool has_name(const struct cowmem_node *leaf, unsigned int slot)
+{
+	return (leaf->named & BIT_ULL(slot)) &&
+	       (!leaf->large || page_folio((struct page *)leaf->slots[slot])->mapping);
+}
+
 /**
  * cowmem_pages_to_map - the pages of a part of a leaf, about to be mapped read-only
  * @region: the region
@@ -593,7 +609,7 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
-		} else if (leaf->granted & ~leaf->named & BIT_ULL(slot + i)) {
+		} else if ((leaf->granted & BIT_ULL(slot + i)) && !has_name(leaf, slot + i)) {
 			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
@@ -644,10 +660,10 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 /* Rather than walk the page tables twice, unmap so many pages that need not be. */
 #define CUT_GAP		4
 
-/* Take back the grants of so many leaves before others get at the region. */
-#define CUT_LEAVES	8
-/* Who writes meanwhile is granted more: how often to go after that. */
-#define CUT_ROUNDS	3
+/* Take back the grants of about so many pages before others get at the region. */
+#define CUT_PAGES	(8 * COWMEM_NODE_SLOTS)
+/* Who writes meanwhile is granted more: how often to go after that, if it gets less. */
+#define CUT_ROUNDS	8
 
 /*
  * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
@@ -704,6 +720,8 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			to = leaf->base + fls64(run);
 			slots &= ~run;
 		}
+		if (leaf->fold)
+			to = leaf->base + COWMEM_AREA_PAGES;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
@@ -724,6 +742,18 @@ static bool any_named(const struct cowmem_region *region)
 	return false;
 }
 
+/*
+ * The range in which to stop writers, for others to get pages of [@first, @end): all
+ * pages of a folio are granted, or others may hold some of them.
+ */
+static void widen(const struct cowmem_region *region, pgoff_t *first, pgoff_t *end)
+{
+	if (*first % COWMEM_AREA_PAGES && cowmem_area_large(region, *first))
+		*first = round_down(*first, COWMEM_AREA_PAGES);
+	if (*end != ULONG_MAX && *end % COWMEM_AREA_PAGES && cowmem_area_large(region, *end))
+		*end = round_up(*end, COWMEM_AREA_PAGES);
+}
+
 /**
  * cowmem_cut - stop all writers
  * @region: the region
@@ -736,11 +766,44 @@ static bool any_named(const struct cowmem_region *region)
  */
 int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
+	struct cowmem_node *leaf;
+
 	if (!any_named(region))
 		return 0;
+	if (first || end != ULONG_MAX)
+		list_for_each_entry(leaf, &region->tree.granted, granted_link)
+			cowmem_leaves_unfold(leaf);
 	/* In order, to unmap neighbouring leaves in one go. */
 	cowmem_tree_sort_granted(&region->tree);
+	widen(region, &first, &end);
 	return cut_leaves(region, first, end, ULONG_MAX);
+}
+
+/**
+ * struct look - what was found out about the folio that was looked at last
+ * @folio: the folio.
+ * @busy: whether somebody refers to it.
+ */
+struct look {
+	struct folio *folio;
+	bool busy;
+};
+
+/*
+ * Is @page of @leaf, which was unmapped, in use?  Whoever lets go of a folio meanwhile
+ * makes no difference between its pages: their leaves are in order.
+ */
+static bool looks_busy(struct look *look, const struct cowmem_node *leaf, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (!leaf->large || !cowmem_page_huge(page))
+		return cowmem_page_busy(page, 0);
+	if (look->folio != folio) {
+		look->folio = folio;
+		look->busy = cowmem_page_busy(page, 0);
+	}
+	return look->busy;
 }
 
 /*
@@ -750,11 +813,17 @@ int cowmem_cut(struct cowmem_region *region, pgoff_t first, pgoff_t end)
  */
 static int copy_busy(struct cowmem_share *s)
 {
+	struct look look = { };
 	struct cowmem_node *leaf;
 
 	list_for_each_entry(leaf, &s->region->tree.granted, granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
+		if (leaf->fold && !looks_busy(&look, leaf, leaf->slots[0])) {
+			s->nr_cut += COWMEM_AREA_PAGES;
+			continue;
+		}
+		cowmem_leaves_unfold(leaf);
 		s->nr_cut += hweight64(slots);
 		for (slots &= leaf->named; slots; slots &= slots - 1) {
 			unsigned int i = __ffs64(slots);
@@ -763,10 +832,16 @@ static int copy_busy(struct cowmem_share *s)
 			struct cowmem_node *mine;
 			int err;
 
-			if (!cowmem_page_busy(page, 0))
+			if (!looks_busy(&look, leaf, page)) {
+				if (leaf->whole)
+					break;
 				continue;
+			}
+			/* A fault that is about to map all of the folio is over soon. */
+			if (s->patient && cowmem_page_huge(page))
+				return -EAGAIN;
 			/* Nobody gets to see what is written there: share it. */
-			if (PageHWPoison(page)) {
+			if (PageHWPoison(page) && !cowmem_page_huge(page)) {
 				cowmem_page_unname(page);
 				continue;
 			}
@@ -793,6 +868,33 @@ static int copy_busy(struct cowmem_share *s)
 	return 0;
 }
 
+/*
+ * Take back the grants of pages of folios that are shared in part: those have lost their
+ * names.  They may lie around what is shared, and who referred to a folio may have let go
+ * of it after some of its pages were copied.
+ */
+static void revoke_nameless(const struct cowmem_share *s)
+{
+	pgoff_t first = s->first, end = s->end;
+	struct cowmem_node *leaf, *next;
+
+	widen(s->region, &first, &end);
+	if (!s->nr_copied && first == s->first && end == s->end)
+		return;
+	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
+				 granted_link) {
+		u64 slots = cowmem_leaf_granted(leaf, first, end), left, lost = 0;
+
+		for (left = leaf->large ? slots : 0; left; left &= left - 1) {
+			unsigned int i = __ffs64(left);
+
+			if (cowmem_page_huge(leaf->slots[i]) && !has_name(leaf, i))
+				lost |= BIT_ULL(i);
+		}
+		cowmem_leaf_ungrant(leaf, lost);
+	}
+}
+
 /* Take back the grants, but for pages that were copied, if there are any. */
 static void revoke(struct cowmem_share *s)
 {
@@ -802,6 +904,12 @@ static void revoke(struct cowmem_share *s)
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
 
+		/* It is not in use: else each leaf was granted for itself by now. */
+		if (leaf->fold) {
+			leaf->whole->mapping = NULL;
+			cowmem_leaves_ungrant(leaf);
+			continue;
+		}
 		for (left = slots & leaf->named; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 			pgoff_t index = leaf->base + i - s->first + s->to;
@@ -812,10 +920,14 @@ static void revoke(struct cowmem_share *s)
 				page_folio(page)->mapping = NULL;
 			else
 				slots &= ~BIT_ULL(i);
+			/* The same goes for the others. */
+			if (leaf->whole && (slots & BIT_ULL(i)))
+				break;
 		}
 		cowmem_leaf_ungrant(leaf, slots);
 		cond_resched();
 	}
+	revoke_nameless(s);
 }
 
 /**
@@ -846,34 +958,117 @@ int cowmem_share(struct cowmem_share *s)
 	return 0;
 }
 
+/* As revoke_idle(), of an area that was granted as a whole. */
+static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	if (cowmem_page_busy(&leaf->whole->page, 0)) {
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+		return;
+	}
+	leaf->whole->mapping = NULL;
+	cowmem_leaves_ungrant(leaf);
+	region->nr_cut += COWMEM_AREA_PAGES;
+}
+
+/*
+ * As revoke_idle(), of one leaf.  A folio's pages, in the other leaves of its area as well,
+ * lose theirs together.
+ */
+static void revoke_idle_leaf(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	u64 slots = leaf->granted, left = slots & leaf->named;
+	struct folio *busy = NULL;
+
+	for (; left; left = left & (left - 1) & leaf->granted) {
+		unsigned int i = __ffs64(left);
+		struct page *page = leaf->slots[i];
+		unsigned long nr = 0;
+
+		if (cowmem_page_huge(page)) {
+			if (page_folio(page) != busy)
+				nr = cowmem_area_revoke(region, leaf->base + i);
+			if (!nr)
+				busy = page_folio(page);
+			region->nr_cut += nr;
+		} else if (!cowmem_page_busy(page, 0)) {
+			page_folio(page)->mapping = NULL;
+			nr = 1;
+		}
+		if (!nr)
+			slots &= ~BIT_ULL(i);
+	}
+	slots &= leaf->granted;
+	region->nr_cut += hweight64(slots);
+	cowmem_leaf_ungrant(leaf, slots);
+	if (leaf->granted)
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+}
+
 /*
  * Take back the grants of the first @leaves, which were cut, but for pages that are
  * in use.
  */
 static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 {
-	struct cowmem_tree *tree = &region->tree;
-	struct cowmem_node *leaf, *next;
+	struct list_head *granted = &region->tree.granted;
 
-	list_for_each_entry_safe(leaf, next, &tree->granted, granted_link) {
-		u64 slots = leaf->granted, left;
+	for (; leaves && !list_empty(granted); leaves--) {
+		struct cowmem_node *leaf;
 
-		if (!leaves--)
-			break;
-		for (left = slots & leaf->named; left; left &= left - 1) {
-			unsigned int i = __ffs64(left);
-			struct page *page = leaf->slots[i];
-
-			if (cowmem_page_busy(page, 0))
-				slots &= ~BIT_ULL(i);
-			else
-				page_folio(page)->mapping = NULL;
-		}
-		cowmem_leaf_ungrant(leaf, slots);
-		if (leaf->granted)
-			list_move_tail(&leaf->granted_link, &tree->granted);
-		region->nr_cut += hweight64(slots);
+		leaf = list_first_entry(granted, struct cowmem_node, granted_link);
+		if (leaf->fold)
+			revoke_idle_area(region, leaf);
+		else
+			revoke_idle_leaf(region, leaf);
 	}
+}
+
+/*
+ * How many of the first leaves hold CUT_PAGES.  An area counts less than a leaf where PMDs
+ * map it, each of which has one reference, and more where PTEs do.  All leaves of an area are
+ * taken together, or a folio would be unmapped more than once.
+ */
+static unsigned long few_leaves(const struct cowmem_region *region)
+{
+	unsigned long nr = 0, pages = 0;
+	const struct cowmem_node *leaf;
+	pgoff_t area = 0;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		if (pages >= CUT_PAGES && leaf->base / COWMEM_AREA_PAGES != area)
+			break;
+		area = leaf->base / COWMEM_AREA_PAGES;
+		pages += leaf->fold ? 16 + folio_ref_count(leaf->whole) : COWMEM_NODE_SLOTS;
+		nr++;
+	}
+	return nr;
+}
+
+/*
+ * Take back the grants of the first @left leaves, but for the last ones.  Returns as
+ * cut_ahead().
+ */
+static int cut_round(struct cowmem_region *region, unsigned long left)
+{
+	unsigned long nr;
+	int err;
+
+	cowmem_tree_sort_granted(&region->tree);
+	for (; (nr = few_leaves(region)) && nr < left; left -= nr) {
+		err = cut_leaves(region, 0, ULONG_MAX, nr);
+		if (err) {
+			up_write(&region->lock);
+			return err;
+		}
+		revoke_idle(region, nr);
+		if (!rwsem_is_contended(&region->lock))
+			continue;
+		up_write(&region->lock);
+		err = down_write_killable(&region->lock);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 /*
@@ -882,34 +1077,24 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
  */
 static int cut_ahead(struct cowmem_region *region)
 {
+	unsigned long before = ULONG_MAX;
 	struct cowmem_node *leaf;
 	unsigned int round;
-	int err;
+	int err = 0;
 
-	for (round = 0; round < CUT_ROUNDS; round++) {
+	for (round = 0; !err && round < CUT_ROUNDS; round++) {
 		unsigned long left = 0;
 
 		list_for_each_entry(leaf, &region->tree.granted, granted_link)
 			left++;
-		if (left <= CUT_LEAVES)
+		if (left * COWMEM_NODE_SLOTS <= CUT_PAGES || left >= before)
 			break;
-		cowmem_tree_sort_granted(&region->tree);
-		for (; left > CUT_LEAVES; left -= CUT_LEAVES) {
-			err = cut_leaves(region, 0, ULONG_MAX, CUT_LEAVES);
-			if (err) {
-				up_write(&region->lock);
-				return err;
-			}
-			revoke_idle(region, CUT_LEAVES);
-			if (!rwsem_is_contended(&region->lock))
-				continue;
-			up_write(&region->lock);
-			err = down_write_killable(&region->lock);
-			if (err)
-				return err;
-		}
+		before = left;
+		WRITE_ONCE(region->cutting, true);
+		err = cut_round(region, left);
 	}
-	return 0;
+	WRITE_ONCE(region->cutting, false);
+	return err;
 }
 
 /**
@@ -922,8 +1107,8 @@ static int cut_ahead(struct cowmem_region *region)
  *
  * While a region is cloned all writers wait, and what takes time then is to unmap what
  * was granted.  So for a @whole one this is done before, little by little, and who
- * waits for the lock meanwhile gets a chance.  Such a writer is granted one more page,
- * which is fewer than were taken back.
+ * waits for the lock meanwhile gets a chance.  Such a writer is granted one more page, or
+ * area, and maps no more than a PTE or a PMD of it, which is less than was taken back.
  *
  * Context: may sleep.
  * Return: 0; -EIO if it is a snapshot that has yielded; -EINTR.
@@ -945,7 +1130,7 @@ int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write)
 	return err || !whole ? err : cut_ahead(region);
 }
 
-static int share_now(struct cowmem_share *s)
+static int try_to_share(struct cowmem_share *s)
 {
 	struct cowmem_region *region = s->region;
 	bool write;
@@ -970,6 +1155,23 @@ static int share_now(struct cowmem_share *s)
 	}
 	s->frozen = cowmem_region_frozen(region);
 	cowmem_unlock(region, write);
+	return err;
+}
+
+/* How often to come back for a folio that is in use before it is copied. */
+#define SHARE_TRIES	3
+
+static int share_now(struct cowmem_share *s)
+{
+	unsigned int tries = SHARE_TRIES;
+	int err;
+
+	do {
+		s->nr_cut = 0;
+		s->nr_copied = 0;
+		s->patient = tries--;
+		err = try_to_share(s);
+	} while (err == -EAGAIN);
 	return err;
 }
 

@@ -71,6 +71,7 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 			  size_t bytes, struct iov_iter *from)
 {
+	struct folio *folio;
 	struct page *page;
 	size_t copied;
 
@@ -80,12 +81,13 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 	if (IS_ERR(page))
 		return cowmem_user_error(PTR_ERR(page));
 	/* Page faults are off: the source may be this very page. */
-	copied = copy_folio_from_iter_atomic(page_folio(page),
+	folio = page_folio(page);
+	copied = copy_folio_from_iter_atomic(folio, folio_page_idx(folio, page) * PAGE_SIZE +
 					     offset_in_page(pos), bytes, from);
-	if (!PageUptodate(page)) {
+	if (!folio_test_uptodate(folio)) {
 		if (copied < PAGE_SIZE)
 			zero_user_segment(page, copied, PAGE_SIZE);
-		SetPageUptodate(page);
+		folio_mark_uptodate(folio);
 	}
 	flush_dcache_page(page);
 	set_page_dirty(page);

@@ -97,6 +97,8 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			/* From here on the caller has it: nothing may fail. */
 			if (call.cloned)
 				atomic64_inc(&call.region->clones);
+			if (call.huge)
+				cowmem_want_huge(call.region);
 			fd_install(call.new_fd, call.new_file);
 		}
 	}

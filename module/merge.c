@@ -101,6 +101,8 @@ static struct page *still_page(const struct place *place)
 	page = leaf ? leaf->slots[cowmem_slot(place->index)] : NULL;
 	if (!page || !(leaf->granted & BIT_ULL(cowmem_slot(place->index))))
 		return page;
+	if (cowmem_page_huge(page))
+		return cowmem_area_revoke(place->region, place->index) ? page : NULL;
 	cowmem_unmap(place->region, place->index, place->index + 1, false);
 	return cowmem_page_busy(page, 0) ? NULL : page;
 }
@@ -122,7 +124,7 @@ static bool page_zero(struct page *page)
 static void count_saved(struct merge *m, struct page *page)
 {
 	if (cowmem_page_holders(page) == 1)
-		m->args->saved += PAGE_SIZE;
+		m->args->saved += folio_size(page_folio(page));
 }
 
 /* Turn the page of @place into a hole, if it still is full of zeroes. */
@@ -144,6 +146,7 @@ static int merge_zero(struct merge *m, const struct place *place)
 	cowmem_unmap(region, place->index, place->index + 1, false);
 	count_saved(m, page);
 	cowmem_tree_punch(&region->tree, place->index, place->index);
+	cowmem_area_thin(region, place->index);
 	m->args->zeroed++;
 unlock:
 	up_write(&region->lock);
@@ -193,6 +196,7 @@ static int merge_locked(struct merge *m, const struct place *place,
 	cowmem_leaf_set(leaf, place->index, keep);
 	count_saved(m, page);
 	cowmem_page_drop(page, false);
+	cowmem_area_thin(place->region, place->index);
 	m->args->merged++;
 	return true;
 }

@@ -40,6 +40,10 @@
  * the list that it is on); together they have one reference to it.  So the
  * reference count is 1, plus one for each PTE, plus what others took.
  *
+ * A page of a folio of 2 MiB (huge.c) is never spare, and lives as any other, but that
+ * ->private and the reference count are the folio's: they are dropped and freed together.
+ * Limbo takes the folio when its last page is dropped.
+ *
  * From when it is born until it is dropped a page of a mounted file system counts in
  * that one's account (account.c), once, however many hold it.
  *
@@ -142,6 +146,8 @@ static void count_pages(struct page *page, int nr)
 {
 	mod_lruvec_page_state(page, NR_FILE_PAGES, nr);
 	mod_lruvec_page_state(page, NR_SHMEM, nr);
+	if (cowmem_page_huge(page))
+		mod_lruvec_page_state(page, NR_SHMEM_THPS, nr);
 }
 
 static void page_init(struct page *page)
@@ -160,7 +166,13 @@ static void page_init(struct page *page)
  */
 static struct cowmem_account **account_of(struct page *page)
 {
-	return (struct cowmem_account **)&page->lru.prev;
+	return (struct cowmem_account **)&page_folio(page)->lru.prev;
+}
+
+/* How many pages come and go together with @page. */
+static long pages_of(struct page *page)
+{
+	return folio_nr_pages(page_folio(page));
 }
 
 /*
@@ -169,11 +181,15 @@ static struct cowmem_account **account_of(struct page *page)
  */
 static void pages_free(struct page *page, int nr)
 {
-	page_folio(page)->private = NULL;
+	struct folio *folio = page_folio(page);
+
+	folio->private = NULL;
 	count_pages(page, -nr);
 	atomic_long_sub(nr, &nr_pages);
 	atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
-	put_page(page);
+	/* The allocator would give broken memory to others, unless it comes as a page. */
+	if (!folio_test_large(folio) || !cowmem_folio_broken(folio))
+		folio_put(folio);
 }
 
 /* So that nobody's region makes the list of somebody else's long. */
@@ -231,7 +247,7 @@ static void limbo_add(struct page *page)
 	list_add_tail(&page->lru, &limbo->pages);
 	spin_unlock(&limbo->lock);
 	if (idle)
-		pages_free(idle, 1);
+		pages_free(idle, pages_of(idle));
 	schedule_delayed_work(&limbo_dwork, LIMBO_DELAY);
 }
 
@@ -272,7 +288,7 @@ static void limbo_work(struct work_struct *work)
 		struct page *page;
 
 		while ((page = limbo_take_old(&limbos[i], round))) {
-			pages_free(page, 1);
+			pages_free(page, pages_of(page));
 			cond_resched();
 		}
 		more = more || !list_empty_careful(&limbos[i].pages);
@@ -303,7 +319,7 @@ void cowmem_pages_forget(struct address_space *mapping)
 	list_for_each_entry_safe(page, next, &mine, lru) {
 		list_del(&page->lru);
 		cowmem_page_unname(page);
-		pages_free(page, 1);
+		pages_free(page, pages_of(page));
 		cond_resched();
 	}
 }
@@ -363,6 +379,51 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 	else
 		*account_of(page) = account;
 	return page;
+}
+
+/**
+ * cowmem_huge_alloc - allocate a 2 MiB folio with one holder
+ * @account: what it is to count in, or NULL
+ * @zero: whether to clear it
+ * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
+ *
+ * There is none if that takes reclaim, or is more than some limit allows: 4 KiB pages do
+ * as well.
+ *
+ * Context: may sleep.
+ * Return: the folio or NULL.
+ */
+struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
+				const struct vm_fault *vmf)
+{
+	gfp_t gfp = (GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT | __GFP_NORETRY |
+		    __GFP_NOMEMALLOC | __GFP_NOWARN | (zero ? __GFP_ZERO : 0);
+	struct folio *folio;
+
+	if (cowmem_may_yield() && cowmem_near_limit(COWMEM_AREA_PAGES))
+		return NULL;
+	if (!cowmem_charge(account, COWMEM_AREA_PAGES))
+		return NULL;
+	if (!account_bytes(COWMEM_AREA_PAGES * PAGE_SIZE))
+		goto uncharge;
+	if (vmf && vma_policy(vmf->vma))
+		folio = cowmem_vma_alloc_folio(gfp, COWMEM_AREA_ORDER, vmf->vma,
+					       vmf->address & PMD_MASK);
+	else
+		folio = folio_alloc(gfp, COWMEM_AREA_ORDER);
+	if (!folio)
+		goto unaccount;
+	atomic_long_add(COWMEM_AREA_PAGES, &nr_pages);
+	page_init(&folio->page);
+	*account_of(&folio->page) = account;
+	count_pages(&folio->page, COWMEM_AREA_PAGES);
+	return folio;
+
+unaccount:
+	atomic_long_sub(COWMEM_AREA_PAGES * PAGE_SIZE, &nr_bytes);
+uncharge:
+	cowmem_uncharge(account, COWMEM_AREA_PAGES);
+	return NULL;
 }
 
 /**
@@ -433,12 +494,12 @@ int cowmem_page_join(struct page *page, struct cowmem_account *account)
 		return 0;
 	if (has)
 		return -EXDEV;
-	if (!cowmem_charge(account, 1))
+	if (!cowmem_charge(account, pages_of(page)))
 		return -ENOSPC;
 	has = cmpxchg(account_of(page), NULL, account);
 	if (!has)
 		return 0;
-	cowmem_uncharge(account, 1);
+	cowmem_uncharge(account, pages_of(page));
 	return has == account ? 0 : -EXDEV;
 }
 
@@ -453,26 +514,84 @@ void cowmem_page_hold(struct page *page)
 	atomic_long_inc(holders(page));
 }
 
-/*
- * A slot that pointed to @page, unmapped, no longer does.  Returns whether nothing of
- * ours refers to it any more.
+/**
+ * cowmem_folio_hold - more slots point to pages of a folio
+ * @folio: the folio
+ * @nr: how many
+ *
+ * Context: any; the caller has a slot that does.
  */
-static bool page_let_go(struct page *page, bool granted)
+void cowmem_folio_hold(struct folio *folio, long nr)
 {
-	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
-	bool busy = granted && page_folio(page)->mapping && cowmem_page_busy(page, 0);
+	atomic_long_add(nr, holders(&folio->page));
+}
 
-	if (granted && !busy)
-		page_folio(page)->mapping = NULL;
+/**
+ * cowmem_pages_hold_slots - a second leaf points to the pages of another one
+ * @slots: the slots of either
+ *
+ * As cowmem_page_hold() of each page, but takes less time for those of one folio.
+ *
+ * Context: any.
+ */
+void cowmem_pages_hold_slots(void *const *slots)
+{
+	struct folio *folio = NULL;
+	unsigned int i;
+	long nr = 0;
+
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
+		struct folio *next;
+
+		if (!slots[i])
+			continue;
+		next = page_folio((struct page *)slots[i]);
+		if (next != folio && nr) {
+			cowmem_folio_hold(folio, nr);
+			nr = 0;
+		}
+		folio = next;
+		nr++;
+	}
+	if (nr)
+		cowmem_folio_hold(folio, nr);
+}
+
+/* Does somebody, for whom it is to keep its name, refer to a page that has one? */
+static bool named_and_busy(struct page *page)
+{
+	return page_folio(page)->mapping && cowmem_page_busy(page, 0);
+}
+
+/*
+ * @nr slots that pointed to @page, or to pages of its folio, unmapped, no longer do.
+ * Returns whether nothing of ours refers to it any more.
+ */
+static bool page_let_go(struct page *page, long nr, bool granted)
+{
+	bool huge = cowmem_page_huge(page), busy = false;
+
+	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
+	if (granted && !huge) {
+		busy = named_and_busy(page);
+		if (!busy)
+			page_folio(page)->mapping = NULL;
+	}
 	/*
 	 * A full barrier: who sees the count fall also sees our PTEs gone and
 	 * what they left behind in the reference count.
 	 */
-	if (!atomic_long_dec_and_test(holders(page)))
+	if (!atomic_long_sub_and_test(nr, holders(page)))
 		return false;
-	cowmem_uncharge(*account_of(page), 1);
+	cowmem_uncharge(*account_of(page), pages_of(page));
+	/* Others of its pages may have been granted up to now. */
+	if (huge) {
+		busy = named_and_busy(page);
+		if (!busy)
+			page_folio(page)->mapping = NULL;
+	}
 	if (busy)
-		limbo_add(page);
+		limbo_add(&page_folio(page)->page);
 	return !busy;
 }
 
@@ -485,8 +604,20 @@ static bool page_let_go(struct page *page, bool granted)
  */
 void cowmem_page_drop(struct page *page, bool granted)
 {
-	if (page_let_go(page, granted))
-		pages_free(page, 1);
+	if (page_let_go(page, 1, granted))
+		pages_free(page, pages_of(page));
+}
+
+/* How many slots from @i on, of which @nr are not empty, point to pages of one folio? */
+static unsigned int run_of_folio(void *const *slots, unsigned int i, unsigned int nr)
+{
+	struct folio *folio = page_folio((struct page *)slots[i]);
+	unsigned int run = 1;
+
+	while (run < nr && i + run < COWMEM_NODE_SLOTS && slots[i + run] &&
+	       page_folio((struct page *)slots[i + run]) == folio)
+		run++;
+	return run;
 }
 
 /**
@@ -503,16 +634,23 @@ void cowmem_page_drop(struct page *page, bool granted)
 void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 {
 	struct page *first = NULL;
-	unsigned int i, together = 0;
+	unsigned int i, run, together = 0;
 
-	for (i = 0; nr; i++) {
+	for (i = 0; nr; i += run) {
 		struct page *page = slots[i];
 
+		run = 1;
 		if (!page)
 			continue;
-		nr--;
-		if (!page_let_go(page, granted & BIT_ULL(i)))
+		if (cowmem_page_huge(page))
+			run = run_of_folio(slots, i, nr);
+		nr -= run;
+		if (!page_let_go(page, run, granted & BIT_ULL(i)))
 			continue;
+		if (cowmem_page_huge(page)) {
+			pages_free(page, pages_of(page));
+			continue;
+		}
 		if (first && cowmem_charged_together(first, page)) {
 			page_folio(page)->private = NULL;
 			put_page(page);
@@ -599,7 +737,7 @@ void cowmem_pages_drop(struct list_head *pages)
 }
 
 /**
- * cowmem_page_holders - how many slots point to a page
+ * cowmem_page_holders - how many slots point to a page, or to pages of its folio
  * @page: the page
  *
  * Context: any; the caller has a slot that does.  If the answer is 1, it stays

@@ -41,8 +41,13 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->rounds = 0;
 	region->look_after = 0;
 	region->nr_cut = 0;
+	region->cutting = false;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
+	region->pmds_mapped = false;
+	region->keeps = false;
+	/* On a mount it is as that says, until somebody wants more. */
+	region->huge = sb->s_fs_info ? COWMEM_HUGE_ADVISE : cowmem_huge_default();
 	region->expendable = NULL;
 	cowmem_tree_init(&region->tree, sb->s_fs_info);
 	return &region->inode;
@@ -74,6 +79,7 @@ static void region_init_once(void *object)
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
+		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
 
@@ -118,6 +124,7 @@ static void empty_region(struct cowmem_region *region)
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
+		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
 
@@ -387,6 +394,11 @@ static int region_punch(struct cowmem_region *region, u64 from, u64 to,
 		zero_partial_page(head, offset_in_page(from), head_to);
 	if (tail)
 		zero_partial_page(tail, 0, offset_in_page(to));
+	if (first < end) {
+		/* Only now, as head and tail may be among those that move. */
+		cowmem_area_thin(region, first);
+		cowmem_area_thin(region, end);
+	}
 	return 0;
 }
 

@@ -156,6 +156,17 @@ static void looked(struct cowmem_region *region, bool found)
 						     KEEP_ROUNDS));
 }
 
+/* Is a granted page of @leaf one of a folio that covers an area? */
+static bool holds_large(const struct cowmem_node *leaf)
+{
+	u64 slots = leaf->large ? leaf->granted : 0;
+
+	for (; slots; slots &= slots - 1)
+		if (cowmem_page_huge(leaf->slots[__ffs64(slots)]))
+			return true;
+	return false;
+}
+
 /* How many granted pages a region has, or more than may be kept. */
 static unsigned long count_granted(const struct cowmem_region *region,
 				   unsigned long *leaves)
@@ -164,6 +175,9 @@ static unsigned long count_granted(const struct cowmem_region *region,
 	unsigned long pages = 0;
 
 	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		/* One that was not written cannot be told from others of its folio. */
+		if (holds_large(leaf))
+			return ULONG_MAX;
 		pages += hweight64(leaf->granted);
 		++*leaves;
 		if (pages > COWMEM_KEEP_MAX >> PAGE_SHIFT)
@@ -333,6 +347,8 @@ int cowmem_restore(struct cowmem_call *call)
 	args->pages = 0;
 	args->nodes = 0;
 	args->kept = 0;
+	if (args->flags & COWMEM_RESTORE_KEEP)
+		WRITE_ONCE(region->keeps, true);
 	file = cowmem_region_fget(args->fd, FMODE_READ);
 	if (IS_ERR(file))
 		return PTR_ERR(file);

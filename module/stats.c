@@ -7,10 +7,39 @@
 
 #include "cowmem.h"
 
+/**
+ * struct look - what was found out about the folio that was looked at last
+ * @folio: the folio.
+ * @once: whether nobody else holds any of it.
+ */
+struct look {
+	struct folio *folio;
+	bool once;
+};
+
+/* Does nobody else hold what is in a slot of a leaf whose first index is @base? */
+static bool held_once(struct cowmem_region *region, const struct cowmem_node *leaf,
+		      pgoff_t base, unsigned int slot, struct look *look)
+{
+	struct page *page = leaf->slots[slot];
+
+	if (leaf->granted & BIT_ULL(slot))
+		return true;
+	if (!cowmem_page_huge(page))
+		return cowmem_page_holders(page) == 1;
+	if (look->folio != page_folio(page)) {
+		look->folio = page_folio(page);
+		look->once = cowmem_area_exclusive(region, base + slot, page);
+	}
+	return look->once;
+}
+
 /* Add what the leaf of @index holds.  Under region->lock. */
 static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		       struct cowmem_info *info)
 {
+	pgoff_t base = index & ~(pgoff_t)COWMEM_NODE_MASK;
+	struct look look = { };
 	struct cowmem_node *leaf;
 	unsigned int i;
 	bool shared;
@@ -21,7 +50,9 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		if (!leaf->slots[i])
 			continue;
 		info->pages_populated++;
-		if (shared || cowmem_page_holders(leaf->slots[i]) > 1)
+		if (cowmem_page_huge(leaf->slots[i]))
+			info->pages_huge++;
+		if (shared || !held_once(region, leaf, base, i, &look))
 			info->pages_shared++;
 		else
 			info->pages_exclusive++;
@@ -75,6 +106,7 @@ static int region_info(struct cowmem_region *region, struct cowmem_info *info,
 		info->size = cowmem_region_size(region);
 		info->clones = atomic64_read(&region->clones);
 		info->features = COWMEM_FEATURE_EXPENDABLE |
+				 (cowmem_can_huge() ? COWMEM_FEATURE_HUGE : 0) |
 				 (COWMEM_HAVE_DIRTY_BITS ? COWMEM_FEATURE_KEEP : 0);
 		info->state = region_state(region);
 		if (cowmem_tree_next(&region->tree, &index, true, &budget)) {
@@ -140,6 +172,7 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "cowmem-pages-populated:\t%llu\n", info.pages_populated);
 	seq_printf(m, "cowmem-pages-exclusive:\t%llu\n", info.pages_exclusive);
 	seq_printf(m, "cowmem-pages-shared:\t%llu\n", info.pages_shared);
+	seq_printf(m, "cowmem-pages-huge:\t%llu\n", info.pages_huge);
 	seq_printf(m, "cowmem-index-bytes:\t%llu\n", info.index_bytes);
 }
 

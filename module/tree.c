@@ -92,8 +92,10 @@ static void node_put(struct cowmem_node *node)
 	if (!refcount_dec_and_test(&node->refs))
 		return;
 
-	if (node->granted)
+	if (node->granted) {
+		cowmem_leaves_unfold(node);
 		list_del(&node->granted_link);
+	}
 	if (!node->level) {
 		cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
 		node->nr = 0;
@@ -126,15 +128,21 @@ static void node_copy(struct cowmem_node *copy, const struct cowmem_node *node)
 
 	node_init(copy, node->level);
 	copy->nr = node->nr;
+	copy->large = node->large;
+	copy->whole = node->whole;
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
 		if (!node->slots[i])
 			continue;
 		copy->slots[i] = node->slots[i];
 		if (node->level)
 			refcount_inc(&((struct cowmem_node *)node->slots[i])->refs);
-		else
+		else if (!node->large)
 			cowmem_page_hold(node->slots[i]);
 	}
+	if (node->whole)
+		cowmem_folio_hold(node->whole, COWMEM_NODE_SLOTS);
+	else if (node->large)
+		cowmem_pages_hold_slots(node->slots);
 }
 
 /* Nodes set aside for one operation, linked through slot 0. */
@@ -403,10 +411,12 @@ int cowmem_tree_share(struct cowmem_tree *dst, pgoff_t dst_first,
 			parent = tree_own(dst, dst_first, level, true, false);
 			if (IS_ERR(parent))
 				return PTR_ERR(parent);
-			if (level)
+			if (level) {
 				refcount_inc(&node->refs);
-			else
+			} else {
 				cowmem_page_hold(entry);
+				parent->large |= node->large;
+			}
 			parent->slots[node_slot(parent, dst_first)] = entry;
 			parent->nr++;
 		}
@@ -556,6 +566,7 @@ static bool node_punch(struct cowmem_node *node, pgoff_t base, pgoff_t first,
 
 			cowmem_page_drop(entry, node->granted & bit);
 			cowmem_leaf_ungrant(node, bit);
+			node->whole = NULL;
 		} else if ((from >= first && to <= last) ||
 			   node_punch(entry, from, first, last)) {
 			node_put(entry);
@@ -932,6 +943,10 @@ static void node_graft(struct cowmem_node *node, struct cowmem_node *from)
 {
 	unsigned int i;
 
+	if (!node->level) {
+		node->large |= from->large;
+		from->whole = NULL;
+	}
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
 		void *entry = from->slots[i];
 
@@ -1027,7 +1042,28 @@ void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index, struct page *page)
 
 	if (!*slot)
 		leaf->nr++;
+	leaf->whole = NULL;
 	WRITE_ONCE(*slot, page);
+}
+
+/**
+ * cowmem_leaf_fill - put pages of a folio into all slots of a private leaf
+ * @leaf: the leaf, which is empty
+ * @folio: the folio, which the leaf gets to hold
+ * @pages: its pages, in order
+ *
+ * Context: any; nobody else has @leaf yet.
+ */
+void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
+		      struct page *const *pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
+		leaf->slots[i] = pages[i];
+	leaf->nr = COWMEM_NODE_SLOTS;
+	leaf->large = true;
+	leaf->whole = folio;
 }
 
 /**
@@ -1042,13 +1078,98 @@ void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index, struct page *page)
 void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index)
 {
+	cowmem_leaf_grant_slots(tree, leaf, index & ~(pgoff_t)COWMEM_NODE_MASK,
+				BIT_ULL(cowmem_slot(index)));
+}
+
+/**
+ * cowmem_leaf_grant_slots - note that pages may be written in place
+ * @tree: the tree
+ * @leaf: a leaf that only @tree reaches
+ * @base: index of its slot 0
+ * @slots: one bit for each slot
+ *
+ * Context: as cowmem_leaf_grant().
+ */
+void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
+			     pgoff_t base, u64 slots)
+{
 	if (!leaf->granted) {
-		leaf->base = index & ~(pgoff_t)COWMEM_NODE_MASK;
+		leaf->base = base;
 		spin_lock(&tree->granted_lock);
 		list_add_tail(&leaf->granted_link, &tree->granted);
 		spin_unlock(&tree->granted_lock);
 	}
-	leaf->granted |= BIT_ULL(cowmem_slot(index));
+	leaf->granted |= slots;
+}
+
+/**
+ * cowmem_leaves_grant - note that pages of some leaves may be written in place
+ * @tree: the tree
+ * @leaves: the leaves, which only @tree reaches; one after the other, none has a page that
+ *	is granted already
+ * @nr: how many
+ * @base: index of slot 0 of the first one
+ *
+ * To take that back takes little time, as they are one entry of the list.
+ *
+ * Context: as cowmem_leaf_grant().
+ */
+void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
+			 unsigned int nr, pgoff_t base)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		leaves[i]->base = base + i * COWMEM_NODE_SLOTS;
+		leaves[i]->granted = ~0ULL;
+		leaves[i]->named = ~0ULL;
+		leaves[i]->fold = leaves[(i + 1) % nr];
+	}
+	spin_lock(&tree->granted_lock);
+	list_add_tail(&leaves[0]->granted_link, &tree->granted);
+	spin_unlock(&tree->granted_lock);
+}
+
+/**
+ * cowmem_leaves_ungrant - undo cowmem_leaves_grant()
+ * @leaf: the first one
+ *
+ * Context: any; nobody else may use the tree.
+ */
+void cowmem_leaves_ungrant(struct cowmem_node *leaf)
+{
+	struct cowmem_node *next;
+
+	list_del_init(&leaf->granted_link);
+	for (; leaf->fold; leaf = next) {
+		next = leaf->fold;
+		leaf->fold = NULL;
+		leaf->granted = 0;
+		leaf->named = 0;
+	}
+}
+
+/**
+ * cowmem_leaves_unfold - leaves that are granted together are to be so each for itself
+ * @leaf: one of them; or one that is not
+ *
+ * Context: any; nobody else may use the tree.
+ */
+void cowmem_leaves_unfold(struct cowmem_node *leaf)
+{
+	struct cowmem_node *first = leaf, *next;
+
+	if (!leaf->fold)
+		return;
+	while (list_empty(&first->granted_link))
+		first = first->fold;
+	for (leaf = first; leaf->fold; leaf = next) {
+		next = leaf->fold;
+		leaf->fold = NULL;
+		if (next != first)
+			list_add(&next->granted_link, &leaf->granted_link);
+	}
 }
 
 /**
@@ -1060,6 +1181,8 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
  */
 void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 {
+	if (slots)
+		cowmem_leaves_unfold(leaf);
 	if (leaf->granted && !(leaf->granted & ~slots))
 		list_del_init(&leaf->granted_link);
 	leaf->granted &= ~slots;

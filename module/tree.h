@@ -13,6 +13,7 @@
 #include <linux/types.h>
 
 struct cowmem_account;
+struct folio;
 struct page;
 
 /*
@@ -33,6 +34,7 @@ struct page;
  * @account: what it counts in, or NULL.
  * @level: 0 for a leaf; a node spans COWMEM_NODE_SLOTS^(level + 1) indices.
  * @nr: slots that are not NULL.
+ * @large: leaf only, some of its pages may be of a folio that covers an area.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
  * @named: leaf only, those of @granted whose page has a name, see page.c: it may be
@@ -40,24 +42,30 @@ struct page;
  * @base: leaf only, index of slot 0 while @granted is not 0; a shared leaf may
  *	hang at several places.
  * @granted_link: leaf only, in cowmem_tree.granted while @granted is not 0.
+ * @fold: leaf only, of those of an area that are granted together, the next one, in a
+ *	circle; only the first of them is in cowmem_tree.granted then. Or NULL.
+ * @whole: leaf only, all slots are pages of this folio, in order; or NULL.
  * @slots: child nodes, or pages in a leaf; NULL is a hole.
  *
  * A node with more than one reference never changes, nor does anything below
  * it.  What protects the others is the business of the tree's owner, see "Locks"
  * in cowmem.h.
  *
- * An entry that stands for a whole 2 MiB folio would fill eight adjacent slots
- * of a level 1 node with one tagged pointer; the low bits of a slot are free.
+ * The pages of a folio that covers an area of 2 MiB are in the slots of eight leaves,
+ * like any others.
  */
 struct cowmem_node {
 	refcount_t refs;
 	u8 level;
 	u8 nr;
+	bool large;
 	struct cowmem_account *account;
 	u64 granted;
 	u64 named;
 	pgoff_t base;
 	struct list_head granted_link;
+	struct cowmem_node *fold;
+	struct folio *whole;
 	void *slots[COWMEM_NODE_SLOTS];
 };
 
@@ -80,6 +88,8 @@ struct cowmem_tree {
 struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently);
 void cowmem_node_free(struct cowmem_node *node);
 void cowmem_page_hold(struct page *page);
+void cowmem_folio_hold(struct folio *folio, long nr);
+void cowmem_pages_hold_slots(void *const *slots);
 void cowmem_page_drop(struct page *page, bool granted);
 void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted);
 
@@ -127,8 +137,16 @@ void cowmem_tree_graft(struct cowmem_tree *tree, pgoff_t first, pgoff_t last,
 
 void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 		     struct page *page);
+void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
+		      struct page *const *pages);
 void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index);
+void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
+			     pgoff_t base, u64 slots);
+void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
+			 unsigned int nr, pgoff_t base);
+void cowmem_leaves_ungrant(struct cowmem_node *leaf);
+void cowmem_leaves_unfold(struct cowmem_node *leaf);
 void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots);
 void cowmem_tree_sort_granted(struct cowmem_tree *tree);
 u64 cowmem_leaf_granted(const struct cowmem_node *leaf, pgoff_t first,

@@ -172,8 +172,8 @@ __poll_t cowmem_poll(struct file *file, struct poll_table_struct *table)
 #define TABLE_ORDER	9U
 #define TABLE_ORDER_MAX	20U
 
-/* The page that is to be written, and the nodes on the path to it. */
-#define TARGET_MAX	(BITS_PER_LONG / COWMEM_NODE_SHIFT + 2)
+/* The page that is to be written, the nodes on the path to it, other leaves of its area. */
+#define TARGET_MAX	(BITS_PER_LONG / COWMEM_NODE_SHIFT + 2 + COWMEM_AREA_LEAVES)
 
 /**
  * struct drops - how often a node or a page was dropped, on paper
@@ -319,7 +319,7 @@ static bool page_helps(struct page *page, struct mem_cgroup *memcg)
 	bool helps;
 
 	/* Who refers to it otherwise may do so for long. */
-	if (!memcg || page_ref_count(page) != 1 + cowmem_page_mapcount(page))
+	if (!memcg || cowmem_page_busy(page, cowmem_page_mapcount(page)))
 		return false;
 	rcu_read_lock();
 	charged = folio_memcg(page_folio(page));
@@ -398,13 +398,16 @@ static bool nothing_lacks(const struct need *need)
 
 static void drop_page(struct search *s, struct page *page)
 {
-	if (!drop(s, page, cowmem_page_holders(page)))
+	struct folio *folio = page_folio(page);
+	long nr = folio_nr_pages(folio);
+
+	if (!drop(s, folio, cowmem_page_holders(page)))
 		return;
-	s->left.bytes -= PAGE_SIZE;
+	s->left.bytes -= nr * PAGE_SIZE;
 	if (s->need.account && cowmem_page_account(page) == s->need.account)
-		s->left.pages--;
+		s->left.pages -= nr;
 	if (page_helps(page, s->need.memcg))
-		s->left.charged--;
+		s->left.charged -= nr;
 }
 
 /* Nodes that only this drops to nothing do not change, as no tree has them but ours. */
@@ -579,27 +582,56 @@ static void add_target(struct search *s, const void *entry, unsigned long refs)
 		s->target[s->nr_target++] = (struct drops){ entry, refs - 1 };
 }
 
+/* What do others share of the nodes from the root to the leaf of @index? */
+static void add_path(struct search *s, const struct cowmem_region *region, pgoff_t index)
+{
+	const struct cowmem_node *node = region->tree.root;
+
+	while (node->level) {
+		add_target(s, node, refcount_read(&node->refs));
+		node = node->slots[cowmem_slot(index >> node->level * COWMEM_NODE_SHIFT)];
+	}
+	add_target(s, node, refcount_read(&node->refs));
+}
+
+/*
+ * A folio can be written in place if nobody else holds any of its pages, here or elsewhere.
+ * The other leaves of its area hang below the same nodes.
+ */
+static void add_folio(struct search *s, struct cowmem_region *region, pgoff_t index,
+		      struct page *page)
+{
+	pgoff_t first = round_down(index, COWMEM_AREA_PAGES), leaf;
+
+	add_target(s, page_folio(page), cowmem_page_holders(page) -
+					cowmem_area_held(region, index, page) + 1);
+	for (leaf = first; leaf < first + COWMEM_AREA_PAGES; leaf += COWMEM_NODE_SLOTS) {
+		const struct cowmem_node *node = cowmem_tree_leaf(&region->tree, leaf, NULL);
+
+		if (node && leaf != round_down(index, COWMEM_NODE_SLOTS))
+			add_target(s, node, refcount_read(&node->refs));
+	}
+}
+
 /* What do others share of the page and the path to it?  A hole takes memory anyway. */
 static int look_at_target(struct search *s, struct cowmem_region *region, pgoff_t index)
 {
-	const struct cowmem_node *node;
+	struct mutex *leaf_lock = &cowmem_leaf_lock(region, index)->lock;
 	struct page *page;
 	int err = cowmem_lock(region, false);
 
 	if (err)
 		return err;
+	mutex_lock(leaf_lock);
 	page = cowmem_tree_page(&region->tree, index);
 	if (page) {
-		add_target(s, page, cowmem_page_holders(page));
-		for (node = region->tree.root; ; ) {
-			unsigned int shift = node->level * COWMEM_NODE_SHIFT;
-
-			add_target(s, node, refcount_read(&node->refs));
-			if (!node->level)
-				break;
-			node = node->slots[cowmem_slot(index >> shift)];
-		}
+		add_path(s, region, index);
+		if (cowmem_page_huge(page))
+			add_folio(s, region, index, page);
+		else
+			add_target(s, page, cowmem_page_holders(page));
 	}
+	mutex_unlock(leaf_lock);
 	cowmem_unlock(region, false);
 	return 0;
 }

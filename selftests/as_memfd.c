@@ -2642,6 +2642,21 @@ static void map_at_a_place(struct subject *s)
 	note_data("mapped", mem + pgsz(), 2 * pgsz());
 }
 
+/* 2 MiB, at an address that is no multiple, with so many KiB of room behind it. */
+static void map_at_a_hint(struct subject *s)
+{
+	const size_t len = 2 << 20, room = s->arg << 10;
+	char *all = mmap(NULL, 4 * len + room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *hint = all + len - (uintptr_t)all % len + pgsz(), *mem;
+
+	must(all != MAP_FAILED);
+	must(!munmap(hint, len + room));
+	mem = mmap(hint, len, PROT_READ, MAP_SHARED, s->fd, 0);
+	note("%s", mem == MAP_FAILED ? error() : mem == hint ? "there" : "elsewhere");
+	if (mem != MAP_FAILED)
+		note_data("mapped", mem, LEN);
+}
+
 static void map_what_is_open_for_less(struct subject *s)
 {
 	int ro = reopened(s->fd, O_RDONLY), wo = reopened(s->fd, O_WRONLY);
@@ -2879,6 +2894,18 @@ static void remap_a_duplicate(struct subject *s)
 	note_maps(new, LEN);
 	new = mmap(NULL, LEN, PROT_READ, MAP_PRIVATE, s->fd, 0);
 	note_mremap("of a private one", new, mremap(new, 0, LEN, MREMAP_MAYMOVE));
+}
+
+/* Some kernels move several mappings in one call, of files that they know to be good. */
+static void remap_several(struct subject *s)
+{
+	char *mem = map(s, PROT_READ), *room, *new;
+
+	CALL(mprotect(mem + pgsz(), pgsz(), PROT_NONE));
+	room = mmap(NULL, LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	new = mremap(mem, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+	note_mremap("three mappings", mem, new);
+	note_maps(room, LEN);
 }
 
 static void remap_badly(struct subject *s)
@@ -3591,6 +3618,7 @@ static void fork_copies_no_page_tables(struct subject *s)
 
 	CALL(set_size(s, pages * pgsz()));
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, pages);
+	CALL(madvise(mem, pages * pgsz(), MADV_NOHUGEPAGE));
 	before = status("VmPTE");
 	memset(mem, 'x', pages * pgsz());
 	note("page tables: %s", status("VmPTE") - before >= 60 ? "grew" : "did not grow");
@@ -4281,6 +4309,8 @@ static const struct op ops[] = {
 	OP(map_past_the_end, .device = DEV_GROWS),
 	OP(map_an_empty_file, .device = DEV_GROWS),
 	OP(map_at_a_place),
+	OP_ARG(map_at_a_hint, 4096),
+	OP_ARG(map_at_a_hint, 0, .differs = "where a hint leaves no room to align it is not taken"),
 	OP(map_what_is_open_for_less, .snapshot = SNAP_RDONLY),
 	OP(protect_and_access),
 	OP(protect_page_by_page),
@@ -4293,6 +4323,7 @@ static const struct op ops[] = {
 	OP(remap_move),
 	OP(remap_and_leave_it),
 	OP(remap_a_duplicate),
+	OP(remap_several),
 	OP(remap_badly),
 	OP(unmap_a_part),
 	OP(remap_file),

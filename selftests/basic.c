@@ -822,6 +822,7 @@ TEST(fdinfo_shows_what_info_shows)
 		EXPECT_EQ(in.pages_shared, fdinfo(fds[i], "pages-shared"));
 		EXPECT_EQ(in.index_bytes, fdinfo(fds[i], "index-bytes"));
 		EXPECT_EQ(in.clones, fdinfo(fds[i], "clones"));
+		EXPECT_EQ(in.pages_huge, fdinfo(fds[i], "pages-huge"));
 	}
 	EXPECT_EQ(1, info(fd).clones);
 	EXPECT_EQ(1, info(clone).clones);

@@ -180,9 +180,10 @@ typedef uint64_t two_words __attribute__((vector_size(16), aligned(8), may_alias
 static __maybe_unused const two_words *word_parts(uint32_t tag)
 {
 	static two_words parts[2][(1 << 16) / sizeof(two_words)];
-	size_t i;
+	size_t i = ARRAY_SIZE(parts[1]);
 
-	for (i = 0; !parts[1][1][0] && i < ARRAY_SIZE(parts[1]); i++)
+	/* The first that is not zero comes last, and says that the others are there. */
+	while (!parts[1][0][1] && i--)
 		parts[1][i] = (two_words){ word_part(2 * i), word_part(2 * i + 1) };
 	return parts[!!tag];
 }
@@ -668,6 +669,24 @@ static __maybe_unused int write_file(const char *path, const char *text)
 		close(fd);
 	}
 	return n == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+#define HUGE "/sys/module/cowmem/parameters/huge"
+
+static pid_t small_pages_main;
+
+static void any_pages_again(void)
+{
+	if (getpid() == small_pages_main)
+		write_file(HUGE, "advise");
+}
+
+/* For a program that counts pages of 4 KiB: there are no others until it ends. */
+static __maybe_unused void only_small_pages(void)
+{
+	small_pages_main = getpid();
+	must(!write_file(HUGE, "never"));
+	atexit(any_pages_again);
 }
 
 /* Read a file as a string; -1 with errno set if that fails. */

@@ -19,7 +19,7 @@ TEST(struct_layout)
 {
 #define AT(type, field, offset) \
 	EXPECT_EQ(offset, offsetof(struct cowmem_##type, field))
-	EXPECT_EQ(72, sizeof(struct cowmem_info));
+	EXPECT_EQ(80, sizeof(struct cowmem_info));
 	AT(info, flags, 0);
 	AT(info, seals, 4);
 	AT(info, size, 8);
@@ -30,6 +30,7 @@ TEST(struct_layout)
 	AT(info, clones, 48);
 	AT(info, features, 56);
 	AT(info, state, 64);
+	AT(info, pages_huge, 72);
 	EXPECT_EQ(16, sizeof(struct cowmem_resize));
 	AT(resize, size, 0);
 	AT(resize, flags, 8);
@@ -110,7 +111,7 @@ TEST(struct_layout)
 
 TEST(numbers)
 {
-	EXPECT_EQ(0xc048c300U, COWMEM_IOC_INFO);
+	EXPECT_EQ(0xc050c300U, COWMEM_IOC_INFO);
 	EXPECT_EQ(0xc010c301U, COWMEM_IOC_RESIZE);
 	EXPECT_EQ(0xc008c302U, COWMEM_IOC_SEAL);
 	EXPECT_EQ(0xc018c303U, COWMEM_IOC_CLONE);
@@ -134,9 +135,12 @@ TEST(numbers)
 	EXPECT_EQ(2, COWMEM_RESTORE_SIZE);
 	EXPECT_EQ(1, COWMEM_FILE_RDONLY);
 	EXPECT_EQ(2, COWMEM_FILE_VIEW);
+	EXPECT_EQ(4, COWMEM_FILE_HUGE);
 	EXPECT_EQ(248, COWMEM_FILE_NAME_MAX);
 	EXPECT_EQ(1, COWMEM_DIFF_CONTENT);
 	EXPECT_EQ(1, COWMEM_FEATURE_KEEP);
+	EXPECT_EQ(2, COWMEM_FEATURE_EXPENDABLE);
+	EXPECT_EQ(4, COWMEM_FEATURE_HUGE);
 	EXPECT_EQ(0, COWMEM_EXTENT_HOLE);
 	EXPECT_EQ(1, COWMEM_EXTENT_DATA);
 	EXPECT_EQ(65536, COWMEM_CLONE_MANY_MAX);
@@ -266,7 +270,7 @@ FIXTURE_VARIANT_ADD(ioctl, merge) {
 };
 FIXTURE_VARIANT_ADD(ioctl, file) {
 	.nr = 10, .size = sizeof(struct cowmem_file), .reserved_at = -1,
-	.known = COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW, .reads = true,
+	.known = COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW | COWMEM_FILE_HUGE, .reads = true,
 	.flags_at = offsetof(struct cowmem_file, flags),
 	.valid = VALID(file, .fd = -1),
 };

@@ -33,6 +33,8 @@
 
 /* Three leaves; the region is mapped where there are no page tables yet. */
 enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100, LAST = 128 };
+/* Of areas that a PMD can map, three; the first has small pages. */
+enum { AREA = 512, WIDE = 3 * AREA };
 /* Where a cowmem file system is mounted, nowhere else than for this test */
 #define PLACE "/tmp/cowmem_fail_nth"
 #define FAR ((void *)0x200000000000)
@@ -81,6 +83,7 @@ enum {
 	AGAIN = 64,	/* EAGAIN is another word for ENOMEM */
 	FULL = 1024,	/* limit_mib is reached: ENOSPC is another word for ENOMEM */
 	MOUNTED = 2048,	/* R and O are files of a mount, so S is, too */
+	HUGE_PAGES = 4096, /* R has an area that is huge; where one fails, pages are small */
 };
 
 struct op {
@@ -284,6 +287,37 @@ static void other_is_smaller(struct world *w)
 	must(!do_resize(w->fd[O], SHARED * pgsz() + 100));
 }
 
+/* R is larger, and another mapping of it asks for huge pages. */
+static void with_areas(struct world *w)
+{
+	must(!do_resize(w->fd[R], WIDE * pgsz()));
+	w->new = mmap(FAR_TOO, WIDE * pgsz(), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED_NOREPLACE, w->fd[R], 0);
+	must(w->new == FAR_TOO);
+	must(!madvise(w->new, WIDE * pgsz(), MADV_HUGEPAGE));
+}
+
+/* The last area was written. */
+static void area_is_written(struct world *w)
+{
+	with_areas(w);
+	must(!poke(w->new + 2 * AREA * pgsz(), 1));
+}
+
+/* And is shared with N2 */
+static void area_is_shared(struct world *w)
+{
+	area_is_written(w);
+	w->fd[N2] = cloned(w->fd[R]);
+}
+
+/* The area before it was written since, as by who goes on to the next. */
+static void area_is_next(struct world *w)
+{
+	area_is_shared(w);
+	must(!poke(w->new + AREA * pgsz(), 1));
+}
+
 static int expendable(int fd)
 {
 	int new = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
@@ -360,6 +394,12 @@ static int run_seal(struct world *w)
 static int run_clone(struct world *w)
 {
 	w->fd[N1] = do_clone(w->fd[R], 0, 0, 0);
+	return result(w->fd[N1]);
+}
+
+static int run_clone_of_area(struct world *w)
+{
+	w->fd[N1] = do_clone(w->fd[R], 0, (2 * AREA - 3) * pgsz(), 200 * pgsz());
 	return result(w->fd[N1]);
 }
 
@@ -577,6 +617,29 @@ static int run_write_page(struct world *w)
 	return cpu_write(w, SHARED);
 }
 
+static int run_write_area(struct world *w)
+{
+	*(volatile char *)(w->new + (AREA + 9) * pgsz()) = 'x';
+	return 0;
+}
+
+static int run_write_last_area(struct world *w)
+{
+	*(volatile char *)(w->new + 2 * AREA * pgsz()) = 'x';
+	return 0;
+}
+
+/* What is left moves to small pages. */
+static int run_discard_most_of_area(struct world *w)
+{
+	return result(do_discard(w->fd[R], (2 * AREA + 5) * pgsz(), 500 * pgsz()));
+}
+
+static int run_discard_some_of_area(struct world *w)
+{
+	return result(do_discard(w->fd[R], (2 * AREA + 5) * pgsz() + 7, 100 * pgsz()));
+}
+
 static int map_far(struct world *w, size_t pages, int flags)
 {
 	void *mem = mmap(FAR_TOO, pages * pgsz(), PROT_READ | PROT_WRITE,
@@ -678,6 +741,12 @@ static int run_splice_in(struct world *w)
 static int run_file(struct world *w)
 {
 	w->fd[N1] = do_file(w->fd[R], 0, "fail");
+	return result(w->fd[N1]);
+}
+
+static int run_file_huge(struct world *w)
+{
+	w->fd[N1] = do_file(w->fd[R], COWMEM_FILE_HUGE, "fail");
 	return result(w->fd[N1]);
 }
 
@@ -1007,6 +1076,7 @@ static const struct op ops[] = {
 	{ "open the first region", BARE | FAILS, NULL, run_open },
 	{ "open", FAILS, NULL, run_open },
 	{ "FILE", FAILS, NULL, run_file },
+	{ "FILE, huge", FAILS, was_written, run_file_huge },
 	{ "FILE, a view", FAILS, was_written, run_view },
 	{ "reopen", FAILS, as_files, run_reopen },
 	{ "fstat", 0, as_files, run_fstat },
@@ -1137,6 +1207,17 @@ static const struct op ops[] = {
 	  no_leaf_with_expendable, run_write_new_leaf },
 	{ "write to a shared page, one may yield", 0, with_expendable, run_write_call },
 	{ "write to a hole, one may yield", 0, with_expendable, run_write_call_hole },
+	{ "fault: write an area", RETRIES | MERGES | HUGE_PAGES, with_areas, run_write_area },
+	{ "fault: write the next area", RETRIES | MERGES | HUGE_PAGES, area_is_next,
+	  run_write_last_area },
+	{ "fault: write a page of a shared area", RETRIES | HUGE_PAGES, area_is_shared,
+	  run_write_last_area },
+	{ "CLONE of an area", FAILS | HUGE_PAGES, area_is_written, run_clone },
+	{ "CLONE a range of an area", FAILS | HUGE_PAGES, area_is_written, run_clone_of_area },
+	{ "DISCARD most of an area", FAILS | MERGES | HUGE_PAGES, area_is_next,
+	  run_discard_most_of_area },
+	{ "DISCARD some of an area", FAILS | SPLITS | HUGE_PAGES, area_is_shared,
+	  run_discard_some_of_area },
 	{ "write, one yields", FULL, with_expendable_at_limit, run_write_yielding },
 	{ "populate: write, one yields", FULL, with_expendable_at_limit,
 	  run_fault_yielding },
@@ -1306,6 +1387,8 @@ static bool same(const char *what, const struct state *now,
 			a.pages_exclusive = b.pages_exclusive;
 			a.pages_shared = b.pages_shared;
 		}
+		if (flags & (SPLITS | MERGES))
+			a.pages_huge = b.pages_huge;
 		/* Without a page more there is no leaf more. */
 		if ((flags & MERGES) ||
 		    ((flags & GRANTS) && a.pages_populated > b.pages_populated)) {
@@ -1335,7 +1418,7 @@ static bool demolish(struct world *w, int survivor, bool exclusive)
 	if (w->mem)
 		unmap(w->mem, PAGES);
 	if (w->new)
-		must(!munmap(w->new, 2 * PAGES * pgsz()));
+		must(!munmap(w->new, WIDE * pgsz()));
 	close(w->pipe[0]);
 	close(w->pipe[1]);
 	unmount();
@@ -1440,6 +1523,10 @@ static bool try(const struct op *op, unsigned int nth, int fail_nth,
 			ok = false;
 		}
 		*after = now;
+		if ((op->flags & HUGE_PAGES) && !now.info[R].pages_huge) {
+			ksft_print_msg("nothing is huge\n");
+			ok = false;
+		}
 	} else if (!err) {
 		ok = same("done", &now, after, op->flags & MERGES) && ok;
 	} else {
@@ -1523,7 +1610,8 @@ static void look_for_leaks(void)
 int main(int argc, char **argv)
 {
 	const size_t nr = sizeof(ops) / sizeof(*ops);
-	int status;
+	int status, fd;
+	bool huge;
 	size_t i;
 
 	/*
@@ -1539,6 +1627,9 @@ int main(int argc, char **argv)
 		ksft_exit_skip("no " FAIL_NTH ": this kernel has no fault injection\n");
 	if (!inject())
 		ksft_exit_skip("no failslab or fail_page_alloc in " FAULTS "\n");
+	fd = region();
+	huge = info(fd).features & COWMEM_FEATURE_HUGE;
+	close(fd);
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	must(!mkdir(PLACE, 0700) || errno == EEXIST);
@@ -1548,6 +1639,10 @@ int main(int argc, char **argv)
 		/* fail_nth NAME: only what has this in its name */
 		if (argc > 1 && !strstr(ops[i].name, argv[1])) {
 			ksft_test_result_skip("%s: not asked for\n", ops[i].name);
+			continue;
+		}
+		if ((ops[i].flags & HUGE_PAGES) && !huge) {
+			ksft_test_result_skip("%s: no huge pages here\n", ops[i].name);
 			continue;
 		}
 		status = in_child(_exit(sweep(&ops[i])));

@@ -162,7 +162,7 @@ TEST_F(ioctl, flags_and_structs)
 		uint64_t tail;
 	} longer = { .arg = { .flags = COWMEM_FILE_VIEW } };
 
-	for (bit = 2; bit < 32; bit++) {
+	for (bit = 3; bit < 32; bit++) {
 		arg = (struct cowmem_file) { .flags = 1U << bit, .fd = 77 };
 		EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_FILE, &arg));
 		EXPECT_EQ(EOPNOTSUPP, errno);
@@ -252,6 +252,201 @@ TEST_F(ioctl, no_descriptor_is_left)
 	EXPECT_EQ(EMFILE, errno);
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 	EXPECT_EQ(before, count_fds());
+}
+
+/* It goes with each kind of file, and needs a descriptor that is open for writing. */
+TEST_F(ioctl, huge)
+{
+	const uint32_t kinds[] = { 0, COWMEM_FILE_RDONLY, COWMEM_FILE_VIEW };
+	bool writable = variant->from <= CLONE;
+	int i, fd;
+
+	for (i = 0; i < 3; i++) {
+		fd = do_file(self->fd, kinds[i] | COWMEM_FILE_HUGE, "huge");
+		if (!writable) {
+			EXPECT_EQ(-1, fd);
+			EXPECT_EQ(EBADF, errno);
+			continue;
+		}
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(kinds[i] ? O_RDONLY : O_RDWR, mode_of(fd));
+		EXPECT_EQ(kinds[i] ? EACCES : 0, mapping_writable(fd));
+		/* A view is one. */
+		EXPECT_EQ(kinds[i] == COWMEM_FILE_VIEW ? EACCES : 0, opening(fd, O_RDWR));
+		EXPECT_TRUE(fd_is(fd, 0, PAGES, 1));
+		close(fd);
+	}
+	EXPECT_EQ(-1, do_file(self->fd, COWMEM_FILE_RDONLY | COWMEM_FILE_VIEW |
+			      COWMEM_FILE_HUGE, NULL));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+/* ---- what gets memory of 2 MiB ---- */
+
+enum { AREA = 512 };
+
+/* Is a store to what holds nothing given all of an area?  -1 if there is no such memory. */
+static int gets_huge(int fd, uint64_t area)
+{
+	char *mem = mmap(NULL, AREA * pgsz(), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			 area * AREA * pgsz());
+	uint64_t before = info(fd).pages_huge;
+
+	must(mem != MAP_FAILED);
+	mem[7 * pgsz()] = 1;
+	unmap(mem, AREA);
+	return info(fd).pages_huge == before + AREA;
+}
+
+static bool no_huge(int fd)
+{
+	return !(info(fd).features & COWMEM_FEATURE_HUGE) || pgsz() != 4096;
+}
+
+TEST(huge_is_of_the_region_and_inherited)
+{
+	int fd = region(), file, clone, fds[2];
+	struct cowmem_clone_many many = {
+		.fds = (uintptr_t)fds, .clones = (uintptr_t)fds, .count = 2,
+	};
+
+	if (no_huge(fd))
+		SKIP(return, "no memory of 2 MiB here");
+	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
+	EXPECT_EQ(0, gets_huge(fd, 0));
+	clone = cloned(fd);
+	EXPECT_EQ(0, gets_huge(clone, 2));
+	file = do_file(fd, COWMEM_FILE_HUGE | COWMEM_FILE_VIEW, NULL);
+	ASSERT_LE(0, file);
+	close(file);
+	EXPECT_EQ(1, gets_huge(fd, 4));
+	EXPECT_EQ(1, gets_huge(file_of(fd, 0), 6));
+	/* Who was cloned before stays as it was. */
+	EXPECT_EQ(0, gets_huge(clone, 8));
+	EXPECT_EQ(1, gets_huge(cloned(fd), 10));
+	EXPECT_EQ(1, gets_huge(cloned(snapshot(fd)), 10));
+	EXPECT_EQ(1, gets_huge(do_clone(fd, 0, 8 * AREA * pgsz(), 32 * AREA * pgsz()), 10));
+	fds[0] = fd;
+	fds[1] = clone;
+	ASSERT_EQ(0, ioctl(fd, COWMEM_IOC_CLONE_MANY, &many));
+	EXPECT_EQ(1, gets_huge(fds[0], 12));
+	EXPECT_EQ(0, gets_huge(fds[1], 12));
+}
+
+/* What gets the content of another one keeps to what was said of itself. */
+TEST(huge_does_not_come_with_content)
+{
+	int a = region(), b = region();
+	struct cowmem_restore restore = { .fd = a, .flags = COWMEM_RESTORE_SIZE };
+	struct cowmem_copy copy = { .fd = a, .length = pgsz() };
+
+	if (no_huge(a))
+		SKIP(return, "no memory of 2 MiB here");
+	ASSERT_EQ(0, do_resize(a, 64 * AREA * pgsz()));
+	a = file_of(a, COWMEM_FILE_HUGE);
+	b = file_of(b, 0);
+	ASSERT_EQ(0, ioctl(b, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(0, gets_huge(b, 2));
+	ASSERT_EQ(0, ioctl(b, COWMEM_IOC_COPY, &copy));
+	EXPECT_EQ(0, gets_huge(b, 4));
+	ASSERT_EQ(0, ioctl(b, _IOW(0x94, 9, int) /* FICLONE */, a));
+	EXPECT_EQ(0, gets_huge(b, 6));
+	EXPECT_EQ(1, gets_huge(a, 8));
+}
+
+/* A call that fails has not done it. */
+TEST(huge_needs_a_call_that_succeeds)
+{
+	struct cowmem_file *ro = (void *)anon(1);
+	struct rlimit limit, none;
+	int fd = region();
+
+	if (no_huge(fd))
+		SKIP(return, "no memory of 2 MiB here");
+	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
+	ro->flags = COWMEM_FILE_HUGE;
+	ASSERT_EQ(0, mprotect(ro, pgsz(), PROT_READ));
+	EXPECT_EQ(-1, ioctl(fd, COWMEM_IOC_FILE, ro));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, do_file(fd, COWMEM_FILE_HUGE, (char *)1));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, do_file(fd, COWMEM_FILE_HUGE | 8, NULL));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
+	none = limit;
+	none.rlim_cur = 0;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+	EXPECT_EQ(-1, do_file(fd, COWMEM_FILE_HUGE, NULL));
+	EXPECT_EQ(EMFILE, errno);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	EXPECT_EQ(0, gets_huge(fd, 2));
+	close(file_of(fd, COWMEM_FILE_HUGE));
+	EXPECT_EQ(1, gets_huge(fd, 4));
+}
+
+/* What the administrator said when the region was made holds, whoever asks. */
+TEST(huge_never)
+{
+	int fd, always;
+
+	ASSERT_EQ(0, write_file(HUGE, "never"));
+	fd = region();
+	ASSERT_EQ(0, write_file(HUGE, "always"));
+	always = region();
+	ASSERT_EQ(0, write_file(HUGE, "advise"));
+	EXPECT_EQ(-1, write_file(HUGE, "sometimes"));
+	if (no_huge(fd))
+		SKIP(return, "no memory of 2 MiB here");
+	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
+	ASSERT_EQ(0, do_resize(always, 64 * AREA * pgsz()));
+	EXPECT_EQ(1, gets_huge(always, 0));
+	fd = file_of(fd, COWMEM_FILE_HUGE);
+	EXPECT_EQ(0, gets_huge(fd, 0));
+	EXPECT_EQ(0, gets_huge(cloned(fd), 2));
+}
+
+/* ---- where mappings are placed ---- */
+
+/* Wherever a whole area of the file is in it, and whatever kind of file it is. */
+TEST(large_mappings_fit_pmds)
+{
+	int dev = region_of(16 * AREA, 0);
+	int fds[] = {
+		dev, file_of(dev, 0), file_of(dev, COWMEM_FILE_VIEW), cloned(dev),
+		snapshot(dev),
+		do_clone(dev, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0),
+	};
+	const uint64_t at[] = { 0, 1, 100, AREA - 1, AREA, 5 * AREA + 3 };
+	size_t i, k, huge = AREA * pgsz();
+	char *mem, *moved;
+
+	if (no_huge(dev))
+		SKIP(return, "no memory of 2 MiB here");
+	for (i = 0; i < ARRAY_SIZE(fds); i++)
+		for (k = 0; k < ARRAY_SIZE(at); k++) {
+			mem = map_at(fds[i], 2 * AREA + k, PROT_READ, MAP_SHARED, at[k]);
+			EXPECT_EQ(at[k] * pgsz() % huge, (uintptr_t)mem % huge)
+				TH_LOG("file %zu, page %llu", i, (unsigned long long)at[k]);
+			/* So that nothing fits by chance. */
+			map_at(fds[i], 1, PROT_READ, MAP_SHARED, 0);
+			/* One that has to move to grow lands well, too. */
+			moved = mremap(mem, (2 * AREA + k) * pgsz(), 5 * huge, MREMAP_MAYMOVE);
+			ASSERT_NE(MAP_FAILED, moved);
+			EXPECT_EQ(at[k] * pgsz() % huge, (uintptr_t)moved % huge);
+			map_at(fds[i], 1, PROT_READ, MAP_PRIVATE, 0);
+		}
+	/* Small ones are anywhere, and MAP_FIXED is where it says. */
+	mem = map_at(dev, 3 * AREA, PROT_READ, MAP_SHARED, 0);
+	EXPECT_EQ(mem + pgsz(), mmap(mem + pgsz(), huge, PROT_READ, MAP_SHARED | MAP_FIXED,
+				     dev, 0));
+	EXPECT_EQ(mem, mmap(mem, 1, PROT_READ, MAP_SHARED | MAP_FIXED, fds[1], 5 * pgsz()));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, 1UL << 60, PROT_READ, MAP_SHARED, fds[1], 0));
+	EXPECT_EQ(ENOMEM, errno);
+	/* Where there is no room to align it, anywhere will do. */
+	EXPECT_EQ(0, in_child(
+		struct rlimit as = { 0, 0 };
+		_exit(setrlimit(RLIMIT_AS, &as) ||
+		      mmap(NULL, huge, PROT_READ, MAP_SHARED, dev, 0) != MAP_FAILED)));
 }
 
 /* Whoever may read it only gets no more. */

@@ -355,7 +355,7 @@ static void fill_args(unsigned int nr, union args *a)
 		}
 		break;
 	case 10:
-		a->file.flags = one_in(3) ? 1 + pick(3) : any_flags();
+		a->file.flags = one_in(3) ? 1 + pick(7) : any_flags();
 		a->file.fd = any_fd();
 		if (one_in(2))
 			break;
@@ -501,7 +501,8 @@ static void fuzz_ioctl(void)
 		}
 		break;
 	case 10:
-		if (to == (uintptr_t)&a && !a.file.flags && not_ours(fd))
+		if (to == (uintptr_t)&a && not_ours(fd) &&
+		    (!a.file.flags || (a.file.flags & COWMEM_FILE_HUGE)))
 			complain("a file for writing, by", cmd, fd, 0);
 		a.file.fd = -1;
 		may_copy(&a, (void *)(uintptr_t)to, sizeof(a.file));

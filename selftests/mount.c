@@ -1157,6 +1157,7 @@ static const struct option_case option_cases[] = {
 	{ "mode=02755", -1, -1, 02755 },
 	{ "mode=7777,uid=7,gid=8,size=1m,nr_inodes=5", 256, 5, 07777 },
 	{ "ro,size=1m", 256, -1, 01777 },
+	{ "huge=never,size=1m", 256, -1, 01777 },
 	{ "=1m", -1, -1, 01777 },
 };
 
@@ -1168,8 +1169,8 @@ static const char * const bad_options[] = {
 	"nr_inodes=x", "nr_inodes=-1", "nr_inodes=10%", "nr_inodes=18446744073709551615",
 	"nr_inodes=18446744073709551617", "mode=", "mode=8", "mode=x", "mode=10000", "mode=-1",
 	"mode=77777777777777", "uid=", "uid=x", "uid=-1", "uid=4294967295", "uid=4294967296",
-	"gid=root", "gid=4294967295", "huge=always", "mpol=default", "nonsense", "SIZE=1m",
-	"size=1m;",
+	"gid=root", "gid=4294967295", "huge", "huge=", "huge=within_size", "huge=1", "huge=Always",
+	"huge=never ", "huge=never\n", "mpol=default", "nonsense", "SIZE=1m", "size=1m;",
 };
 
 TEST_F(mount, options)
@@ -1224,7 +1225,8 @@ TEST_F(mount, why_it_was_refused)
 {
 	static const char * const bad[][2] = {
 		{ "size", "x" }, { "size", "99999999999999999999" }, { "nr_inodes", "x" },
-		{ "mode", "9" }, { "mode", "77777" }, { "nonsense", "1" },
+		{ "mode", "9" }, { "mode", "77777" }, { "nonsense", "1" }, { "huge", "x" },
+		{ "huge", "always\n" },
 	};
 	char log[500];
 	size_t i;
@@ -1303,6 +1305,166 @@ TEST_F(mount, remount)
 	EXPECT_TRUE(fd_is(fd, 0, 8, 1));
 }
 
+/* ---- huge= ---- */
+
+enum { AREA = 512 };
+
+/* What /proc/mounts says of @where, or "" */
+static const char *mounted_with(const char *where)
+{
+	static char text[1 << 14];
+	char line[64], *at;
+
+	must(read_file("/proc/self/mounts", text, sizeof(text)) > 0);
+	snprintf(line, sizeof(line), "\nm %s cowmem ", where);
+	at = strstr(text, line);
+	if (!at)
+		return "";
+	at += strlen(line);
+	at[strcspn(at, "\n ")] = 0;
+	return at;
+}
+
+/* Does the first write to 2 MiB get all of that? */
+static bool gets_huge(int fd, uint64_t area)
+{
+	uint64_t before = info(fd).pages_huge;
+
+	must(pwrite(fd, "x", 1, (area * AREA + 7) * pgsz()) == 1);
+	return info(fd).pages_huge == before + AREA;
+}
+
+static int large_file_at(const char *where, const char *name)
+{
+	int fd = file_at(where, name, 0, 0);
+
+	must(!ftruncate(fd, 64 * AREA * pgsz()));
+	return fd;
+}
+
+static bool no_huge(void)
+{
+	return !(info(region()).features & COWMEM_FEATURE_HUGE) || pgsz() != 4096;
+}
+
+TEST_F(mount, huge_in_proc)
+{
+	if (no_huge())
+		SKIP(return, "no memory of 2 MiB here");
+	mount_at(self->a, "size=1m");
+	EXPECT_EQ(NULL, strstr(mounted_with(self->a), "huge"));
+	EXPECT_EQ(0, remounting(self->a, 0, "huge=always"));
+	EXPECT_NE(NULL, strstr(mounted_with(self->a), ",huge=always"));
+	EXPECT_EQ(0, remounting(self->a, 0, "size=2m"));
+	EXPECT_NE(NULL, strstr(mounted_with(self->a), ",huge=always"));
+	EXPECT_EQ(0, remounting(self->a, 0, "huge=never"));
+	EXPECT_NE(NULL, strstr(mounted_with(self->a), ",huge=never"));
+	EXPECT_EQ(EINVAL, remounting(self->a, 0, "huge=within_size"));
+	EXPECT_EQ(EINVAL, remounting(self->a, 0, "huge=advise,size=x"));
+	EXPECT_NE(NULL, strstr(mounted_with(self->a), ",huge=never"));
+	EXPECT_EQ(0, remounting(self->a, 0, "huge=advise"));
+	EXPECT_EQ(NULL, strstr(mounted_with(self->a), "huge"));
+	must(!umount(self->a));
+	mount_at(self->a, "huge=never,huge=always");
+	EXPECT_NE(NULL, strstr(mounted_with(self->a), ",huge=always"));
+}
+
+/* A remount is about files that exist as well, and their clones. */
+TEST_F(mount, huge_is_what_the_mount_says)
+{
+	int fd, clone, i;
+
+	if (no_huge())
+		SKIP(return, "no memory of 2 MiB here");
+	mount_at(self->a, NULL);
+	fd = large_file_at(self->a, "file");
+	clone = cloned(fd);
+	for (i = 0; i < 12; i += 4) {
+		EXPECT_FALSE(gets_huge(fd, i));
+		EXPECT_FALSE(gets_huge(clone, i));
+		ASSERT_EQ(0, remounting(self->a, 0, "huge=always"));
+		EXPECT_TRUE(gets_huge(fd, i + 2));
+		EXPECT_TRUE(gets_huge(clone, i + 2));
+		EXPECT_TRUE(gets_huge(cloned(fd), 40 + i));
+		ASSERT_EQ(0, remounting(self->a, 0, i ? "huge=never" : "huge=advise"));
+	}
+	/* What there is stays. */
+	EXPECT_EQ(3 * AREA, info(fd).pages_huge);
+}
+
+/* One file gets more than the others, but where the mount says never. */
+TEST_F(mount, huge_of_one_file)
+{
+	int fd, other, clone;
+
+	if (no_huge())
+		SKIP(return, "no memory of 2 MiB here");
+	mount_at(self->a, "huge=never");
+	fd = large_file_at(self->a, "file");
+	other = large_file_at(self->a, "other");
+	close(file_of(fd, COWMEM_FILE_HUGE));
+	clone = cloned(fd);
+	EXPECT_FALSE(gets_huge(fd, 0));
+	EXPECT_FALSE(gets_huge(clone, 0));
+	ASSERT_EQ(0, remounting(self->a, 0, "huge=advise"));
+	EXPECT_TRUE(gets_huge(fd, 2));
+	EXPECT_TRUE(gets_huge(clone, 2));
+	EXPECT_FALSE(gets_huge(other, 2));
+	EXPECT_FALSE(gets_huge(cloned(other), 4));
+	EXPECT_EQ(0, ficlone(other, fd));
+	EXPECT_FALSE(gets_huge(other, 4));
+	/* Whoever may only read does not decide that. */
+	EXPECT_EQ(-1, do_file(open_at(self->a, "other", O_RDONLY),
+			      COWMEM_FILE_HUGE | COWMEM_FILE_RDONLY, NULL));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_FALSE(gets_huge(other, 6));
+}
+
+/* A mount that does not say it is as the module's parameter says. */
+TEST_F(mount, huge_by_default)
+{
+	if (no_huge())
+		SKIP(return, "no memory of 2 MiB here");
+	must(!write_file(HUGE, "always"));
+	mount_at(self->a, NULL);
+	mount_at(self->b, "huge=advise");
+	must(!write_file(HUGE, "advise"));
+	EXPECT_NE(NULL, strstr(mounted_with(self->a), ",huge=always"));
+	EXPECT_TRUE(gets_huge(large_file_at(self->a, "file"), 0));
+	EXPECT_FALSE(gets_huge(large_file_at(self->b, "file"), 0));
+	EXPECT_EQ(AREA, pages_at(self->a));
+	EXPECT_EQ(1, pages_at(self->b));
+}
+
+/* All of 2 MiB counts, as long as any of it is held; where it does not fit, a page does. */
+TEST_F(mount, huge_counts_as_a_whole)
+{
+	int fd, clone, i;
+
+	if (no_huge())
+		SKIP(return, "no memory of 2 MiB here");
+	mount_at(self->a, "huge=always,size=5m");
+	fd = large_file_at(self->a, "file");
+	EXPECT_TRUE(gets_huge(fd, 0));
+	EXPECT_TRUE(gets_huge(fd, 2));
+	EXPECT_EQ(2 * AREA, pages_at(self->a));
+	EXPECT_FALSE(gets_huge(fd, 4));
+	EXPECT_EQ(2 * AREA + 1, pages_at(self->a));
+	clone = cloned(fd);
+	EXPECT_EQ(2 * AREA + 1, pages_at(self->a));
+	must(!ftruncate(fd, 0));
+	EXPECT_EQ(2 * AREA + 1, pages_at(self->a));
+	must(!ftruncate(clone, 0));
+	EXPECT_TRUE(pages_fall_to(self->a, 0));
+	/* And it can be written up to the last page. */
+	must(!ftruncate(fd, 64 * AREA * pgsz()));
+	for (i = 0; i < 5 * MIB; i++)
+		must(pwrite(fd, "x", 1, i * pgsz()) == 1);
+	EXPECT_EQ(5 * MIB, pages_at(self->a));
+	EXPECT_EQ(-1, pwrite(fd, "x", 1, i * pgsz()));
+	EXPECT_EQ(ENOSPC, errno);
+}
+
 /* Nothing is made or written on what is read-only, not even by cloning. */
 TEST_F(mount, read_only)
 {
@@ -1358,6 +1520,7 @@ static void random_option(char *text)
 	static const char * const values[] = {
 		"0", "1", "4096", "1m", "50%", "18446744073709551615", "9223372036854775807",
 		"4611686018427387904", "7e", "8e", "1777", "0777", "65534", "-1", "",
+		"never", "advise", "always",
 	};
 	char value[300];
 

@@ -31,7 +31,9 @@
 
 enum {
 	REGIONS = 6,
-	PAGES = 72,		/* that a region has: a leaf and a bit */
+	LEAF_PAGES = 72,	/* that a region has: a leaf and a bit */
+	AREA = 512,		/* pages that a PMD maps */
+	MOST_PAGES = AREA + 88,	/* that it has where some are to be huge */
 	MAPS = 12,		/* the last PRIVATE of them are private */
 	PRIVATE = 4,
 	PIPES = 3,
@@ -44,10 +46,10 @@ enum {
 	SHARER_THREADS = 2,	/* of each of them */
 };
 
-#define MAX (PAGES * pgsz())
+#define MAX (window * pgsz())
 
 /*
- * A region as it should be.  All of its content lies in a window of PAGES pages
+ * A region as it should be.  All of its content lies in a window of some pages
  * from @base on, so that regions reach across all levels of the tree.
  */
 struct model {
@@ -66,7 +68,7 @@ struct map {
 	uint64_t off;		/* first page, from the window's start */
 	uint64_t pages;
 	bool private, writable, maywrite, regular;
-	bool own[PAGES];	/* private pages that were written ... */
+	bool own[MOST_PAGES];	/* private pages that were written ... */
 	char *mine;		/* ... and what they hold */
 };
 
@@ -82,7 +84,7 @@ struct inflight {
 
 /* Counters, and where everybody is; shared by all processes. */
 struct progress {
-	uint64_t ops, episodes, checks, kills, cuts, rounds, yields;
+	uint64_t ops, episodes, checks, kills, cuts, rounds, yields, huge;
 	uint64_t by_op[64];
 	uint64_t episode[WORKERS];
 	int failures, stop;
@@ -95,7 +97,8 @@ static struct inflight pipes[PIPES];
 static struct cowmem_merge_entry table[256];
 static char *buf, *buf2;
 static int direct = -1;
-static bool disturbed, verbose;
+static bool disturbed, verbose, can_huge;
+static uint64_t window;		/* pages of each region */
 static char done[300];
 static uint64_t episode_base;
 static int step;
@@ -372,6 +375,8 @@ static void check_fd(const struct model *m)
 		WRONG("region %d: %llu populated, %llu exclusive, %llu shared",
 		      nr(m), ULL(i.pages_populated), ULL(i.pages_exclusive),
 		      ULL(i.pages_shared));
+	if (i.pages_huge)
+		count(&progress->huge);
 	if (i.seals != (m->flags ? 15 : m->seals))
 		WRONG("region %d: seals %x, not %x", nr(m), i.seals, m->seals);
 	check_stat(m, i.pages_populated);
@@ -632,7 +637,7 @@ static void op_resize(void)
 		size = below(2) ? 0 : below(m->base + 1);
 		break;
 	case 1:
-		size = m->base + below(PAGES + 1) * pgsz();
+		size = m->base + below(window + 1) * pgsz();
 		break;
 	case 2:
 		size = m->base + inside(other);
@@ -684,7 +689,7 @@ static void restore_range(struct model *m, struct model *from, uint32_t flags)
 	uint64_t first, n;
 	int ret, err;
 
-	if (!any_pages(PAGES, &first, &n))
+	if (!any_pages(window, &first, &n))
 		return;
 	/* As most calls do, it fits. */
 	if (below(8) && !any_pages((inside(m) < inside(from) ? inside(m) :
@@ -793,8 +798,8 @@ static void op_keep(void)
 static void op_copy(void)
 {
 	struct model *m = any(), *from = any();
-	uint64_t src = below(PAGES), dst = below(PAGES);
-	uint64_t n = 1 + below(below(4) ? 5 : PAGES);
+	uint64_t src = below(window), dst = below(window);
+	uint64_t n = 1 + below(below(4) ? 5 : window);
 	struct cowmem_copy arg = { 0 };
 	int ret, err;
 
@@ -876,7 +881,7 @@ static void op_file(void)
 	switch (what) {
 	case 0:
 	case 1:
-		fd = new_file(m->fd, 0);
+		fd = new_file(m->fd, window > AREA && below(2) ? COWMEM_FILE_HUGE : 0);
 		if (as_expected("FILE", fd < 0 ? -1 : 0, m->flags ? EBADF :
 				writable(m) ? 0 : EPERM))
 			use_fd(m, fd);
@@ -974,9 +979,9 @@ static bool any_reflink(const struct model *m, const struct model *from,
 
 	if (!any_pages(round_up(inside(from)) / pgsz(), src, &pages))
 		return false;
-	*dst = below(2) ? *src : below(PAGES);
-	if (pages > PAGES - *dst)
-		pages = PAGES - *dst;
+	*dst = below(2) ? *src : below(window);
+	if (pages > window - *dst)
+		pages = window - *dst;
 	*src *= pgsz();
 	*dst *= pgsz();
 	*n = pages * pgsz();
@@ -1183,8 +1188,8 @@ static int merge_some(bool *sealed, bool *snap)
 		*snap = *snap || m->flags;
 		if (below(2))
 			continue;
-		range[i].offset = m->base + below(PAGES) * pgsz();
-		range[i].length = below(PAGES) * pgsz();
+		range[i].offset = m->base + below(window) * pgsz();
+		range[i].length = below(window) * pgsz();
 	}
 	if (!below(3))
 		memset(table, 0, sizeof(table));
@@ -1215,7 +1220,7 @@ static void op_diff(void)
 	unsigned int n = 1 + below(20), i;
 	struct cowmem_extent e[20];
 	struct cowmem_diff arg = { .flags = flags, .extents = (uintptr_t)e };
-	bool differs[PAGES] = {};
+	bool differs[MOST_PAGES] = {};
 	uint64_t page;
 
 	if (!a || a->base != b->base)
@@ -1242,7 +1247,7 @@ static void op_diff(void)
 			}
 		}
 	} while (arg.count == n);
-	for (page = 0; page < PAGES; page++) {
+	for (page = 0; page < window; page++) {
 		bool equal = !memcmp(a->want + page * pgsz(),
 				     b->want + page * pgsz(), pgsz());
 
@@ -1319,9 +1324,9 @@ static void op_mmap(void)
 	}
 	if (below(2)) {
 		off = 0;
-		n = PAGES;
+		n = window;
 	} else {
-		any_pages(PAGES, &off, &n);
+		any_pages(window, &off, &n);
 	}
 	SAY("mmap %d%s, prot %d: %llu pages at %llu", nr(m),
 	    private ? " privately" : "", prot, ULL(n), ULL(off));
@@ -1337,6 +1342,8 @@ static void op_mmap(void)
 		return;
 	NEED(mremap(mem, n * pgsz(), n * pgsz(), MREMAP_MAYMOVE | MREMAP_FIXED,
 		    p->addr) == p->addr);
+	if (window > AREA && below(4))
+		NEED(!madvise(p->addr, n * pgsz(), below(3) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE));
 	end = m->base + (off + n) * pgsz();
 	/* A file is not made larger by mapping it. */
 	if (!m->regular && !m->flags && !(m->seals & COWMEM_SEAL_GROW) &&
@@ -1472,7 +1479,7 @@ static void op_madvise(void)
 		{ MADV_WILLNEED, "WILLNEED" }, { 20, "COLD" },
 		{ 21, "PAGEOUT" }, { MADV_RANDOM, "RANDOM" },
 		{ MADV_NORMAL, "NORMAL" }, { MADV_HUGEPAGE, "HUGEPAGE" },
-		{ 25, "COLLAPSE" }, { 24, "DONTNEED_LOCKED" },
+		{ MADV_NOHUGEPAGE, "NOHUGEPAGE" }, { 25, "COLLAPSE" }, { 24, "DONTNEED_LOCKED" },
 		{ MADV_MERGEABLE, "MERGEABLE" }, { MADV_REMOVE, "REMOVE" },
 		{ MADV_FREE, "FREE" },
 	};
@@ -1489,6 +1496,7 @@ static void op_madvise(void)
 	case MADV_RANDOM:
 	case MADV_NORMAL:
 	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
 	case MADV_MERGEABLE:
 		/* mremap() takes no more than one VMA, so leave it whole. */
 		first = 0;
@@ -2438,7 +2446,7 @@ static void *disturb(void *arg)
 		struct iovec remote = { p->addr, 8 * pgsz() };
 		int new;
 
-		remote.iov_base = p->addr + next(&d->rng, PAGES - 8) * pgsz();
+		remote.iov_base = p->addr + next(&d->rng, window - 8) * pgsz();
 		switch (next(&d->rng, 8)) {
 		case 0:
 		case 1: {
@@ -2513,26 +2521,59 @@ static char *reserve(size_t n)
 	return mem;
 }
 
+/*
+ * Where a mapping is: so that PMDs can map what it shows of the window from the start on,
+ * or a few pages off.
+ */
+static char *place_for_map(bool well)
+{
+	uint64_t area = AREA * pgsz();
+	char *mem = reserve(MAX + 3 * area);
+
+	mem += area - (uintptr_t)mem % area + episode_base % area;
+	return well ? mem : mem + (1 + below(AREA - 1)) * pgsz();
+}
+
+/* Some episodes are about areas that may be huge; they take longer. */
+static bool huge_in(uint64_t seed)
+{
+	return can_huge && mix(seed + 78) % 4 == 0;
+}
+
+static bool find_out_huge(void)
+{
+	int fd = region();
+	bool can = info(fd).features & COWMEM_FEATURE_HUGE;
+
+	close(fd);
+	return can;
+}
+
 /* In a child: the operations of an episode, but those that are to be left out. */
 static void episode(uint64_t seed, const bool *skip, bool with_others)
 {
 	static const unsigned int bases[] = {
-		0, 0, 0, 64 - 8, 4096 - 40, 262144 - 40, 16777216 - 36,
+		0, 0, 0, 4096 - 40, 262144 - 40, 16777216 - 36, 64 - 8,
 	};
+	int steps = huge_in(seed) ? OPS / 4 : OPS;
 	struct disturber d[DISTURBERS];
 	unsigned int total = 0, i, v;
 
 	alarm(120);
-	buf = anon(PAGES);
-	buf2 = anon(PAGES);
+	window = huge_in(seed) ? MOST_PAGES : LEAF_PAGES;
+	rng_state = mix(seed);
+	/* From the last of them on there is no area as a whole in a window. */
+	episode_base = bases[below(ARRAY_SIZE(bases) - huge_in(seed))] * pgsz();
+	buf = anon(window);
+	buf2 = anon(window);
 	direct = direct_file();
 	for (i = 0; i < REGIONS; i++) {
-		models[i].want = anon(PAGES);
+		models[i].want = anon(window);
 		models[i].fd = -1;
 	}
 	for (i = 0; i < MAPS; i++) {
-		maps[i].addr = reserve(MAX);
-		maps[i].mine = anon(PAGES);
+		maps[i].addr = place_for_map(i % 2);
+		maps[i].mine = anon(window);
 	}
 	for (i = 0; i < PIPES; i++) {
 		must(!pipe2(pipes[i].fd, O_CLOEXEC));
@@ -2541,8 +2582,6 @@ static void episode(uint64_t seed, const bool *skip, bool with_others)
 	}
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		total += ops[i].weight;
-	rng_state = mix(seed);
-	episode_base = bases[below(ARRAY_SIZE(bases))] * pgsz();
 	disturbed = with_others;
 	put(&disturbing, 1);
 	for (i = 0; disturbed && i < DISTURBERS; i++) {
@@ -2552,7 +2591,7 @@ static void episode(uint64_t seed, const bool *skip, bool with_others)
 		must(!pthread_create(&d[i].thread, NULL, disturb, &d[i]));
 	}
 
-	for (step = 0; step < OPS; step++) {
+	for (step = 0; step < steps; step++) {
 		unsigned int at;
 
 		if (skip[step])
@@ -2893,12 +2932,12 @@ static void report(double start)
 {
 	unsigned int i;
 
-	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %llu snapshots that yielded, %d failures; now",
+	printf("# %llu s: %llu operations in %llu episodes, %llu rounds and %llu cuts in shared regions, %llu checks, %llu kills, %llu snapshots that yielded, %llu looks at huge pages, %d failures; now",
 	       ULL(now() - start), ULL(progress->ops),
 	       ULL(progress->episodes), ULL(progress->rounds),
 	       ULL(progress->cuts), ULL(progress->checks),
 	       ULL(progress->kills), ULL(progress->yields),
-	       get(&progress->failures));
+	       ULL(progress->huge), get(&progress->failures));
 	for (i = 0; i < WORKERS; i++)
 		printf(" %#llx", ULL(progress->episode[i]));
 	printf("\n");
@@ -2976,6 +3015,7 @@ int main(int argc, char **argv)
 	if (argc == 6 && !strcmp(argv[1], "--exec"))
 		return exec_check(argv + 2);
 	progress = shared_mem(sizeof(*progress));
+	can_huge = find_out_huge();
 	if (argc > 3) {
 		seed = strtoull(argv[3], NULL, 0);
 		verbose = true;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Measure cowmem and its peers; runs in a guest, see scripts/bench and bench.h
+ * Measure cowmem and its peers; see scripts/bench and bench.h
  *
- * Usage: bench icount|wall [CASE...]
- *	  bench names icount|wall
+ * Usage: bench icount|smp|wall|here [CASE...]
+ *	  bench names icount|smp|wall|here
  *
  * Prints one JSON object per figure to stdout, what it is at to stderr; or only
  * which cases there are.
@@ -15,14 +15,14 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/utsname.h>
-#include <time.h>
 
 #define HUGE	(2UL << 20)
 
-bool wall;
-static struct counts begin;
+enum mode mode;
+static const char *const mode_names[] = {
+	[ICOUNT] = "icount", [SMP] = "smp", [WALL] = "wall", [HERE] = "here",
+};
 
 void bench_die(const char *file, int line, const char *fmt, ...)
 {
@@ -36,37 +36,7 @@ void bench_die(const char *file, int line, const char *fmt, ...)
 	exit(1);
 }
 
-/* ---- measuring ---- */
-
-uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static uint64_t faults(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_minflt + usage.ru_majflt;
-}
-
-void start(void)
-{
-	begin.faults = faults();
-	begin.ns = now_ns();
-}
-
-struct counts stop(void)
-{
-	struct counts c = { .ns = now_ns() - begin.ns };
-
-	c.faults = faults() - begin.faults;
-	return c;
-}
+/* ---- figures ---- */
 
 void record_as(const char *name, unsigned int mib, const char *impl,
 	       const char *metric, double value)
@@ -75,7 +45,7 @@ void record_as(const char *name, unsigned int mib, const char *impl,
 
 	must(!uname(&uts));
 	printf("{\"kernel\":\"%s\",\"mode\":\"%s\",\"case\":\"%s\",\"size_mib\":%u,\"impl\":\"%s\",\"metric\":\"%s\",\"value\":%.3f}\n",
-	       uts.release, wall ? "wall" : "icount", name, mib, impl, metric, value);
+	       uts.release, mode_names[mode], name, mib, impl, metric, value);
 	must(!fflush(stdout));
 }
 
@@ -83,16 +53,6 @@ void record(const struct bench_case *c, unsigned int mib, const char *metric,
 	    double value)
 {
 	record_as(c->name, mib, c->impl, metric, value);
-}
-
-void record_counts(const struct bench_case *c, unsigned int mib,
-		   struct counts counts, unsigned long n)
-{
-	if (wall)
-		record(c, mib, "us", (double)counts.ns / 1000 / n);
-	else
-		record(c, mib, "insns", (double)counts.ns / n);
-	record(c, mib, "faults", (double)counts.faults / n);
 }
 
 static int compare(const void *a, const void *b)
@@ -106,20 +66,6 @@ double median(double *values, unsigned int n)
 {
 	qsort(values, n, sizeof(*values), compare);
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-static int compare_counts(const void *a, const void *b)
-{
-	const struct counts *x = a, *y = b;
-
-	return (x->ns > y->ns) - (x->ns < y->ns);
-}
-
-/* The one whose time is in the middle; of two, the longer. */
-struct counts median_counts(struct counts *counts, unsigned int n)
-{
-	qsort(counts, n, sizeof(*counts), compare_counts);
-	return counts[n / 2];
 }
 
 /* ---- memory and content ---- */
@@ -195,7 +141,15 @@ static char *map_aligned(int fd, unsigned long n, int prot, int flags)
 	must(space != MAP_FAILED);
 	must(!munmap(space, n * PAGE + HUGE));
 	must(mmap(mem, n * PAGE, prot, flags | MAP_FIXED_NOREPLACE, fd, 0) == mem);
+	watch(mem, n);
 	return mem;
+}
+
+/* A kernel without huge pages needs not be told. */
+static void advise(char *mem, unsigned long n, bool huge)
+{
+	must(!madvise(mem, n * PAGE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) ||
+	     (errno == EINVAL && !huge));
 }
 
 char *map_anon(unsigned long n, bool thp)
@@ -203,7 +157,7 @@ char *map_anon(unsigned long n, bool thp)
 	char *mem = map_aligned(-1, n, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS);
 
-	must(!madvise(mem, n * PAGE, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE));
+	advise(mem, n, thp);
 	return mem;
 }
 
@@ -241,6 +195,20 @@ int clone_of(int fd, unsigned int flags)
 	return clone.fd;
 }
 
+char *map_region(int fd, unsigned long n, enum size size)
+{
+	char *mem = map_file(fd, n, PROT_READ | PROT_WRITE, MAP_SHARED);
+	static bool said;
+
+	if (size != ANY_PAGES)
+		advise(mem, n, size == HUGE_PAGES);
+	if (size != SMALL_PAGES && !said && !(info_of(fd).features & COWMEM_FEATURE_HUGE)) {
+		fprintf(stderr, "bench: the module has no huge pages: 4 KiB ones are measured\n");
+		said = true;
+	}
+	return mem;
+}
+
 struct cowmem_info info_of(int fd)
 {
 	struct cowmem_info info = { 0 };
@@ -249,19 +217,28 @@ struct cowmem_info info_of(int fd)
 	return info;
 }
 
+void tell_huge(const struct bench_case *c, int fd)
+{
+	struct cowmem_info info = info_of(fd);
+
+	if ((info.features & COWMEM_FEATURE_HUGE) &&
+	    info.pages_huge < info.pages_populated - info.pages_populated / 10)
+		fprintf(stderr, "bench: %s: of %llu pages only %llu are huge\n", c->name,
+			info.pages_populated, info.pages_huge);
+}
+
 /* ---- children ---- */
 
 /*
- * With one CPU the child might run before fork() returns in the parent, which is
+ * On the same CPU the child might run before fork() returns in the parent, which is
  * not the parent's time.  A FIFO parent goes first.
  */
 static void go_first(bool on)
 {
 	struct sched_param param = { .sched_priority = on };
 
-	if (!wall)
-		must(!sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK :
-					 SCHED_OTHER, &param));
+	must(!sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK : SCHED_OTHER,
+				 &param));
 }
 
 /* The child sleeps by the time this returns. */
@@ -289,8 +266,10 @@ pid_t fork_child(struct counts *took)
 	close(ready[1]);
 	must(read(ready[0], &byte, 1) == 0);
 	close(ready[0]);
-	if (took)
+	if (took) {
+		add_counts(&c, tables_of(pid));
 		*took = c;
+	}
 	return pid;
 }
 
@@ -302,6 +281,22 @@ void end_child(pid_t pid)
 
 /* ---- running ---- */
 
+static uint64_t available_mib(void)
+{
+	unsigned long kib;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "r");
+
+	must(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1) {
+			fclose(f);
+			return kib >> 10;
+		}
+	}
+	die("no MemAvailable in /proc/meminfo");
+}
+
 static unsigned int run_case(const struct bench_case *c)
 {
 	const unsigned int *mib;
@@ -312,10 +307,19 @@ static unsigned int run_case(const struct bench_case *c)
 	for (mib = c->mib; *mib; mib++) {
 		uint64_t ns = now_ns();
 
+		/* The memory, a clone of it that was written, and another one. */
+		if (mode == HERE && available_mib() < *mib * 3) {
+			fprintf(stderr, "bench: %s of %s, %u MiB: left out, as memory is short\n",
+				c->name, c->impl, *mib);
+			continue;
+		}
 		pid = fork();
 		must(pid >= 0);
 		if (!pid) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			count_init();
+			if (!c->cpus && mode != ICOUNT)
+				use_two_cpus();
 			c->run(c, *mib);
 			exit(0);
 		}
@@ -339,22 +343,28 @@ static bool wanted(const char *name, char **names)
 	return !*names;
 }
 
+static enum mode mode_of(const char *name)
+{
+	for (unsigned int i = 0; i < sizeof(mode_names) / sizeof(*mode_names); i++)
+		if (!strcmp(mode_names[i], name))
+			return i;
+	die("usage: bench icount|smp|wall|here [CASE...] | bench names icount|smp|wall|here");
+}
+
 int main(int argc, char **argv)
 {
-	const struct bench_case *const icount_tables[] = {
-		clone_cases, fault_cases, state_cases, map_cases, fs_cases, NULL,
+	const struct bench_case *const tables[] = {
+		clone_cases, fault_cases, state_cases, map_cases, fs_cases, wall_cases,
 	};
-	const struct bench_case *const wall_tables[] = { wall_cases, NULL };
-	const struct bench_case *const *table, *c;
 	bool names = argc == 3 && !strcmp(argv[1], "names");
-	const char *mode = argc > 1 ? argv[1 + names] : "";
-	unsigned int ran = 0;
+	unsigned int ran = 0, cpus;
 
-	wall = !strcmp(mode, "wall");
-	if (!wall && strcmp(mode, "icount"))
-		die("usage: bench icount|wall [CASE...] | bench names icount|wall");
-	for (table = wall ? wall_tables : icount_tables; *table; table++) {
-		for (c = *table; c->name; c++) {
+	mode = mode_of(argc > 1 ? argv[1 + names] : "");
+	cpus = mode == WALL ? 2 : 0;
+	for (unsigned int i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
+		for (const struct bench_case *c = tables[i]; c->name; c++) {
+			if (mode != HERE && c->cpus != cpus)
+				continue;
 			if (names)
 				puts(c->name);
 			else if (wanted(c->name, argv + 2))

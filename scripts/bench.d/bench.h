@@ -2,10 +2,15 @@
 /*
  * What the cases of scripts/bench share
  *
- * The program runs in a guest, in one of two modes.  In "icount" mode the guest
- * has one CPU and a clock that counts instructions, one a nanosecond, so what
- * a case takes is the same each time, to 0.1 %.  In "wall" mode it has two CPUs
- * and a real clock; take medians of several rounds.
+ * The program runs in one of four modes:
+ * - "icount": a guest with one CPU and a clock that counts instructions, one a
+ *   nanosecond, so what a case takes is the same each time, to 0.1 %.
+ * - "smp": the same cases in a guest of two CPUs; a second thread keeps the other
+ *   one busy, so that TLB shootdowns happen.  They are all that is reported.
+ * - "wall": other cases, in a guest with two CPUs and a real clock; take medians of
+ *   several rounds.
+ * - "here": all cases, by the clock and the counters of the machine that it is on,
+ *   with the second thread as in "smp".
  *
  * A case has an entry for each implementation (cowmem and its peers).  Each entry
  * runs in a process of its own, which starts small and ends by returning; what
@@ -43,20 +48,22 @@
  *	"thp", "memfd", "tmpfs", "uffd", "ksm", "memcpy", "memcmp".
  * @mib: sizes to run it with, in MiB, ended by 0.
  * @run: runs it and reports by record().
+ * @cpus: 2 if it uses two CPUs itself; it is about time then.
  */
 struct bench_case {
 	const char *name;
 	const char *impl;
 	unsigned int mib[4];
 	void (*run)(const struct bench_case *c, unsigned int mib);
+	unsigned int cpus;
 };
 
 /* Each ends with an entry without a name. */
 extern const struct bench_case clone_cases[], fault_cases[], state_cases[];
 extern const struct bench_case map_cases[], fs_cases[], wall_cases[];
 
-/* In wall mode? */
-extern bool wall;
+enum mode { ICOUNT, SMP, WALL, HERE };
+extern enum mode mode;
 
 #define die(...) bench_die(__FILE__, __LINE__, __VA_ARGS__)
 void bench_die(const char *file, int line, const char *fmt, ...)
@@ -70,19 +77,34 @@ void bench_die(const char *file, int line, const char *fmt, ...)
 
 /* ---- measuring ---- */
 
-/* Time (in icount mode: instructions) and faults of this process, all threads. */
+/* What count.c counts from start() to stop(), and how; in icount mode @ns are instructions. */
 struct counts {
 	uint64_t ns;
 	uint64_t faults;
+	uint64_t pages;
+	uint64_t ptes;
+	uint64_t pmds;
+	uint64_t tlb;
+	unsigned int nr_hw;	/* how many hardware counters there are */
+	uint64_t hw[3];		/* instructions, cycles, dTLB misses */
 };
 
 uint64_t now_ns(void);
+/* Once in each case's process. */
+void count_init(void);
 void start(void);
 struct counts stop(void);
+void add_counts(struct counts *sum, struct counts c);
+/* Page table entries of another process, where this one has its memory. */
+struct counts tables_of(pid_t pid);
+/* Have @mem looked at, instead of what was there before. */
+void watch(char *mem, unsigned long n);
+/* Stay on one CPU, while another thread keeps another one busy. */
+void use_two_cpus(void);
 
 /*
- * Report a figure.  Metrics: "insns", "faults", "bytes", "us", "ops_s".  One
- * record for each case, size, implementation and metric; record_as() names the
+ * Report a figure.  Metrics: "insns", "bytes", "us", "ops_s", and what is counted.
+ * One record for each case, size, implementation and metric; record_as() names the
  * first and the third itself.
  */
 void record(const struct bench_case *c, unsigned int mib, const char *metric,
@@ -90,11 +112,14 @@ void record(const struct bench_case *c, unsigned int mib, const char *metric,
 void record_as(const char *name, unsigned int mib, const char *impl,
 	       const char *metric, double value);
 
-/* Report what one of @n pages (or calls) took: insns or us, and faults. */
+/* Report what one of @n pages (or calls) took. */
+void record_counts_as(const char *name, unsigned int mib, const char *impl,
+		      struct counts counts, unsigned long n);
 void record_counts(const struct bench_case *c, unsigned int mib,
 		   struct counts counts, unsigned long n);
 
 double median(double *values, unsigned int n);
+/* The one whose time is in the middle; of two, the longer. */
 struct counts median_counts(struct counts *counts, unsigned int n);
 
 /* ---- memory and content; sizes and places in pages ---- */
@@ -144,9 +169,19 @@ int new_region(unsigned long n);
 int clone_of(int fd, unsigned int flags);
 struct cowmem_info info_of(int fd);
 
+/*
+ * A writable mapping of a region: with pages of 4 KiB, as the peers have them; with
+ * what the module chooses by itself; or asking for huge pages.
+ */
+enum size { SMALL_PAGES, ANY_PAGES, HUGE_PAGES };
+char *map_region(int fd, unsigned long n, enum size size);
+
+/* Tell if a region that was written in full could have huge pages, and mostly has none. */
+void tell_huge(const struct bench_case *c, int fd);
+
 static inline char *map_rw(int fd, unsigned long n)
 {
-	return map_file(fd, n, PROT_READ | PROT_WRITE, MAP_SHARED);
+	return map_region(fd, n, SMALL_PAGES);
 }
 
 /* ---- children ---- */

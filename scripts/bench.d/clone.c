@@ -3,8 +3,12 @@
  * What a clone takes, and the writes that come after it; beside fork(), a private
  * mapping of a memfd, and userfaultfd
  *
- * Before anything is measured, all pages have been written in full and are in the
- * page tables ("mapped") unless a case says otherwise; fork() leaves them there.
+ * Before anything is measured, all pages have been written in full, in order, and are
+ * in the page tables ("mapped") unless a case says otherwise; fork() leaves them there.
+ *
+ * Pages are of 4 KiB, of cowmem as of the peer.  The impl "thp" is a fork() of huge
+ * pages.  In cases named "huge_..." and "cycle_..." the region has what the module
+ * chooses by itself for memory that is written in order.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -77,17 +81,26 @@ static void uffd_open(struct source *s)
 	must(!pthread_create(&thread, NULL, uffd_save, copy));
 }
 
+static enum size size_of(const struct bench_case *c)
+{
+	bool any = !strncmp(c->name, "huge_", 5) || !strncmp(c->name, "cycle_", 6);
+
+	return any ? ANY_PAGES : SMALL_PAGES;
+}
+
 static struct source source_of(const struct bench_case *c, unsigned int mib)
 {
 	struct source s = { .fd = -1, .n = pages_of(mib), .clone = -1, .uffd = -1 };
 
 	if (!strcmp(c->impl, "cowmem")) {
 		s.fd = new_region(s.n);
-		s.mem = map_rw(s.fd, s.n);
+		s.mem = map_region(s.fd, s.n, size_of(c));
 	} else {
 		s.mem = map_anon(s.n, !strcmp(c->impl, "thp"));
 	}
 	fill(s.mem, 0, s.n, 1);
+	if (s.fd >= 0 && size_of(c) != SMALL_PAGES)
+		tell_huge(c, s.fd);
 	if (!strcmp(c->impl, "uffd"))
 		uffd_open(&s);
 	return s;
@@ -203,6 +216,101 @@ static void clone_full(const struct bench_case *c, unsigned int mib)
 	clone_written(c, mib, ALL);
 }
 
+/*
+ * All is written, in order, while nobody has a part in it, so what was huge stays so.
+ * (After a fork(), writes split huge pages, and the next fork() is one of small ones.)
+ */
+static void clone_huge(const struct bench_case *c, unsigned int mib)
+{
+	struct source s = source_of(c, mib);
+	struct counts took[ROUNDS];
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		drop(&s);
+		for (unsigned long page = 0; page < s.n; page++)
+			poke(s.mem, page, round + 2);
+		took[round] = take_clone(&s);
+	}
+	check_clone(&s);
+	check(s.mem, 0, s.n, 1 + ROUNDS, 1);
+	drop(&s);
+	record_counts(c, mib, median_counts(took, ROUNDS), 1);
+}
+
+/* ---- cycles ---- */
+
+/* What the case's name says: "cycle_10_random" is 10 and true. */
+static unsigned int percent_of(const struct bench_case *c, bool *random)
+{
+	unsigned int percent;
+
+	must(sscanf(c->name, "cycle_%u", &percent) == 1);
+	*random = strstr(c->name, "_random");
+	return percent;
+}
+
+/*
+ * To drop a clone is to close it, or for the child to exit: it then takes down the
+ * page tables that it was given, which nobody is there any more to look at.
+ */
+static struct counts drop_clone(struct source *s)
+{
+	struct counts took, gone = {};
+
+	if (s->fd < 0)
+		gone = tables_of(s->clone);
+	start();
+	drop(s);
+	took = stop();
+	add_counts(&took, gone);
+	return took;
+}
+
+/* Clone, write the pages of @list with @tag, drop the clone. */
+static struct counts cycle(struct source *s, const unsigned long *list,
+			   unsigned long count, unsigned int tag)
+{
+	struct counts took = take_clone(s);
+
+	start();
+	for (unsigned long i = 0; i < count; i++)
+		poke(s->mem, list[i], tag);
+	add_counts(&took, stop());
+	add_counts(&took, drop_clone(s));
+	return took;
+}
+
+static void clone_cycle(const struct bench_case *c, unsigned int mib)
+{
+	struct source s = source_of(c, mib);
+	unsigned long *list = malloc(s.n * sizeof(*list));
+	unsigned char *tags = malloc(s.n);
+	struct counts took[1 + ROUNDS];
+	unsigned long count;
+	bool random;
+
+	must(list && tags);
+	count = s.n * percent_of(c, &random) / 100;
+	for (unsigned long i = 0; i < s.n; i++)
+		list[i] = i;
+	memset(tags, 1, s.n);
+	/* The first one is to get warm. */
+	for (unsigned int round = 0; round < 1 + ROUNDS; round++) {
+		for (unsigned long i = 0; i < count; i++) {
+			if (random)
+				draw(list, s.n, i);
+			else
+				list[i] = (round * count + i) % s.n;
+		}
+		took[round] = cycle(&s, list, count, round + 2);
+		for (unsigned long i = 0; i < count; i++)
+			tags[list[i]] = round + 2;
+	}
+	for (unsigned long i = 0; i < s.n; i++)
+		check(s.mem + i * PAGE, i, 1, tags[i], 1);
+	record_counts(c, mib, median_counts(took + 1, ROUNDS), 1);
+}
+
 /* ---- writes ---- */
 
 /* Write every @step-th page of @mem, and see that it, and nothing else, changed. */
@@ -254,6 +362,17 @@ static void write_after_clone(const struct bench_case *c, unsigned int mib)
 static void write_after_clone_8th(const struct bench_case *c, unsigned int mib)
 {
 	write_source(c, mib, true, 8);
+}
+
+/* One page in each 2 MiB. */
+static void write_sparse(const struct bench_case *c, unsigned int mib)
+{
+	write_source(c, mib, true, 512);
+}
+
+static void write_sparse_unmapped(const struct bench_case *c, unsigned int mib)
+{
+	write_source(c, mib, false, 512);
 }
 
 /* Nobody has looked at the pages since the clone. */
@@ -339,5 +458,35 @@ const struct bench_case clone_cases[] = {
 	{ "write_last_holder", "cowmem", { 256 }, write_last_holder },
 	{ "write_last_holder", "fork", { 256 }, write_last_holder },
 	{ "write_last_holder_mapped", "cowmem", { 256 }, write_last_holder_mapped },
+	{ "huge_clone_full", "cowmem", { 256 }, clone_huge },
+	{ "huge_clone_full", "fork", { 256 }, clone_huge },
+	{ "huge_clone_full", "thp", { 256 }, clone_huge },
+	{ "huge_write_sparse", "cowmem", { 256 }, write_sparse },
+	{ "huge_write_sparse", "thp", { 256 }, write_sparse },
+	{ "huge_write_sparse_unmapped", "cowmem", { 256 }, write_sparse_unmapped },
+	{ "cycle_1", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_1", "fork", { 256 }, clone_cycle },
+	{ "cycle_1", "thp", { 256 }, clone_cycle },
+	{ "cycle_1_random", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_1_random", "fork", { 256 }, clone_cycle },
+	{ "cycle_1_random", "thp", { 256 }, clone_cycle },
+	{ "cycle_10", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_10", "fork", { 256 }, clone_cycle },
+	{ "cycle_10", "thp", { 256 }, clone_cycle },
+	{ "cycle_10_random", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_10_random", "fork", { 256 }, clone_cycle },
+	{ "cycle_10_random", "thp", { 256 }, clone_cycle },
+	{ "cycle_50", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_50", "fork", { 256 }, clone_cycle },
+	{ "cycle_50", "thp", { 256 }, clone_cycle },
+	{ "cycle_50_random", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_50_random", "fork", { 256 }, clone_cycle },
+	{ "cycle_50_random", "thp", { 256 }, clone_cycle },
+	{ "cycle_100", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_100", "fork", { 256 }, clone_cycle },
+	{ "cycle_100", "thp", { 256 }, clone_cycle },
+	{ "cycle_100_random", "cowmem", { 256 }, clone_cycle },
+	{ "cycle_100_random", "fork", { 256 }, clone_cycle },
+	{ "cycle_100_random", "thp", { 256 }, clone_cycle },
 	{ 0 }
 };

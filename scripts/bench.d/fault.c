@@ -2,14 +2,20 @@
 /*
  * What the first access to a page takes, beside anonymous memory and a memfd
  *
- * Per page, for one access to each page in order, through a fresh mapping.
+ * Per page, for one access to each page in order, through a fresh mapping.  Pages are
+ * of 4 KiB, unless a case is named "huge_...".
  */
 #include "bench.h"
+
+static enum size size_of(const struct bench_case *c)
+{
+	return strncmp(c->name, "huge_", 5) ? SMALL_PAGES : HUGE_PAGES;
+}
 
 static char *map_new(const struct bench_case *c, unsigned long n)
 {
 	if (!strcmp(c->impl, "cowmem"))
-		return map_rw(new_region(n), n);
+		return map_region(new_region(n), n, size_of(c));
 	if (!strcmp(c->impl, "memfd"))
 		return map_file(new_memfd(n), n, PROT_READ | PROT_WRITE, MAP_SHARED);
 	return map_anon(n, !strcmp(c->impl, "thp"));
@@ -92,12 +98,14 @@ static void clone_read(const struct bench_case *c, unsigned int mib)
 	unsigned long n = pages_of(mib);
 	bool cowmem = !strcmp(c->impl, "cowmem");
 	int fd = cowmem ? new_region(n) : new_memfd(n);
-	char *mem = map_rw(fd, n);
+	char *mem = cowmem ? map_region(fd, n, size_of(c)) : map_rw(fd, n);
 	struct counts took;
 
 	fill(mem, 0, n, 1);
+	if (cowmem && size_of(c) != SMALL_PAGES)
+		tell_huge(c, fd);
 	if (cowmem)
-		mem = map_rw(clone_of(fd, 0), n);
+		mem = map_region(clone_of(fd, 0), n, size_of(c));
 	else
 		mem = map_file(fd, n, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	took = read_pages(mem, n);
@@ -118,5 +126,9 @@ const struct bench_case fault_cases[] = {
 	{ "hole_write", "anon", { 256 }, hole_write },
 	{ "clone_read", "cowmem", { 256 }, clone_read },
 	{ "clone_read", "memfd", { 256 }, clone_read },
+	{ "huge_populate", "cowmem", { 256 }, populate },
+	{ "huge_populate", "thp", { 256 }, populate },
+	{ "huge_clone_read", "cowmem", { 256 }, clone_read },
+	{ "huge_clone_read", "memfd", { 256 }, clone_read },
 	{ 0 }
 };

@@ -92,8 +92,7 @@ static void run_create(const struct bench_case *c, unsigned int mib)
 	for (i = 0; i < n; i++)
 		must(!unlink(name_of(i)));
 	gone = stop();
-	made.ns += gone.ns;
-	made.faults += gone.faults;
+	add_counts(&made, gone);
 	record_counts(c, mib, made, n);
 }
 
@@ -172,7 +171,7 @@ static void run_stat(const struct bench_case *c, unsigned int mib)
 	for (i = 0; i < FILES; i++)
 		must(!close(open_new(path_of(i))));
 	took = stop();
-	record_as("fs_stat_create", mib, c->impl, "insns", (double)took.ns / FILES);
+	record_counts_as("fs_stat_create", mib, c->impl, took, FILES);
 
 	start();
 	for (i = 0; i < FILES; i++)

@@ -11,13 +11,6 @@
 
 #define ROUNDS	3
 
-static void record_one(const char *name, unsigned int mib, struct counts took,
-		       unsigned long n)
-{
-	record_as(name, mib, "cowmem", "insns", (double)took.ns / n);
-	record_as(name, mib, "cowmem", "faults", (double)took.faults / n);
-}
-
 /* ---- fork_mapped ---- */
 
 /* From fork() to wait(), of a child that does nothing. */
@@ -128,8 +121,8 @@ static void clone_and_read(unsigned int mib, int fd, char *mem,
 		poke(mem, page, 2 + ROUNDS);
 	check(mem, 0, n, 2 + ROUNDS, 1);
 	check(map_file(clone, n, PROT_READ, MAP_SHARED), 0, n, 1 + ROUNDS, 1);
-	record_one(clone_name, mib, median_counts(cloned, ROUNDS), 1);
-	record_one(read_name, mib, median_counts(read, ROUNDS), n);
+	record_counts_as(clone_name, mib, "cowmem", median_counts(cloned, ROUNDS), 1);
+	record_counts_as(read_name, mib, "cowmem", median_counts(read, ROUNDS), n);
 }
 
 static void split_mapping(const struct bench_case *c, unsigned int mib)
@@ -190,9 +183,9 @@ static void idle_rounds(unsigned int mib, int fd, char *mem, const char *const n
 
 	for (unsigned int i = 0; i < ROUNDS; i++)
 		idle_round(fd, mem, n, &cloned[i], &written[i], &restored[i]);
-	record_one(names[0], mib, median_counts(cloned, ROUNDS), 1);
-	record_one(names[1], mib, median_counts(written, ROUNDS), n);
-	record_one(names[2], mib, median_counts(restored, ROUNDS), 1);
+	record_counts_as(names[0], mib, "cowmem", median_counts(cloned, ROUNDS), 1);
+	record_counts_as(names[1], mib, "cowmem", median_counts(written, ROUNDS), n);
+	record_counts_as(names[2], mib, "cowmem", median_counts(restored, ROUNDS), 1);
 }
 
 static void idle_mappers(const struct bench_case *c, unsigned int mib)

@@ -248,18 +248,6 @@ static void run_diff_memcmp(const struct bench_case *c, unsigned int mib)
 #define GROWTH_PAGES	pages_of(64)
 #define GROWTH_ROUNDS	8
 
-static void add(struct counts *sum, struct counts counts)
-{
-	sum->ns += counts.ns;
-	sum->faults += counts.faults;
-}
-
-static void record_growth(const char *name, unsigned int mib, struct counts counts)
-{
-	record_as(name, mib, "cowmem", "insns", (double)counts.ns / GROWTH_ROUNDS);
-	record_as(name, mib, "cowmem", "faults", (double)counts.faults / GROWTH_ROUNDS);
-}
-
 static void run_growth(const struct bench_case *c, unsigned int mib)
 {
 	struct counts clone = {}, diff = {}, restore = {};
@@ -281,17 +269,17 @@ static void run_growth(const struct bench_case *c, unsigned int mib)
 		change(mem, GROWTH_PAGES, 2 + i);
 		start();
 		copy = clone_of(fd, COWMEM_CLONE_SNAPSHOT);
-		add(&clone, stop());
-		add(&diff, take_diff(copy, snapshot, GROWTH_PAGES));
+		add_counts(&clone, stop());
+		add_counts(&diff, take_diff(copy, snapshot, GROWTH_PAGES));
 		start();
 		must(!ioctl(fd, COWMEM_IOC_RESTORE, &args));
-		add(&restore, stop());
+		add_counts(&restore, stop());
 		if (args.pages != CHANGES)
 			die("RESTORE found %llu pages", args.pages);
 	}
-	record_growth("growth_clone", mib, clone);
-	record_growth("growth_diff", mib, diff);
-	record_growth("growth_restore", mib, restore);
+	record_counts_as("growth_clone", mib, "cowmem", clone, GROWTH_ROUNDS);
+	record_counts_as("growth_diff", mib, "cowmem", diff, GROWTH_ROUNDS);
+	record_counts_as("growth_restore", mib, "cowmem", restore, GROWTH_ROUNDS);
 	check(mem, 0, n, 1, 1);
 	mem = map_file(copy, n, PROT_READ, MAP_SHARED);
 	for (unsigned int i = 0; i < CHANGES; i++)
@@ -357,8 +345,7 @@ static void run_depth(const struct bench_case *c, unsigned int mib)
 			must(pwrite(fd, &word, sizeof(word), page * PAGE) == sizeof(word));
 		}
 		counts = write_clone(fd, n, generation);
-		record_as(depths[i].name, mib, "cowmem", "insns", (double)counts.ns / n);
-		record_as(depths[i].name, mib, "cowmem", "faults", (double)counts.faults / n);
+		record_counts_as(depths[i].name, mib, "cowmem", counts, n);
 	}
 }
 

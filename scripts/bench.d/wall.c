@@ -27,18 +27,60 @@ static void pin(unsigned int cpu)
 #define RUN_NS		200000000ULL	/* 10 copies, if they can be had */
 #define STALL_RUNS	25
 #define LOOK_US		20000		/* the writer goes on meanwhile */
+#define WAITS		(16 * 61)
 
 /*
  * A writer on one CPU stamps pages, all over its memory and each once in a round,
- * with 1, 2, 3 ...  The longest time between two stamps is what is measured.
+ * with 1, 2, 3 ...  What is measured is the longest time between two stamps, and how
+ * long somebody waits who comes at any instant and wants one: of a thousand, all but
+ * one.  That depends on how much of the time goes into long waits, not on how many
+ * stamps there are besides, as a percentile of all stamps would.
  */
 struct writer {
 	char *mem;
 	unsigned long n;	/* pages, a power of 2 */
 	uint64_t stamp;		/* the last one */
 	uint64_t longest_ns;
+	uint64_t waits[WAITS];	/* how many waits were so long: see wait_class() */
+	uint64_t sums[WAITS];	/* and how long together */
+	unsigned long copies;
 	bool stop;
 };
+
+/* 16 classes for each doubling. */
+static unsigned int wait_class(uint64_t ns)
+{
+	unsigned int log;
+
+	if (ns < 16)
+		return ns;
+	log = 63 - __builtin_clzll(ns);
+	return 16 * (log - 3) + (ns >> (log - 4) & 15);
+}
+
+/* Where a class starts. */
+static double wait_ns(unsigned int class)
+{
+	return class < 16 ? class : (double)((16ULL + class % 16) << (class / 16 - 1));
+}
+
+/* Who comes during a wait of w waits for longer than x in w - x of that time. */
+static double p999_us(const struct writer *w)
+{
+	double all = 0, longer = 0, nr = 0;
+	unsigned int i = WAITS;
+
+	for (unsigned int k = 0; k < WAITS; k++)
+		all += w->sums[k];
+	while (i-- > 0) {
+		nr += w->waits[i];
+		longer += w->sums[i];
+		if (longer - nr * wait_ns(i) >= all / 1000)
+			break;
+	}
+	/* Within the class the longer ones are linear: longer - nr * x == all / 1000. */
+	return nr ? (longer - all / 1000) / nr / 1000 : 0;
+}
 
 static volatile uint64_t *place_of(const struct writer *w, const char *mem,
 				   uint64_t stamp)
@@ -52,6 +94,7 @@ static void *write_stamps(void *arg)
 {
 	struct writer *w = arg;
 	uint64_t last, now, longest = 0, stamp = w->stamp;
+	unsigned int class;
 
 	pin(1);
 	last = now_ns();
@@ -61,6 +104,9 @@ static void *write_stamps(void *arg)
 		now = now_ns();
 		if (now - last > longest)
 			longest = now - last;
+		class = wait_class(now - last);
+		w->waits[class]++;
+		w->sums[class] += now - last;
 		last = now;
 	}
 	w->stamp = stamp;
@@ -144,28 +190,41 @@ static double stall_us(struct writer *w, int fd, shoot_fn *shoot, bool look)
 		t.tv_nsec = next % 1000000000;
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 		shoot(w, fd, look);
+		w->copies++;
 	} while (!look && now_ns() - begun < RUN_NS);
 	__atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
 	must(!pthread_join(thread, NULL));
 	return w->longest_ns / 1e3;
 }
 
+/* The writer's memory, as the case wants it. */
+static int stall_memory(const struct bench_case *c, struct writer *w)
+{
+	bool huge = strstr(c->name, "_huge");
+	int fd;
+
+	if (strcmp(c->impl, "cowmem")) {
+		w->mem = map_anon(w->n, !strcmp(c->impl, "thp"));
+		return -1;
+	}
+	fd = new_region(w->n);
+	w->mem = map_region(fd, w->n, huge ? HUGE_PAGES : SMALL_PAGES);
+	return fd;
+}
+
 static void run_stall(const struct bench_case *c, unsigned int mib)
 {
 	struct writer w = { .n = pages_of(mib) };
+	int fd = stall_memory(c, &w);
 	shoot_fn *shoot = shoot_fork;
-	double us[STALL_RUNS];
-	int fd = -1;
+	struct counts took = {};
+	double us[STALL_RUNS], p999[STALL_RUNS];
+	char name[64];
 
-	if (!strcmp(c->impl, "cowmem")) {
+	if (!strcmp(c->impl, "cowmem"))
 		shoot = shoot_clone;
-		fd = new_region(w.n);
-		w.mem = map_rw(fd, w.n);
-	} else {
-		if (!strcmp(c->impl, "anon"))
-			shoot = shoot_nothing;
-		w.mem = map_anon(w.n, false);
-	}
+	else if (!strcmp(c->impl, "anon"))
+		shoot = shoot_nothing;
 	/* The first round, so that every page has a stamp. */
 	while (w.stamp < w.n) {
 		w.stamp++;
@@ -173,9 +232,21 @@ static void run_stall(const struct bench_case *c, unsigned int mib)
 	}
 
 	pin(0);
-	for (unsigned int i = 0; i < STALL_RUNS; i++)
+	for (unsigned int i = 0; i < STALL_RUNS; i++) {
+		memset(w.waits, 0, sizeof(w.waits));
+		memset(w.sums, 0, sizeof(w.sums));
+		start();
 		us[i] = stall_us(&w, fd, shoot, false);
+		add_counts(&took, stop());
+		p999[i] = p999_us(&w);
+	}
 	record(c, mib, "us", median(us, STALL_RUNS));
+	snprintf(name, sizeof(name), "%s_p999", c->name);
+	record_as(name, mib, c->impl, "us", median(p999, STALL_RUNS));
+	/* For each copy, with the writes that come after it. */
+	record(c, mib, "faults", (double)took.faults / w.copies);
+	record(c, mib, "pages", (double)took.pages / w.copies);
+	record(c, mib, "tlb", (double)took.tlb / w.copies);
 
 	/* To look at a copy takes time, so this one is not measured. */
 	stall_us(&w, fd, shoot, true);
@@ -288,8 +359,15 @@ static unsigned long get_ksm(const char *name)
 static void run_ksm(const struct bench_case *c, unsigned int mib)
 {
 	unsigned long n = pages_of(mib);
+	unsigned long pause, scan;
 	double us[MERGE_RUNS];
 
+	if (get_ksm("run")) {
+		fprintf(stderr, "bench: %s of KSM: left out, as that is in use\n", c->name);
+		return;
+	}
+	pause = get_ksm("sleep_millisecs");
+	scan = get_ksm("pages_to_scan");
 	/* As fast as it can: no pause, and all pages in one go. */
 	set_ksm("sleep_millisecs", 0);
 	set_ksm("pages_to_scan", 8 * n);
@@ -315,6 +393,8 @@ static void run_ksm(const struct bench_case *c, unsigned int mib)
 			must(!munmap(twins[j], n * PAGE));
 	}
 	set_ksm("run", 0);
+	set_ksm("sleep_millisecs", pause);
+	set_ksm("pages_to_scan", scan);
 	record(c, mib, "us", median(us, MERGE_RUNS));
 }
 
@@ -394,12 +474,15 @@ static void run_faults(const struct bench_case *c, unsigned int mib)
 }
 
 const struct bench_case wall_cases[] = {
-	{ "writer_stall", "cowmem", { 256 }, run_stall },
-	{ "writer_stall", "fork", { 256 }, run_stall },
-	{ "writer_stall", "anon", { 256 }, run_stall },
-	{ "merge", "cowmem", { 64 }, run_merge },
-	{ "merge", "ksm", { 64 }, run_ksm },
-	{ "faults_2cpu", "cowmem", { 256 }, run_faults },
-	{ "faults_2cpu", "anon", { 256 }, run_faults },
+	{ "writer_stall", "cowmem", { 256 }, run_stall, 2 },
+	{ "writer_stall", "fork", { 256 }, run_stall, 2 },
+	{ "writer_stall", "anon", { 256 }, run_stall, 2 },
+	{ "writer_stall_huge", "cowmem", { 256 }, run_stall, 2 },
+	{ "writer_stall_huge", "fork", { 256 }, run_stall, 2 },
+	{ "writer_stall_huge", "thp", { 256 }, run_stall, 2 },
+	{ "merge", "cowmem", { 64 }, run_merge, 2 },
+	{ "merge", "ksm", { 64 }, run_ksm, 2 },
+	{ "faults_2cpu", "cowmem", { 256 }, run_faults, 2 },
+	{ "faults_2cpu", "anon", { 256 }, run_faults, 2 },
 	{}
 };

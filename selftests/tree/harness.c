@@ -148,6 +148,21 @@ void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 	}
 }
 
+/* No page is of a folio here. */
+void cowmem_folio_hold(struct folio *folio, long nr)
+{
+	abort();
+}
+
+void cowmem_pages_hold_slots(void *const *slots)
+{
+	unsigned int i;
+
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
+		if (slots[i])
+			cowmem_page_hold(slots[i]);
+}
+
 void cowmem_page_drop(struct page *page, bool granted)
 {
 	long holders;

@@ -72,6 +72,7 @@
 /* Features, what the module can do on this kernel. */
 #define COWMEM_FEATURE_KEEP	(1U << 0)	/* COWMEM_RESTORE_KEEP keeps pages */
 #define COWMEM_FEATURE_EXPENDABLE (1U << 1)	/* COWMEM_CLONE_EXPENDABLE is known */
+#define COWMEM_FEATURE_HUGE	(1U << 2)	/* memory may be had 2 MiB at a time */
 
 /* State. */
 #define COWMEM_STATE_EXPENDABLE	(1U << 0)	/* COWMEM_CLONE_EXPENDABLE made it */
@@ -93,6 +94,8 @@
  * @clones: out, how many times this region has been cloned.
  * @features: out, COWMEM_FEATURE_* bits.
  * @state: out, COWMEM_STATE_* bits.
+ * @pages_huge: out, populated pages that are parts of folios of 2 MiB (COWMEM_FILE_HUGE).
+ *	Such a page counts as shared as long as another region holds any part of the folio.
  *
  * The counts are exact as long as nobody changes the region during the call.
  * The call takes time in proportion to the populated part of the region and
@@ -111,6 +114,7 @@ struct cowmem_info {
 	__u64 clones;
 	__u64 features;
 	__u64 state;
+	__u64 pages_huge;
 };
 
 /**
@@ -547,13 +551,15 @@ struct cowmem_merge {
 /* Flags of struct cowmem_file. */
 #define COWMEM_FILE_RDONLY	(1U << 0)	/* the descriptor is open for reading only */
 #define COWMEM_FILE_VIEW	(1U << 1)	/* likewise, and nobody can reopen it for writing */
+#define COWMEM_FILE_HUGE	(1U << 2)	/* have memory 2 MiB at a time from now on */
 
 /* The longest name, in bytes, without the NUL. */
 #define COWMEM_FILE_NAME_MAX	248
 
 /**
  * struct cowmem_file - COWMEM_IOC_FILE: another descriptor of the region, a regular file
- * @flags: in, 0 (open for reading and writing), COWMEM_FILE_RDONLY or COWMEM_FILE_VIEW.
+ * @flags: in, 0 (open for reading and writing), COWMEM_FILE_RDONLY or COWMEM_FILE_VIEW;
+ *	and COWMEM_FILE_HUGE.
  * @fd: out, the descriptor, O_CLOEXEC.
  * @name: in, address of a string that ends with a NUL, or 0: the region's number.
  *
@@ -574,13 +580,26 @@ struct cowmem_merge {
  * for writing (EPERM), nor is a file made with COWMEM_FILE_VIEW (EACCES), be it by
  * root: it shows the live memory and never writes it.
  *
+ * With COWMEM_FILE_HUGE the first write to each 2 MiB, at a multiple of that and inside
+ * the region, allocates all of it, if so much memory can be had at once, as on a mount
+ * with huge=always.  Without, that is done where a mapping asks for it by
+ * madvise(MADV_HUGEPAGE), and for who writes pages in order: at the start of each 2 MiB if
+ * all of those before were written since the last clone; but not once COWMEM_RESTORE_KEEP
+ * was used.  Pages that share such memory are copied one by one like any others, or all
+ * together for who writes in order.  It is given back when nobody holds any part of it.
+ * Clones do as their source does.  Neither is done where MADV_NOHUGEPAGE says so, nor on a
+ * mount with huge=never, nor in a region of the device that was made while the module's
+ * parameter "huge" said so.  Content never depends on it.
+ * Without COWMEM_FEATURE_HUGE it changes nothing.
+ *
  * Errors:
- *  EBADF	the descriptor is not open for reading or, if @flags is 0, not for
- *		reading and writing
- *  EACCES	@flags is not COWMEM_FILE_VIEW, and the descriptor is of that kind
- *  EPERM	@flags is 0 and the region carries COWMEM_SEAL_WRITE or
+ *  EBADF	the descriptor is not open for reading; or not for writing, unless @flags
+ *		has COWMEM_FILE_RDONLY or COWMEM_FILE_VIEW and not COWMEM_FILE_HUGE
+ *  EACCES	@flags has no COWMEM_FILE_VIEW, and the descriptor is of that kind
+ *  EPERM	the file is to be open for writing and the region carries COWMEM_SEAL_WRITE or
  *		COWMEM_SEAL_FUTURE_WRITE
- *  EINVAL	@flags has both bits set, the name is longer than COWMEM_FILE_NAME_MAX
+ *  EINVAL	@flags has both COWMEM_FILE_RDONLY and COWMEM_FILE_VIEW, or the name is
+ *		longer than COWMEM_FILE_NAME_MAX
  *  EFAULT	@name cannot be read
  *  EMFILE	the caller's descriptor table is full
  *  ENFILE	the system's file table is full

@@ -34,6 +34,12 @@ static inline void list_add_tail(struct list_head *entry,
 	head->prev = entry;
 }
 
+/* As the first one. */
+static inline void list_add(struct list_head *entry, struct list_head *head)
+{
+	list_add_tail(entry, head->next);
+}
+
 static inline void list_del_init(struct list_head *entry)
 {
 	assert(entry->next->prev == entry && entry->prev->next == entry);
