@@ -151,7 +151,7 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
 {
-	if (cowmem_page_huge(page))
+	if (cowmem_page_large(page))
 		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
 	if (cowmem_page_holders(page) > 1)
 		return false;
@@ -165,19 +165,23 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 }
 
 /*
- * A page for the slot, of zeroes if @zero.  While pages are written in order, they are
- * allocated in blocks, at most as many as there were in the run so far.  Without a @leaf
- * there was no run.
+ * A page for the slot, of zeroes if @zero.  While pages are written in order, they come from
+ * folios for a leaf, or are allocated in blocks, at most as many as there were in the run so
+ * far.  Without a @leaf there was no run.
  */
 static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
 			     bool zero)
 {
 	struct list_head *spare = &cowmem_leaf_lock(w->region, w->index)->spare;
 	struct cowmem_account *account = cowmem_region_account(w->region);
+	struct page *page;
 
 	/* A memory policy may send each page somewhere else. */
 	if (w->vmf && vma_policy(w->vmf->vma))
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
+	page = cowmem_leaf_page(w->region, w->index, zero);
+	if (page)
+		return page;
 	if (list_empty(spare) && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, w->index) - w->index);
 
@@ -193,7 +197,9 @@ static struct page *new_page(const struct writing *w, const struct cowmem_node *
 static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
-	if (page)
+	if (page && cowmem_page_large(page))
+		cowmem_leaf_page_back(region, index, page);
+	else if (page)
 		cowmem_page_set_aside(page, &cowmem_leaf_lock(region, index)->spare);
 }
 
@@ -219,8 +225,9 @@ static struct page *replace(struct writing *w)
 		return page;
 	if (!old) {
 		w->fresh = NULL;
+		/* Nobody looks at that of another page of a folio: the call has the lock. */
 		if (whole)
-			ClearPageUptodate(page);
+			folio_clear_uptodate(page_folio(page));
 	} else {
 		err = cowmem_page_copy(page, old);
 	}
@@ -233,6 +240,8 @@ static struct page *replace(struct writing *w)
 	if (leaf->whole)
 		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
+	if (cowmem_page_large(page))
+		cowmem_leaf_page_set(region, leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
 	 * lock; what maps the old one has to go before anyone can write.  Its
@@ -279,7 +288,8 @@ static struct page *grant_leaf(struct writing *w)
 	} else {
 		page = replace(w);
 	}
-	if (w->vmf && !IS_ERR(page))
+	/* Those of a folio have a name all together, or none has. */
+	if (!IS_ERR(page) && (w->vmf || cowmem_page_large(page)))
 		name_page(w->region, w->leaf, w->index, page);
 	return page;
 }
@@ -316,7 +326,7 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !PageHWPoison(page) && !cowmem_page_huge(page) &&
+	return page && !PageHWPoison(page) && !cowmem_page_large(page) &&
 	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
 	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
 	       cowmem_page_mappable(page);
@@ -751,10 +761,10 @@ static bool any_named(const struct cowmem_region *region)
  */
 static void widen(const struct cowmem_region *region, pgoff_t *first, pgoff_t *end)
 {
-	if (*first % COWMEM_AREA_PAGES && cowmem_area_large(region, *first))
-		*first = round_down(*first, COWMEM_AREA_PAGES);
-	if (*end != ULONG_MAX && *end % COWMEM_AREA_PAGES && cowmem_area_large(region, *end))
-		*end = round_up(*end, COWMEM_AREA_PAGES);
+	if (*first % COWMEM_AREA_PAGES)
+		*first = round_down(*first, cowmem_large_pages(region, *first));
+	if (*end != ULONG_MAX && *end % COWMEM_AREA_PAGES)
+		*end = round_up(*end, cowmem_large_pages(region, *end));
 }
 
 /**
@@ -813,7 +823,7 @@ static bool looks_busy(struct look *look, const struct cowmem_node *leaf, struct
 {
 	struct folio *folio = page_folio(page);
 
-	if (!leaf->large || !cowmem_page_huge(page))
+	if (!leaf->large || !cowmem_page_large(page))
 		return cowmem_page_busy(page, 0);
 	if (look->folio != folio) {
 		look->folio = folio;
@@ -854,7 +864,7 @@ static int copy_busy(struct cowmem_share *s)
 				continue;
 			}
 			/* Nobody gets to see what is written there: share it. */
-			if (PageHWPoison(page) && !cowmem_page_huge(page)) {
+			if (PageHWPoison(page) && !cowmem_page_large(page)) {
 				cowmem_page_unname(page);
 				continue;
 			}
@@ -901,7 +911,7 @@ static void revoke_nameless(const struct cowmem_share *s)
 		for (left = leaf->large ? slots : 0; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 
-			if (cowmem_page_huge(leaf->slots[i]) && !has_name(leaf, i))
+			if (cowmem_page_large(leaf->slots[i]) && !has_name(leaf, i))
 				lost |= BIT_ULL(i);
 		}
 		cowmem_leaf_ungrant(leaf, lost);
@@ -913,6 +923,8 @@ static void revoke(struct cowmem_share *s)
 {
 	struct cowmem_node *leaf, *next;
 
+	if (!cowmem_region_frozen(s->region))
+		cowmem_rests_drop(s->region);
 	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
@@ -983,6 +995,23 @@ static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *l
 	region->nr_cut += COWMEM_AREA_PAGES;
 }
 
+/* As revoke_idle_leaf(), if all of the leaf is a folio of its own.  Returns whether it is. */
+static bool revoke_idle_whole(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	struct folio *folio = leaf->whole;
+
+	if (!folio || folio_nr_pages(folio) != COWMEM_NODE_SLOTS)
+		return false;
+	if (cowmem_page_busy(&folio->page, 0)) {
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+		return true;
+	}
+	folio->mapping = NULL;
+	region->nr_cut += hweight64(leaf->granted);
+	cowmem_leaf_ungrant(leaf, leaf->granted);
+	return true;
+}
+
 /*
  * As revoke_idle(), of one leaf.  A folio's pages, in the other leaves of its area as well,
  * lose theirs together.
@@ -992,12 +1021,14 @@ static void revoke_idle_leaf(struct cowmem_region *region, struct cowmem_node *l
 	u64 slots = leaf->granted, left = slots & leaf->named;
 	struct folio *busy = NULL;
 
+	if (revoke_idle_whole(region, leaf))
+		return;
 	for (; left; left = left & (left - 1) & leaf->granted) {
 		unsigned int i = __ffs64(left);
 		struct page *page = leaf->slots[i];
 		unsigned long nr = 0;
 
-		if (cowmem_page_huge(page)) {
+		if (cowmem_page_large(page)) {
 			if (page_folio(page) != busy)
 				nr = cowmem_area_revoke(region, leaf->base + i);
 			if (!nr)

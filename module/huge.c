@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Areas of 2 MiB that one folio backs, and a PMD may map
+ * Areas of 2 MiB that one folio backs, and a PMD may map; and folios of one leaf
  *
  * The tree knows no other entries than pages: the folio's are in the slots of the eight
  * leaves of the area, and page by page they are what any page is.  A slot may be given
@@ -12,6 +12,23 @@
  *    may come and go.  Before anybody else gets to hold one, none is granted.
  *  - a reference to the folio makes all of its pages busy.
  *  - its memory is freed, and counts, as a whole.
+ *
+ * All this goes for a folio of 64 pages as well, whose area is one leaf.  A PMD never maps
+ * it: it is there because the core takes PTEs of one folio together when it unmaps them,
+ * which is most of what a clone of much that was written takes (COWMEM_LEAF_FOLIOS).  It
+ * does not take a huge page for that, nor does anybody notice but by that, so a
+ * stream gets such folios whatever was said about huge pages: a write to the first page of a
+ * leaf whose predecessor is granted as a whole.  The pages get into the slots one by one, as
+ * they are written.  Until then they are the "rest" of the folio, which the leaf lock has
+ * (struct cowmem_leaf_lock) and which is among the holders.  As long as it is there,
+ *
+ *  - all pages of the folio that are in slots are granted, and have names.  Who takes the
+ *    grant of one away takes those of all, and drops the rest.
+ *  - it is at home as the slots are: before anybody else gets to hold a page of the folio, the
+ *    rest is dropped.  Who gives the region another tree drops it as well.
+ *
+ * So each stream that ends leaves less than one such folio unused, which is less than what it
+ * wrote.  That memory goes with the folio.
  *
  * A folio whose pages fill their area, in order, is mapped by a PMD where a mapping covers
  * the area and has no page table there.  To get a PMD made we return the page, locked, to
@@ -120,17 +137,29 @@ static pgoff_t area_first(pgoff_t index)
 	return round_down(index, COWMEM_AREA_PAGES);
 }
 
+/* Where the area of @folio, of which a page is at @index, begins. */
+static pgoff_t folio_first(struct folio *folio, pgoff_t index)
+{
+	return round_down(index, folio_nr_pages(folio));
+}
+
+/* How many leaves it covers. */
+static unsigned int folio_leaves(struct folio *folio)
+{
+	return folio_nr_pages(folio) / COWMEM_NODE_SLOTS;
+}
+
 /*
- * The leaves of the area at @first, NULL where there is none.  Returns how many there
+ * The @max leaves from @first on, NULL where there is none.  Returns how many there
  * are, and in @shared whether others share any of them.
  */
-static unsigned int area_leaves(const struct cowmem_region *region, pgoff_t first,
-				struct cowmem_node **leaves, bool *shared)
+static unsigned int some_leaves(const struct cowmem_region *region, pgoff_t first,
+				unsigned int max, struct cowmem_node **leaves, bool *shared)
 {
 	unsigned int i, nr = 0;
 
 	*shared = false;
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+	for (i = 0; i < max; i++) {
 		bool one = false;
 
 		leaves[i] = cowmem_tree_leaf(&region->tree, first + i * COWMEM_NODE_SLOTS,
@@ -141,10 +170,18 @@ static unsigned int area_leaves(const struct cowmem_region *region, pgoff_t firs
 	return nr;
 }
 
+static unsigned int area_leaves(const struct cowmem_region *region, pgoff_t first,
+				struct cowmem_node **leaves, bool *shared)
+{
+	return some_leaves(region, first, COWMEM_AREA_LEAVES, leaves, shared);
+}
+
 /* Is @page the page of its folio that belongs at @index? */
 static bool at_home(struct page *page, pgoff_t index)
 {
-	return folio_page_idx(page_folio(page), page) == index % COWMEM_AREA_PAGES;
+	struct folio *folio = page_folio(page);
+
+	return folio_page_idx(folio, page) == index % folio_nr_pages(folio);
 }
 
 /* Which slots of @leaf, the @nr-th of its area, hold pages of @folio at home? */
@@ -178,18 +215,18 @@ bool cowmem_folio_broken(struct folio *folio)
 	unsigned int i;
 
 	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
-		for (i = 0; i < COWMEM_AREA_PAGES; i++)
+		for (i = 0; i < folio_nr_pages(folio); i++)
 			if (PageHWPoison(folio_page(folio, i)))
 				return true;
 	return false;
 }
 
-/* Do the leaves of an area hold all of @folio, in order? */
+/* Do the leaves of its area hold all of @folio, in order? */
 static bool is_whole(struct cowmem_node *const *leaves, struct folio *folio)
 {
 	unsigned int i;
 
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+	for (i = 0; i < folio_leaves(folio); i++)
 		if (!leaves[i] || leaves[i]->whole != folio ||
 		    leaves[i]->slots[0] != folio_page(folio, i * COWMEM_NODE_SLOTS))
 			return false;
@@ -230,11 +267,12 @@ static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves
 	folio_set_dirty(folio);
 	folio->mapping = region->inode.i_mapping;
 	folio->index = first;
-	if (is_whole(leaves, folio) && !any_granted(leaves)) {
+	if (folio_leaves(folio) == COWMEM_AREA_LEAVES && is_whole(leaves, folio) &&
+	    !any_granted(leaves)) {
 		cowmem_leaves_grant(&region->tree, leaves, COWMEM_AREA_LEAVES, first);
 		return;
 	}
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+	for (i = 0; i < folio_leaves(folio); i++) {
 		u64 slots = home_slots(leaves[i], i, folio);
 
 		if (!slots)
@@ -315,11 +353,11 @@ void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end
 	}
 }
 
-/* Unmap an area.  Returns whether anybody but the caller, @mine times, refers to @folio. */
+/* Unmap its area.  Returns whether anybody but the caller, @mine times, refers to @folio. */
 static bool unmap_area(struct cowmem_region *region, pgoff_t first, struct folio *folio,
 		       int mine)
 {
-	cowmem_unmap(region, first, first + COWMEM_AREA_PAGES, false);
+	cowmem_unmap(region, first, first + folio_nr_pages(folio), false);
 	return cowmem_page_busy(&folio->page, mine);
 }
 
@@ -329,13 +367,20 @@ static long nr_home(struct cowmem_node *const *leaves, struct folio *folio)
 	unsigned int i;
 	long nr = 0;
 
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+	for (i = 0; i < folio_leaves(folio); i++)
 		nr += hweight64(home_slots(leaves[i], i, folio));
 	return nr;
 }
 
+/* The leaves of the area of @folio, of which a page is at @index. */
+static void home_leaves(const struct cowmem_region *region, pgoff_t index, struct folio *folio,
+			struct cowmem_node **leaves, bool *shared)
+{
+	some_leaves(region, folio_first(folio, index), folio_leaves(folio), leaves, shared);
+}
+
 /**
- * cowmem_area_held - how many pages of a folio are in an area, where they belong
+ * cowmem_area_held - how many pages of a folio are in its area, where they belong
  * @region: the region
  * @index: index of one
  * @page: that one
@@ -349,7 +394,7 @@ unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	bool shared;
 
-	area_leaves(region, area_first(index), leaves, &shared);
+	home_leaves(region, index, page_folio(page), leaves, &shared);
 	return nr_home(leaves, page_folio(page));
 }
 
@@ -369,9 +414,9 @@ bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct p
 	bool shared;
 
 	/* Most of those that are shared are soon told. */
-	if (cowmem_page_holders(page) > COWMEM_AREA_PAGES || !at_home(page, index))
+	if (cowmem_page_holders(page) > folio_nr_pages(folio) || !at_home(page, index))
 		return false;
-	area_leaves(region, area_first(index), leaves, &shared);
+	home_leaves(region, index, folio, leaves, &shared);
 	return !shared && nr_home(leaves, folio) == cowmem_page_holders(page);
 }
 
@@ -392,37 +437,40 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
 		       int mine)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
-	pgoff_t first = area_first(index);
+	struct folio *folio = page_folio(page);
+	pgoff_t first = folio_first(folio, index);
 	bool shared;
 
 	if (!cowmem_area_exclusive(region, index, page) ||
-	    cowmem_page_holders(page) < COWMEM_AREA_PAGES / 2 ||
-	    unmap_area(region, first, page_folio(page), mine))
+	    cowmem_page_holders(page) < folio_nr_pages(folio) / 2 ||
+	    unmap_area(region, first, folio, mine))
 		return false;
-	area_leaves(region, first, leaves, &shared);
-	grant_area(region, leaves, first, page_folio(page));
+	home_leaves(region, index, folio, leaves, &shared);
+	grant_area(region, leaves, first, folio);
 	return true;
 }
 
 /**
- * cowmem_area_large - may some page of an area be of a folio that covers one?
+ * cowmem_large_pages - how many pages may come and go with those around an index?
  * @region: the region
- * @index: index in the area
+ * @index: the index
  *
  * Context: any; under region->lock.
- * Return: whether there may be one.
+ * Return: how many pages the largest folio has that may have a page in the area, or the leaf,
+ * of @index; 1 if there is none.
  */
-bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index)
+unsigned int cowmem_large_pages(const struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
+	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
 	unsigned int i;
 	bool shared;
 
 	area_leaves(region, area_first(index), leaves, &shared);
 	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
-		if (leaves[i] && leaves[i]->large)
-			return true;
-	return false;
+		if (leaves[i] && (leaves[i]->large & COWMEM_LARGE_AREA))
+			return COWMEM_AREA_PAGES;
+	return leaf && leaf->large ? COWMEM_NODE_SLOTS : 1;
 }
 
 /**
@@ -439,16 +487,17 @@ unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	struct folio *folio = page_folio(cowmem_tree_page(&region->tree, index));
-	pgoff_t first = area_first(index);
 	unsigned long nr = 0;
 	unsigned int i;
 	bool shared;
 
-	if (unmap_area(region, first, folio, 0))
+	if (unmap_area(region, folio_first(folio, index), folio, 0))
 		return 0;
-	area_leaves(region, first, leaves, &shared);
+	if (cowmem_leaf_lock(region, index)->rest_of == folio)
+		cowmem_rest_drop(cowmem_leaf_lock(region, index));
+	home_leaves(region, index, folio, leaves, &shared);
 	folio->mapping = NULL;
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+	for (i = 0; i < folio_leaves(folio); i++) {
 		u64 slots = home_slots(leaves[i], i, folio);
 
 		if (!slots)
@@ -459,13 +508,13 @@ unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index)
 	return nr;
 }
 
-/* A page of a folio that covers an area, in @leaf, in place of which a small one would do. */
-static int first_large(const struct cowmem_node *leaf)
+/* A page of a folio of @kind, in @leaf, in place of which a small one would do. */
+static int first_large(const struct cowmem_node *leaf, u8 kind)
 {
 	unsigned int i;
 
-	for (i = 0; leaf && leaf->large && i < COWMEM_NODE_SLOTS; i++)
-		if (leaf->slots[i] && cowmem_page_huge(leaf->slots[i]))
+	for (i = 0; leaf && (leaf->large & kind) && i < COWMEM_NODE_SLOTS; i++)
+		if (leaf->slots[i] && cowmem_page_kind(leaf->slots[i]) == kind)
 			return i;
 	return -1;
 }
@@ -494,6 +543,43 @@ static bool make_small(struct cowmem_region *region, pgoff_t index)
 	return true;
 }
 
+/* How many pages of folios of @kind does @leaf have? */
+static unsigned int count_large(const struct cowmem_node *leaf, u8 kind)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; leaf && (leaf->large & kind) && i < COWMEM_NODE_SLOTS; i++)
+		nr += leaf->slots[i] && cowmem_page_kind(leaf->slots[i]) == kind;
+	return nr;
+}
+
+/* As cowmem_area_thin(), of folios of one kind, which have @pages each. */
+static void thin(struct cowmem_region *region, pgoff_t index, u8 kind, unsigned int pages)
+{
+	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
+	unsigned int i, nr = 0, nr_leaves = pages / COWMEM_NODE_SLOTS;
+	pgoff_t first = round_down(index, pages);
+	bool shared;
+
+	some_leaves(region, first, nr_leaves, leaves, &shared);
+	for (i = 0; i < nr_leaves; i++)
+		nr += count_large(leaves[i], kind);
+	if (!nr || nr >= pages / 2)
+		return;
+	cowmem_unmap(region, first, first + pages, false);
+	for (i = 0; i < nr_leaves; i++) {
+		pgoff_t base = first + i * COWMEM_NODE_SLOTS;
+		int slot;
+
+		while ((slot = first_large(cowmem_tree_leaf(&region->tree, base, NULL),
+					   kind)) >= 0) {
+			if (!make_small(region, base + slot))
+				return;
+			cond_resched();
+		}
+	}
+}
+
 /**
  * cowmem_area_thin - a part of an area was dropped
  * @region: the region
@@ -506,28 +592,8 @@ static bool make_small(struct cowmem_region *region, pgoff_t index)
  */
 void cowmem_area_thin(struct cowmem_region *region, pgoff_t index)
 {
-	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
-	pgoff_t first = area_first(index);
-	unsigned int i, j, nr = 0;
-	bool shared;
-
-	area_leaves(region, first, leaves, &shared);
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
-		for (j = 0; first_large(leaves[i]) >= 0 && j < COWMEM_NODE_SLOTS; j++)
-			nr += leaves[i]->slots[j] && cowmem_page_huge(leaves[i]->slots[j]);
-	if (!nr || nr >= COWMEM_AREA_PAGES / 2)
-		return;
-	cowmem_unmap(region, first, first + COWMEM_AREA_PAGES, false);
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
-		pgoff_t base = first + i * COWMEM_NODE_SLOTS;
-		int slot;
-
-		while ((slot = first_large(cowmem_tree_leaf(&region->tree, base, NULL))) >= 0) {
-			if (!make_small(region, base + slot))
-				return;
-			cond_resched();
-		}
-	}
+	thin(region, index, COWMEM_LARGE_AREA, COWMEM_AREA_PAGES);
+	thin(region, index, COWMEM_LARGE_LEAF, COWMEM_NODE_SLOTS);
 }
 
 /**
@@ -549,7 +615,8 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 	struct folio *folio;
 	bool shared;
 
-	if (!leaf || !leaf->whole || first + COWMEM_AREA_PAGES > cowmem_region_end(region))
+	if (!leaf || !leaf->whole || folio_leaves(leaf->whole) != COWMEM_AREA_LEAVES ||
+	    first + COWMEM_AREA_PAGES > cowmem_region_end(region))
 		return NULL;
 	folio = leaf->whole;
 	area_leaves(region, first, leaves, &shared);
@@ -789,4 +856,141 @@ put_old:
 	if (old)
 		folio_put(old);
 	return err == -EINTR ? err : 0;
+}
+
+/**
+ * cowmem_rest_drop - nobody is to get the rest of a folio
+ * @lock: the leaf lock that may have one
+ *
+ * Context: any; as for cowmem_leaf_lock.rest_of.
+ */
+void cowmem_rest_drop(struct cowmem_leaf_lock *lock)
+{
+	struct folio *folio = lock->rest_of;
+	u64 rest = lock->rest;
+
+	if (!folio)
+		return;
+	WRITE_ONCE(lock->rest_of, NULL);
+	lock->rest = 0;
+	cowmem_folio_drop(folio, hweight64(rest));
+}
+
+/**
+ * cowmem_rests_drop - others may get to hold what a region holds
+ * @region: the region
+ *
+ * Context: any; under region->lock for writing, or nobody else is left.
+ */
+void cowmem_rests_drop(struct cowmem_region *region)
+{
+	unsigned int i;
+
+	if (!region->has_rest)
+		return;
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
+		cowmem_rest_drop(&region->leaf_locks[i]);
+	region->has_rest = false;
+}
+
+/* Has @lock a page for the slot of @index? */
+static bool in_rest(const struct cowmem_leaf_lock *lock, pgoff_t index)
+{
+	return lock->rest_of && lock->rest_base == round_down(index, COWMEM_NODE_SLOTS) &&
+	       (lock->rest & BIT_ULL(cowmem_slot(index)));
+}
+
+/* As is_stream(), of leaves. */
+static bool is_leaf_stream(const struct cowmem_region *region, pgoff_t index)
+{
+	const struct cowmem_node *leaf;
+
+	if (!index || cowmem_slot(index) || READ_ONCE(region->keeps))
+		return false;
+	leaf = cowmem_tree_leaf(&region->tree, index - COWMEM_NODE_SLOTS, NULL);
+	return leaf && !~READ_ONCE(leaf->granted);
+}
+
+/**
+ * cowmem_leaf_page - a page for a slot, of a folio for all of its leaf
+ * @region: the region
+ * @index: the index
+ * @zero: whether to clear it
+ *
+ * There is one while pages are written in order, if memory is at hand.
+ *
+ * Context: may sleep; as for cowmem_leaf_lock.rest_of; no mapping with a memory policy wants
+ * it.
+ * Return: the page, with a holder; or NULL.  It goes to cowmem_leaf_page_set(), is dropped, or
+ * goes back.
+ */
+struct page *cowmem_leaf_page(struct cowmem_region *region, pgoff_t index, bool zero)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct page *page;
+
+	if (!COWMEM_LEAF_FOLIOS)
+		return NULL;
+	if (!in_rest(lock, index)) {
+		struct folio *folio = NULL;
+
+		if (is_leaf_stream(region, index))
+			folio = cowmem_leaf_alloc(cowmem_region_account(region));
+		if (!folio)
+			return NULL;
+		/* Another stream has ended, or there are two of them. */
+		cowmem_rest_drop(lock);
+		WRITE_ONCE(lock->rest_of, folio);
+		lock->rest = ~0ULL;
+		lock->rest_base = index;
+		WRITE_ONCE(region->has_rest, true);
+	}
+	page = folio_page(lock->rest_of, cowmem_slot(index));
+	lock->rest &= ~BIT_ULL(cowmem_slot(index));
+	if (!lock->rest)
+		WRITE_ONCE(lock->rest_of, NULL);
+	/* Many kernels clear all that is allocated. */
+	if (zero && !want_init_on_alloc(0))
+		clear_highpage(page);
+	return page;
+}
+
+/**
+ * cowmem_leaf_page_back - a page from cowmem_leaf_page() is not needed now
+ * @region: the region
+ * @index: where it was to go
+ * @page: the page, which nobody wrote
+ *
+ * Context: any; as for cowmem_leaf_lock.rest_of.
+ */
+void cowmem_leaf_page_back(struct cowmem_region *region, pgoff_t index, struct page *page)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	if (lock->rest_of == page_folio(page))
+		lock->rest |= BIT_ULL(cowmem_slot(index));
+	else
+		cowmem_page_drop(page, false);
+}
+
+/**
+ * cowmem_leaf_page_set - note that a page from cowmem_leaf_page() was put into its slot
+ * @region: the region
+ * @leaf: the leaf
+ * @index: the index
+ * @page: the page
+ *
+ * Context: any; under region->lock and the leaf lock.
+ */
+void cowmem_leaf_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
+			  pgoff_t index, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	leaf->large |= COWMEM_LARGE_LEAF;
+	if (cowmem_leaf_lock(region, index)->rest_of == folio)
+		return;
+	/* There are no more: was that all? */
+	if (!~home_slots(leaf, 0, folio))
+		leaf->whole = folio;
 }

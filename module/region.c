@@ -78,6 +78,8 @@ static void region_init_once(void *object)
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
+		region->leaf_locks[i].rest_of = NULL;
+		region->leaf_locks[i].rest = 0;
 		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
@@ -89,6 +91,7 @@ static void drop_spare_pages(struct cowmem_region *region)
 
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
+	cowmem_rests_drop(region);
 }
 
 /**
@@ -104,10 +107,11 @@ void cowmem_region_idle(struct cowmem_region *region)
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
 
-		if (list_empty_careful(&lock->spare))
+		if (list_empty_careful(&lock->spare) && !READ_ONCE(lock->rest_of))
 			continue;
 		mutex_lock(&lock->lock);
 		cowmem_pages_drop(&lock->spare);
+		cowmem_rest_drop(lock);
 		mutex_unlock(&lock->lock);
 	}
 }

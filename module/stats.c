@@ -25,7 +25,7 @@ static bool held_once(struct cowmem_region *region, const struct cowmem_node *le
 
 	if (leaf->granted & BIT_ULL(slot))
 		return true;
-	if (!cowmem_page_huge(page))
+	if (!cowmem_page_large(page))
 		return cowmem_page_holders(page) == 1;
 	if (look->folio != page_folio(page)) {
 		look->folio = page_folio(page);

@@ -97,7 +97,10 @@ static void node_put(struct cowmem_node *node)
 		list_del(&node->granted_link);
 	}
 	if (!node->level) {
-		cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
+		if (node->whole)
+			cowmem_folio_drop(node->whole, COWMEM_NODE_SLOTS);
+		else
+			cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
 		node->nr = 0;
 	}
 	for (i = 0; node->nr; i++) {
@@ -139,7 +142,9 @@ static void node_copy(struct cowmem_node *copy, const struct cowmem_node *node)
 		else if (!node->large)
 			cowmem_page_hold(node->slots[i]);
 	}
-	if (node->large)
+	if (node->whole)
+		cowmem_folio_hold(node->whole, COWMEM_NODE_SLOTS);
+	else if (node->large)
 		cowmem_pages_hold_slots(node->slots);
 }
 
@@ -1045,7 +1050,7 @@ void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index, struct page *page)
 }
 
 /**
- * cowmem_leaf_fill - put pages of a folio into all slots of a private leaf
+ * cowmem_leaf_fill - put pages of a folio for an area into all slots of a private leaf
  * @leaf: the leaf, which is empty
  * @folio: the folio, which the leaf gets to hold
  * @pages: its pages, in order
@@ -1060,7 +1065,7 @@ void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
 		leaf->slots[i] = pages[i];
 	leaf->nr = COWMEM_NODE_SLOTS;
-	leaf->large = true;
+	leaf->large = COWMEM_LARGE_AREA;
 	leaf->whole = folio;
 }
 

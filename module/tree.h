@@ -28,13 +28,17 @@ struct page;
 #define COWMEM_NODE_SLOTS	(1U << COWMEM_NODE_SHIFT)
 #define COWMEM_NODE_MASK	(COWMEM_NODE_SLOTS - 1)
 
+/* A folio may cover one leaf, or all leaves of an area. */
+#define COWMEM_LARGE_LEAF	1U
+#define COWMEM_LARGE_AREA	2U
+
 /**
  * struct cowmem_node - one node of the index
  * @refs: pointers to this node, from tree roots and from slots of parents.
  * @account: what it counts in, or NULL.
  * @level: 0 for a leaf; a node spans COWMEM_NODE_SLOTS^(level + 1) indices.
  * @nr: slots that are not NULL.
- * @large: leaf only, some of its pages may be of a folio that covers an area.
+ * @large: leaf only, what folios some of its pages may be of: COWMEM_LARGE_*.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
  * @named: leaf only, those of @granted whose page has a name, see page.c: it may be
@@ -52,13 +56,13 @@ struct page;
  * in cowmem.h.
  *
  * The pages of a folio that covers an area of 2 MiB are in the slots of eight leaves,
- * like any others.
+ * like any others, those of one that covers a leaf in the slots of that.
  */
 struct cowmem_node {
 	refcount_t refs;
 	u8 level;
 	u8 nr;
-	bool large;
+	u8 large;
 	struct cowmem_account *account;
 	u64 granted;
 	u64 named;
@@ -91,6 +95,7 @@ void cowmem_page_hold(struct page *page);
 void cowmem_folio_hold(struct folio *folio, long nr);
 void cowmem_pages_hold_slots(void *const *slots);
 void cowmem_page_drop(struct page *page, bool granted);
+void cowmem_folio_drop(struct folio *folio, long nr);
 void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted);
 
 static inline unsigned int cowmem_slot(pgoff_t index)
