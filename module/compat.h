@@ -273,9 +273,9 @@ static inline int cowmem_page_mapcount(struct page *page)
  * only dearer.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
-#define COWMEM_LEAF_FOLIOS true
+#define COWMEM_HAVE_BLOCKS true
 #else
-#define COWMEM_LEAF_FOLIOS false
+#define COWMEM_HAVE_BLOCKS false
 #endif
 
 /*

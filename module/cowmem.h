@@ -105,8 +105,10 @@
 #define COWMEM_AREA_PAGES	BIT(COWMEM_AREA_ORDER)
 #define COWMEM_AREA_LEAVES	(COWMEM_AREA_PAGES / COWMEM_NODE_SLOTS)
 
-/* A leaf may be one folio as well, whose pages are mapped each for itself. */
-#define COWMEM_LEAF_ORDER	((unsigned int)COWMEM_NODE_SHIFT)
+/* A leaf, or two or four, may be one folio as well, whose pages are mapped each for itself. */
+#define COWMEM_BLOCK_MIN	((unsigned int)COWMEM_NODE_SHIFT)
+#define COWMEM_BLOCK_MAX	(COWMEM_BLOCK_MIN + 2)
+#define COWMEM_BLOCK_LEAVES	BIT(COWMEM_BLOCK_MAX - COWMEM_BLOCK_MIN)
 
 /* After these a seal more makes no difference. */
 #define COWMEM_SNAPSHOT_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
@@ -134,10 +136,11 @@ enum cowmem_huge {
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
  * @spare: pages for what is likely to be written next. Protected by @lock.
- * @rest_of: a folio for a leaf, some of whose pages are for what is likely to be written
- *	next, or NULL
- * @rest: which of them, one bit each, that of slot 0 the lowest
- * @rest_base: index of slot 0 of that leaf. These three are protected as @given is.
+ * @rest_of: a folio for some leaves, some of whose pages are for what is likely to be
+ *	written next, or NULL
+ * @rest: which of them, one bit each; nothing if there is no @rest_of
+ * @nr_rest: how many
+ * @rest_base: index of the first page of the folio. These are protected as @given is.
  * @given: folios of areas that @lock is for, which the core may be about to map, see
  *	cowmem_pmd_barrier(). Protected by @lock, or region->lock for writing.
  */
@@ -147,8 +150,9 @@ struct cowmem_leaf_lock {
 	pgoff_t bare_end;
 	struct list_head spare;
 	struct folio *rest_of;
-	u64 rest;
+	unsigned int nr_rest;
 	pgoff_t rest_base;
+	u64 rest[COWMEM_BLOCK_LEAVES];
 	struct folio *given[COWMEM_GIVEN];
 } ____cacheline_aligned_in_smp;
 
@@ -292,7 +296,7 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf, bool gently);
 struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
 				const struct vm_fault *vmf);
-struct folio *cowmem_leaf_alloc(struct cowmem_account *account);
+struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int order);
 struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
 			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
@@ -324,7 +328,7 @@ static inline struct page *cowmem_zero_page(void)
 	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
 }
 
-/* Is it one of a folio that covers an area or a leaf? */
+/* Is it one of a folio that covers an area, or some leaves? */
 static inline bool cowmem_page_large(struct page *page)
 {
 	return folio_test_large(page_folio(page));
@@ -339,9 +343,9 @@ static inline bool cowmem_page_huge(struct page *page)
 /* What cowmem_node.large has to tell of a leaf that gets @page. */
 static inline u8 cowmem_page_kind(struct page *page)
 {
-	if (!cowmem_page_large(page))
-		return 0;
-	return cowmem_page_huge(page) ? COWMEM_LARGE_AREA : COWMEM_LARGE_LEAF;
+	unsigned int order = folio_order(page_folio(page));
+
+	return order ? BIT(order - COWMEM_BLOCK_MIN) : 0;
 }
 
 /* A page that cannot be read is an I/O error to who made the call. */
@@ -612,10 +616,10 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
 			       struct page *page);
 bool cowmem_folio_broken(struct folio *folio);
-struct page *cowmem_leaf_page(struct cowmem_region *region, pgoff_t index, bool zero);
-void cowmem_leaf_page_back(struct cowmem_region *region, pgoff_t index, struct page *page);
-void cowmem_leaf_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
-			  pgoff_t index, struct page *page);
+struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool zero);
+void cowmem_block_page_back(struct cowmem_region *region, pgoff_t index, struct page *page);
+void cowmem_block_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
+			   pgoff_t index, struct page *page);
 void cowmem_rest_drop(struct cowmem_leaf_lock *lock);
 void cowmem_rests_drop(struct cowmem_region *region);
 void cowmem_pmd_give(struct cowmem_region *region, pgoff_t index, struct folio *folio);

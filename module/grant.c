@@ -166,7 +166,7 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 
 /*
  * A page for the slot, of zeroes if @zero.  While pages are written in order, they come from
- * folios for a leaf, or are allocated in blocks, at most as many as there were in the run so
+ * folios for some leaves, or are allocated in blocks, at most as many as there were in the run so
  * far.  Without a @leaf there was no run.
  */
 static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
@@ -179,7 +179,7 @@ static struct page *new_page(const struct writing *w, const struct cowmem_node *
 	/* A memory policy may send each page somewhere else. */
 	if (w->vmf && vma_policy(w->vmf->vma))
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
-	page = cowmem_leaf_page(w->region, w->index, zero);
+	page = cowmem_block_page(w->region, w->index, zero);
 	if (page)
 		return page;
 	if (list_empty(spare) && leaf) {
@@ -198,7 +198,7 @@ static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
 	if (page && cowmem_page_large(page))
-		cowmem_leaf_page_back(region, index, page);
+		cowmem_block_page_back(region, index, page);
 	else if (page)
 		cowmem_page_set_aside(page, &cowmem_leaf_lock(region, index)->spare);
 }
@@ -241,7 +241,7 @@ static struct page *replace(struct writing *w)
 		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
 	if (cowmem_page_large(page))
-		cowmem_leaf_page_set(region, leaf, index, page);
+		cowmem_block_page_set(region, leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
 	 * lock; what maps the old one has to go before anyone can write.  Its
@@ -734,7 +734,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			slots &= ~run;
 		}
 		if (leaf->fold)
-			to = leaf->base + COWMEM_AREA_PAGES;
+			to = leaf->base + folio_nr_pages(leaf->whole);
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
@@ -846,7 +846,7 @@ static int copy_busy(struct cowmem_share *s)
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
 		if (leaf->fold && !looks_busy(&look, leaf, leaf->slots[0])) {
-			s->nr_cut += COWMEM_AREA_PAGES;
+			s->nr_cut += folio_nr_pages(leaf->whole);
 			continue;
 		}
 		cowmem_leaves_unfold(leaf);
@@ -991,8 +991,8 @@ static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *l
 		return;
 	}
 	leaf->whole->mapping = NULL;
+	region->nr_cut += folio_nr_pages(leaf->whole);
 	cowmem_leaves_ungrant(leaf);
-	region->nr_cut += COWMEM_AREA_PAGES;
 }
 
 /* As revoke_idle_leaf(), if all of the leaf is a folio of its own.  Returns whether it is. */

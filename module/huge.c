@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Areas of 2 MiB that one folio backs, and a PMD may map; and folios of one leaf
+ * Areas of 2 MiB that one folio backs, and a PMD may map; and smaller folios
  *
  * The tree knows no other entries than pages: the folio's are in the slots of the eight
  * leaves of the area, and page by page they are what any page is.  A slot may be given
@@ -13,22 +13,22 @@
  *  - a reference to the folio makes all of its pages busy.
  *  - its memory is freed, and counts, as a whole.
  *
- * All this goes for a folio of 64 pages as well, whose area is one leaf.  A PMD never maps
- * it: it is there because the core takes PTEs of one folio together when it unmaps them,
- * which is most of what a clone of much that was written takes (COWMEM_LEAF_FOLIOS).  It
- * does not take a huge page for that, nor does anybody notice but by that, so a
- * stream gets such folios whatever was said about huge pages: a write to the first page of a
- * leaf whose predecessor is granted as a whole.  The pages get into the slots one by one, as
- * they are written.  Until then they are the "rest" of the folio, which the leaf lock has
- * (struct cowmem_leaf_lock) and which is among the holders.  As long as it is there,
+ * All this goes for smaller folios as well, "blocks", whose area is one leaf, or two, or four.
+ * No PMD maps them: they are there because the core takes PTEs of one folio together when it
+ * unmaps them, and that is most of what it takes to clone much that was written
+ * (COWMEM_HAVE_BLOCKS).  Nobody notices but by that, so streams get them whatever was said
+ * about huge pages: who writes the first page of a leaf, after as much as the block is large was
+ * granted just before it.  The pages get into the slots one by one, as they are written.
+ * Until then they are the "rest" of the block, which the leaf lock has (struct cowmem_leaf_lock)
+ * and which is among the holders.  As long as it is there,
  *
- *  - all pages of the folio that are in slots are granted, and have names.  Who takes the
+ *  - all pages of the block that are in slots are granted, and have names.  Who takes the
  *    grant of one away takes those of all, and drops the rest.
- *  - it is at home as the slots are: before anybody else gets to hold a page of the folio, the
+ *  - it is at home as the slots are: before anybody else gets to hold a page of the block, the
  *    rest is dropped.  Who gives the region another tree drops it as well.
  *
- * So each stream that ends leaves less than one such folio unused, which is less than what it
- * wrote.  That memory goes with the folio.
+ * So what a stream leaves unused when it ends, which goes with the block, is less than what it
+ * wrote.
  *
  * A folio whose pages fill their area, in order, is mapped by a PMD where a mapping covers
  * the area and has no page table there.  To get a PMD made we return the page, locked, to
@@ -248,11 +248,11 @@ static bool written_whole(const struct cowmem_region *region, pgoff_t first)
 	return true;
 }
 
-static bool any_granted(struct cowmem_node *const *leaves)
+static bool any_granted(struct cowmem_node *const *leaves, unsigned int nr)
 {
 	unsigned int i;
 
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+	for (i = 0; i < nr; i++)
 		if (leaves[i]->granted)
 			return true;
 	return false;
@@ -267,9 +267,8 @@ static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves
 	folio_set_dirty(folio);
 	folio->mapping = region->inode.i_mapping;
 	folio->index = first;
-	if (folio_leaves(folio) == COWMEM_AREA_LEAVES && is_whole(leaves, folio) &&
-	    !any_granted(leaves)) {
-		cowmem_leaves_grant(&region->tree, leaves, COWMEM_AREA_LEAVES, first);
+	if (is_whole(leaves, folio) && !any_granted(leaves, folio_leaves(folio))) {
+		cowmem_leaves_grant(&region->tree, leaves, folio_leaves(folio), first);
 		return;
 	}
 	for (i = 0; i < folio_leaves(folio); i++) {
@@ -456,21 +455,20 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
  * @index: the index
  *
  * Context: any; under region->lock.
- * Return: how many pages the largest folio has that may have a page in the area, or the leaf,
- * of @index; 1 if there is none.
+ * Return: how many pages the largest folio has that may have pages in the area of @index; 1 if
+ * there is none.
  */
 unsigned int cowmem_large_pages(const struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
-	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
 	unsigned int i;
 	bool shared;
+	u8 large = 0;
 
 	area_leaves(region, area_first(index), leaves, &shared);
 	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
-		if (leaves[i] && (leaves[i]->large & COWMEM_LARGE_AREA))
-			return COWMEM_AREA_PAGES;
-	return leaf && leaf->large ? COWMEM_NODE_SLOTS : 1;
+		large |= leaves[i] ? leaves[i]->large : 0;
+	return large ? COWMEM_NODE_SLOTS << (fls(large) - 1) : 1;
 }
 
 /**
@@ -553,12 +551,13 @@ static unsigned int count_large(const struct cowmem_node *leaf, u8 kind)
 	return nr;
 }
 
-/* As cowmem_area_thin(), of folios of one kind, which have @pages each. */
-static void thin(struct cowmem_region *region, pgoff_t index, u8 kind, unsigned int pages)
+/* As cowmem_area_thin(), of folios of one size. */
+static void thin(struct cowmem_region *region, pgoff_t index, unsigned int order)
 {
+	unsigned int i, nr = 0, pages = 1U << order, nr_leaves = pages / COWMEM_NODE_SLOTS;
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
-	unsigned int i, nr = 0, nr_leaves = pages / COWMEM_NODE_SLOTS;
 	pgoff_t first = round_down(index, pages);
+	u8 kind = BIT(order - COWMEM_BLOCK_MIN);
 	bool shared;
 
 	some_leaves(region, first, nr_leaves, leaves, &shared);
@@ -592,8 +591,11 @@ static void thin(struct cowmem_region *region, pgoff_t index, u8 kind, unsigned 
  */
 void cowmem_area_thin(struct cowmem_region *region, pgoff_t index)
 {
-	thin(region, index, COWMEM_LARGE_AREA, COWMEM_AREA_PAGES);
-	thin(region, index, COWMEM_LARGE_LEAF, COWMEM_NODE_SLOTS);
+	unsigned int order;
+
+	for (order = COWMEM_BLOCK_MIN; order <= COWMEM_BLOCK_MAX; order++)
+		thin(region, index, order);
+	thin(region, index, COWMEM_AREA_ORDER);
 }
 
 /**
@@ -763,7 +765,7 @@ static int fill_tree(struct cowmem_tree *tree, pgoff_t first, struct folio *foli
 			cowmem_folio_hold(folio, COWMEM_NODE_SLOTS);
 		else
 			cowmem_folio_hold(folio, COWMEM_NODE_SLOTS - 1);
-		cowmem_leaf_fill(leaf, folio, pages);
+		cowmem_leaf_fill(leaf, folio, cowmem_page_kind(&folio->page), pages);
 	}
 	return 0;
 }
@@ -859,7 +861,7 @@ put_old:
 }
 
 /**
- * cowmem_rest_drop - nobody is to get the rest of a folio
+ * cowmem_rest_drop - nobody is to get the rest of a block
  * @lock: the leaf lock that may have one
  *
  * Context: any; as for cowmem_leaf_lock.rest_of.
@@ -867,13 +869,12 @@ put_old:
 void cowmem_rest_drop(struct cowmem_leaf_lock *lock)
 {
 	struct folio *folio = lock->rest_of;
-	u64 rest = lock->rest;
 
 	if (!folio)
 		return;
 	WRITE_ONCE(lock->rest_of, NULL);
-	lock->rest = 0;
-	cowmem_folio_drop(folio, hweight64(rest));
+	memset(lock->rest, 0, sizeof(lock->rest));
+	cowmem_folio_drop(folio, lock->nr_rest);
 }
 
 /**
@@ -893,26 +894,88 @@ void cowmem_rests_drop(struct cowmem_region *region)
 	region->has_rest = false;
 }
 
-/* Has @lock a page for the slot of @index? */
-static bool in_rest(const struct cowmem_leaf_lock *lock, pgoff_t index)
+/* The word of @lock's rest, and the bit in it, of @index; NULL if that is not in the block. */
+static u64 *rest_word(struct cowmem_leaf_lock *lock, pgoff_t index, u64 *bit)
 {
-	return lock->rest_of && lock->rest_base == round_down(index, COWMEM_NODE_SLOTS) &&
-	       (lock->rest & BIT_ULL(cowmem_slot(index)));
+	*bit = BIT_ULL(cowmem_slot(index));
+	if (!lock->rest_of || index < lock->rest_base ||
+	    index - lock->rest_base >= folio_nr_pages(lock->rest_of))
+		return NULL;
+	return &lock->rest[(index - lock->rest_base) / COWMEM_NODE_SLOTS];
 }
 
-/* As is_stream(), of leaves. */
-static bool is_leaf_stream(const struct cowmem_region *region, pgoff_t index)
+/* Take the page of @index out of the rest, or return NULL. */
+static struct page *take_rest(struct cowmem_leaf_lock *lock, pgoff_t index)
 {
-	const struct cowmem_node *leaf;
+	struct page *page;
+	u64 bit, *word = rest_word(lock, index, &bit);
 
-	if (!index || cowmem_slot(index) || READ_ONCE(region->keeps))
-		return false;
-	leaf = cowmem_tree_leaf(&region->tree, index - COWMEM_NODE_SLOTS, NULL);
+	if (!word || !(*word & bit))
+		return NULL;
+	*word &= ~bit;
+	page = folio_page(lock->rest_of, index - lock->rest_base);
+	if (!--lock->nr_rest)
+		WRITE_ONCE(lock->rest_of, NULL);
+	return page;
+}
+
+static bool leaf_granted(const struct cowmem_region *region, pgoff_t index)
+{
+	const struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
+
 	return leaf && !~READ_ONCE(leaf->granted);
 }
 
+/*
+ * The order of the block that who writes @index is worth: he has written as much just before.
+ * 0 if he is worth none.  As in is_stream(), RESTORE has a say.  What makes the region grow is
+ * written by calls, of which nothing is to be unmapped, and may end anywhere.
+ */
+static unsigned int block_order(const struct cowmem_region *region, pgoff_t index)
+{
+	pgoff_t end = cowmem_region_end(region), before = 0;
+	unsigned int order = 0, next;
+
+	if (cowmem_slot(index) || READ_ONCE(region->keeps))
+		return 0;
+	for (next = COWMEM_BLOCK_MIN; next <= COWMEM_BLOCK_MAX; next++) {
+		pgoff_t pages = 1UL << next;
+
+		if (index % pages || index < pages || index + pages > end)
+			break;
+		while (before < pages && leaf_granted(region, index - before - 1))
+			before += COWMEM_NODE_SLOTS;
+		if (before < pages)
+			break;
+		order = next;
+	}
+	return order;
+}
+
+/* Get a block for what is written from @index on.  Returns whether there is one. */
+static bool new_block(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	unsigned int order = block_order(region, index);
+	struct folio *folio;
+
+	if (!order)
+		return false;
+	folio = cowmem_block_alloc(cowmem_region_account(region), order);
+	if (!folio)
+		return false;
+	/* Another stream has ended, or there are two of them. */
+	cowmem_rest_drop(lock);
+	lock->rest_base = index;
+	lock->nr_rest = folio_nr_pages(folio);
+	memset(lock->rest, 0xff, lock->nr_rest / BITS_PER_BYTE);
+	WRITE_ONCE(lock->rest_of, folio);
+	WRITE_ONCE(region->has_rest, true);
+	return true;
+}
+
 /**
- * cowmem_leaf_page - a page for a slot, of a folio for all of its leaf
+ * cowmem_block_page - a page for a slot, of a block for its leaf and perhaps some more
  * @region: the region
  * @index: the index
  * @zero: whether to clear it
@@ -921,76 +984,83 @@ static bool is_leaf_stream(const struct cowmem_region *region, pgoff_t index)
  *
  * Context: may sleep; as for cowmem_leaf_lock.rest_of; no mapping with a memory policy wants
  * it.
- * Return: the page, with a holder; or NULL.  It goes to cowmem_leaf_page_set(), is dropped, or
+ * Return: the page, with a holder; or NULL.  It goes to cowmem_block_page_set(), is dropped, or
  * goes back.
  */
-struct page *cowmem_leaf_page(struct cowmem_region *region, pgoff_t index, bool zero)
+struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool zero)
 {
 	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
 	struct page *page;
 
-	if (!COWMEM_LEAF_FOLIOS)
+	if (!COWMEM_HAVE_BLOCKS)
 		return NULL;
-	if (!in_rest(lock, index)) {
-		struct folio *folio = NULL;
-
-		if (is_leaf_stream(region, index))
-			folio = cowmem_leaf_alloc(cowmem_region_account(region));
-		if (!folio)
-			return NULL;
-		/* Another stream has ended, or there are two of them. */
-		cowmem_rest_drop(lock);
-		WRITE_ONCE(lock->rest_of, folio);
-		lock->rest = ~0ULL;
-		lock->rest_base = index;
-		WRITE_ONCE(region->has_rest, true);
-	}
-	page = folio_page(lock->rest_of, cowmem_slot(index));
-	lock->rest &= ~BIT_ULL(cowmem_slot(index));
-	if (!lock->rest)
-		WRITE_ONCE(lock->rest_of, NULL);
+	page = take_rest(lock, index);
+	if (!page && new_block(region, index))
+		page = take_rest(lock, index);
 	/* Many kernels clear all that is allocated. */
-	if (zero && !want_init_on_alloc(0))
+	if (page && zero && !want_init_on_alloc(0))
 		clear_highpage(page);
 	return page;
 }
 
 /**
- * cowmem_leaf_page_back - a page from cowmem_leaf_page() is not needed now
+ * cowmem_block_page_back - a page from cowmem_block_page() is not needed now
  * @region: the region
  * @index: where it was to go
  * @page: the page, which nobody wrote
  *
  * Context: any; as for cowmem_leaf_lock.rest_of.
  */
-void cowmem_leaf_page_back(struct cowmem_region *region, pgoff_t index, struct page *page)
+void cowmem_block_page_back(struct cowmem_region *region, pgoff_t index, struct page *page)
 {
 	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	u64 bit, *word = rest_word(lock, index, &bit);
 
-	if (lock->rest_of == page_folio(page))
-		lock->rest |= BIT_ULL(cowmem_slot(index));
-	else
+	if (word && lock->rest_of == page_folio(page)) {
+		*word |= bit;
+		lock->nr_rest++;
+	} else {
 		cowmem_page_drop(page, false);
+	}
+}
+
+/* Are all slots of leaves granted, of each leaf for itself? */
+static bool all_granted(struct cowmem_node *const *leaves, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (~leaves[i]->granted || leaves[i]->fold)
+			return false;
+	return true;
 }
 
 /**
- * cowmem_leaf_page_set - note that a page from cowmem_leaf_page() was put into its slot
+ * cowmem_block_page_set - note that a page from cowmem_block_page() was put into its slot
  * @region: the region
  * @leaf: the leaf
  * @index: the index
- * @page: the page
+ * @page: the page, which is granted
  *
  * Context: any; under region->lock and the leaf lock.
  */
-void cowmem_leaf_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
-			  pgoff_t index, struct page *page)
+void cowmem_block_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
+			   pgoff_t index, struct page *page)
 {
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	struct folio *folio = page_folio(page);
+	u64 bit, *word = rest_word(lock, index, &bit);
+	bool shared;
 
-	leaf->large |= COWMEM_LARGE_LEAF;
-	if (cowmem_leaf_lock(region, index)->rest_of == folio)
+	leaf->large |= cowmem_page_kind(page);
+	if (lock->rest_of == folio && *word)
 		return;
-	/* There are no more: was that all? */
-	if (!~home_slots(leaf, 0, folio))
-		leaf->whole = folio;
+	/* There are no more for this leaf: was that all? */
+	if (~home_slots(leaf, folio_page_idx(folio, page) / COWMEM_NODE_SLOTS, folio))
+		return;
+	leaf->whole = folio;
+	home_leaves(region, index, folio, leaves, &shared);
+	if (is_whole(leaves, folio) && all_granted(leaves, folio_leaves(folio)))
+		cowmem_leaves_fold(&region->tree, leaves, folio_leaves(folio));
 }

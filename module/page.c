@@ -435,38 +435,41 @@ struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
 }
 
 /* Where less is left of a limit nobody gets pages that may never be needed. */
-#define LEAF_SLACK	(16L * COWMEM_NODE_SLOTS)
+#define BLOCK_SLACK	(4L << COWMEM_BLOCK_MAX)
 
 static bool enough_left(const struct cowmem_account *account)
 {
 	unsigned long limit = READ_ONCE(limit_mib);
 
-	if (limit && atomic_long_read(&nr_bytes) / PAGE_SIZE + LEAF_SLACK > limit * (SZ_1M / PAGE_SIZE))
+	unsigned long max = account ? READ_ONCE(account->max_pages) : 0;
+
+	if (limit && DIV_ROUND_UP(atomic_long_read(&nr_bytes) + BLOCK_SLACK * PAGE_SIZE,
+				  SZ_1M) > limit)
 		return false;
-	if (account && READ_ONCE(account->max_pages) &&
-	    cowmem_account_pages(account) + LEAF_SLACK > READ_ONCE(account->max_pages))
+	if (max && cowmem_account_pages(account) + BLOCK_SLACK > max)
 		return false;
-	return !cowmem_near_limit(LEAF_SLACK);
+	return !cowmem_near_limit(BLOCK_SLACK);
 }
 
 /**
- * cowmem_leaf_alloc - allocate a folio for all slots of a leaf, with a holder for each
+ * cowmem_block_alloc - allocate a folio for all slots of some leaves, with a holder for each
  * @account: what it is to count in, or NULL
+ * @order: the logarithm of how many pages it has
  *
  * It is not cleared, unless the kernel clears all that is allocated.
  *
  * Context: may sleep.
  * Return: the folio; NULL if that takes reclaim, or some limit is near.
  */
-struct folio *cowmem_leaf_alloc(struct cowmem_account *account)
+struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int order)
 {
 	struct folio *folio;
 
 	if (!enough_left(account))
 		return NULL;
-	folio = folio_of(account, COWMEM_LEAF_ORDER, false, NULL);
+	folio = folio_of(account, order, false, NULL);
 	if (folio)
-		cowmem_folio_hold(folio, COWMEM_NODE_SLOTS - 1);
+		cowmem_folio_hold(folio, folio_nr_pages(folio) - 1);
 	return folio;
 }
 

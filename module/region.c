@@ -79,7 +79,7 @@ static void region_init_once(void *object)
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
 		region->leaf_locks[i].rest_of = NULL;
-		region->leaf_locks[i].rest = 0;
+		memset(region->leaf_locks[i].rest, 0, sizeof(region->leaf_locks[i].rest));
 		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
