@@ -135,6 +135,9 @@ enum cowmem_huge {
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
+ * @fresh_first: of the indices that @lock is for, no mapping maps a page that is not granted
+ *	from here
+ * @fresh_end: to before this one. Likewise; folios that a PMD may map do not count.
  * @spare: pages for what is likely to be written next. Protected by @lock.
  * @rest_of: a folio for some leaves, some of whose pages are for what is likely to be
  *	written next, or NULL
@@ -148,6 +151,8 @@ struct cowmem_leaf_lock {
 	struct mutex lock;
 	pgoff_t bare_first;
 	pgoff_t bare_end;
+	pgoff_t fresh_first;
+	pgoff_t fresh_end;
 	struct list_head spare;
 	struct folio *rest_of;
 	unsigned int nr_rest;

@@ -125,6 +125,10 @@ static void unmap_ahead(struct cowmem_region *region,
 		lock->bare_first = index;
 		lock->bare_end = to;
 	}
+	if (index < lock->fresh_first || to > lock->fresh_end) {
+		lock->fresh_first = index;
+		lock->fresh_end = to;
+	}
 }
 
 /*
@@ -145,6 +149,29 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 	if (!hole_mapped(region, index))
 		lock->bare_end = lock->bare_first;
 	WRITE_ONCE(region->holes_mapped, true);
+}
+
+/* A page that is not granted is about to be mapped. */
+static void note_mapped(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	if (index >= lock->fresh_first && index < lock->fresh_end)
+		lock->fresh_end = lock->fresh_first;
+}
+
+/*
+ * May @old, which was at @index until now, be mapped there?  Who refers to a folio mostly maps
+ * another page of it, so then a reference count tells as little as that of a hole.
+ */
+static bool old_mapped(const struct writing *w, struct page *old)
+{
+	const struct cowmem_leaf_lock *lock = cowmem_leaf_lock(w->region, w->index);
+
+	if (!cowmem_page_busy(old, old == mapped_page(w->vmf)))
+		return false;
+	return !cowmem_page_large(old) || cowmem_page_huge(old) ||
+	       w->index < lock->fresh_first || w->index >= lock->fresh_end;
 }
 
 /* Grant the page as it is, if the reuse rule allows it. */
@@ -249,8 +276,7 @@ static struct page *replace(struct writing *w)
 	 * lowers that before it flushes the TLB.  It keeps a reference until then,
 	 * and to unmap once more flushes what another zap has not flushed yet.
 	 */
-	if (old ? cowmem_page_busy(old, old == mapped_page(w->vmf)) :
-		  hole_mapped(region, index))
+	if (old ? old_mapped(w, old) : hole_mapped(region, index))
 		unmap_ahead(region, leaf, index, old, w->vmf);
 	if (old) {
 		trace_cowmem_split(region, index);
@@ -619,7 +645,9 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
-		} else if ((leaf->granted & BIT_ULL(slot + i)) && !has_name(leaf, slot + i)) {
+		} else if (!(leaf->granted & BIT_ULL(slot + i))) {
+			note_mapped(region, index + i);
+		} else if (!has_name(leaf, slot + i)) {
 			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))

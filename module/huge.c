@@ -894,21 +894,22 @@ void cowmem_rests_drop(struct cowmem_region *region)
 	region->has_rest = false;
 }
 
-/* The word of @lock's rest, and the bit in it, of @index; NULL if that is not in the block. */
-static u64 *rest_word(struct cowmem_leaf_lock *lock, pgoff_t index, u64 *bit)
+/*
+ * What @lock has left for the leaf of @index, or NULL if that is certainly nothing.  Where no
+ * block is, or none that reaches so far, no bits are set.
+ */
+static u64 *rest_word(struct cowmem_leaf_lock *lock, pgoff_t index)
 {
-	*bit = BIT_ULL(cowmem_slot(index));
-	if (!lock->rest_of || index < lock->rest_base ||
-	    index - lock->rest_base >= folio_nr_pages(lock->rest_of))
-		return NULL;
-	return &lock->rest[(index - lock->rest_base) / COWMEM_NODE_SLOTS];
+	unsigned long i = (index - lock->rest_base) / COWMEM_NODE_SLOTS;
+
+	return i < COWMEM_BLOCK_LEAVES ? &lock->rest[i] : NULL;
 }
 
 /* Take the page of @index out of the rest, or return NULL. */
 static struct page *take_rest(struct cowmem_leaf_lock *lock, pgoff_t index)
 {
+	u64 bit = BIT_ULL(cowmem_slot(index)), *word = rest_word(lock, index);
 	struct page *page;
-	u64 bit, *word = rest_word(lock, index, &bit);
 
 	if (!word || !(*word & bit))
 		return NULL;
@@ -1014,10 +1015,9 @@ struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool
 void cowmem_block_page_back(struct cowmem_region *region, pgoff_t index, struct page *page)
 {
 	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
-	u64 bit, *word = rest_word(lock, index, &bit);
 
-	if (word && lock->rest_of == page_folio(page)) {
-		*word |= bit;
+	if (lock->rest_of == page_folio(page)) {
+		*rest_word(lock, index) |= BIT_ULL(cowmem_slot(index));
 		lock->nr_rest++;
 	} else {
 		cowmem_page_drop(page, false);
@@ -1050,11 +1050,10 @@ void cowmem_block_page_set(struct cowmem_region *region, struct cowmem_node *lea
 	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	struct folio *folio = page_folio(page);
-	u64 bit, *word = rest_word(lock, index, &bit);
 	bool shared;
 
-	leaf->large |= cowmem_page_kind(page);
-	if (lock->rest_of == folio && *word)
+	leaf->large |= BIT(folio_order(folio) - COWMEM_BLOCK_MIN);
+	if (lock->rest_of == folio && *rest_word(lock, index))
 		return;
 	/* There are no more for this leaf: was that all? */
 	if (~home_slots(leaf, folio_page_idx(folio, page) / COWMEM_NODE_SLOTS, folio))
