@@ -45,6 +45,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->holes_mapped = false;
 	region->pmds_mapped = false;
 	region->keeps = false;
+	region->has_rest = false;
 	/* On a mount it is as that says, until somebody wants more. */
 	region->huge = sb->s_fs_info ? COWMEM_HUGE_ADVISE : cowmem_huge_default();
 	region->expendable = NULL;
@@ -78,7 +79,11 @@ static void region_init_once(void *object)
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
+		region->leaf_locks[i].fresh_first = 0;
+		region->leaf_locks[i].fresh_end = 0;
 		region->leaf_locks[i].rest_of = NULL;
+		region->leaf_locks[i].nr_rest = 0;
+		region->leaf_locks[i].rest_base = 0;
 		memset(region->leaf_locks[i].rest, 0, sizeof(region->leaf_locks[i].rest));
 		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
