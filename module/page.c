@@ -40,9 +40,10 @@
  * the list that it is on); together they have one reference to it.  So the
  * reference count is 1, plus one for each PTE, plus what others took.
  *
- * A page of a folio of 2 MiB (huge.c) is never spare, and lives as any other, but that
- * ->private and the reference count are the folio's: they are dropped and freed together.
- * Limbo takes the folio when its last page is dropped.
+ * A page of a large folio (huge.c) is never on a list of spare ones, and lives as any other, but
+ * that ->private and the reference count are the folio's: they are dropped and freed together.
+ * Limbo takes the folio when its last page is dropped.  Of folios smaller than 2 MiB those
+ * pages that are still to be born are with the leaf lock ("rest"), which holds them as slots do.
  *
  * From when it is born until it is dropped a page of a mounted file system counts in
  * that one's account (account.c), once, however many hold it.
