@@ -103,7 +103,7 @@ static void drop_spare_pages(struct cowmem_region *region)
  * cowmem_region_idle - who wrote to a region perhaps does not go on
  * @region: the region
  *
- * Context: may sleep.
+ * Context: may sleep; no region is locked, nor mmap_lock held.
  */
 void cowmem_region_idle(struct cowmem_region *region)
 {
@@ -114,10 +114,13 @@ void cowmem_region_idle(struct cowmem_region *region)
 
 		if (list_empty_careful(&lock->spare) && !READ_ONCE(lock->rest_of))
 			continue;
+		/* Others who use it have the whole region for themselves, and no leaf lock. */
+		down_read(&region->lock);
 		mutex_lock(&lock->lock);
 		cowmem_pages_drop(&lock->spare);
 		cowmem_rest_drop(lock);
 		mutex_unlock(&lock->lock);
+		up_read(&region->lock);
 	}
 }
 
