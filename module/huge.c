@@ -546,6 +546,8 @@ static unsigned int count_large(const struct cowmem_node *leaf, u8 kind)
 {
 	unsigned int i, nr = 0;
 
+	if (leaf && leaf->whole)
+		return cowmem_page_kind(leaf->slots[0]) == kind ? COWMEM_NODE_SLOTS : 0;
 	for (i = 0; leaf && (leaf->large & kind) && i < COWMEM_NODE_SLOTS; i++)
 		nr += leaf->slots[i] && cowmem_page_kind(leaf->slots[i]) == kind;
 	return nr;
@@ -561,7 +563,7 @@ static void thin(struct cowmem_region *region, pgoff_t index, unsigned int order
 	bool shared;
 
 	some_leaves(region, first, nr_leaves, leaves, &shared);
-	for (i = 0; i < nr_leaves; i++)
+	for (i = 0; i < nr_leaves && nr < pages / 2; i++)
 		nr += count_large(leaves[i], kind);
 	if (!nr || nr >= pages / 2)
 		return;
