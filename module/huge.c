@@ -517,6 +517,21 @@ static int first_large(const struct cowmem_node *leaf, u8 kind)
 	return -1;
 }
 
+/* Do others hold pages of the first folio of @kind in @leaves as well, which has @nr here? */
+static bool others_hold(struct cowmem_node *const *leaves, unsigned int nr_leaves, u8 kind,
+			unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_leaves; i++) {
+		int slot = first_large(leaves[i], kind);
+
+		if (slot >= 0)
+			return cowmem_page_holders(leaves[i]->slots[slot]) > nr;
+	}
+	return false;
+}
+
 /* Put a copy in place of the page at @index.  Returns whether that was done. */
 static bool make_small(struct cowmem_region *region, pgoff_t index)
 {
@@ -566,6 +581,9 @@ static void thin(struct cowmem_region *region, pgoff_t index, unsigned int order
 	for (i = 0; i < nr_leaves && nr < pages / 2; i++)
 		nr += count_large(leaves[i], kind);
 	if (!nr || nr >= pages / 2)
+		return;
+	/* To copy few pages gives little back, if any: less than it takes while others have them. */
+	if (order != COWMEM_AREA_ORDER && others_hold(leaves, nr_leaves, kind, nr))
 		return;
 	cowmem_unmap(region, first, first + pages, false);
 	for (i = 0; i < nr_leaves; i++) {
