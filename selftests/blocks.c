@@ -249,6 +249,20 @@ TEST_F(stream, last_holder_writes_in_place)
 	EXPECT_TRUE(holds(self->fd, PAGES, 0));
 }
 
+/*
+ * Has a page of a region the name that futexes need?  None has that is shared: it would be
+ * another one's.
+ */
+static bool has_name(int fd, uint64_t page)
+{
+	char *mem = map_at(fd, 1, PROT_READ, MAP_SHARED, page);
+	long woken = syscall(SYS_futex, mem, FUTEX_WAKE, 1, NULL, NULL, 0);
+
+	must(woken >= 0 || errno == EFAULT);
+	unmap(mem, 1);
+	return woken >= 0;
+}
+
 /* A clone that cuts a stream: what comes after it is not in there, and neither side's content. */
 TEST_F(stream, cut_by_a_clone)
 {
@@ -264,6 +278,7 @@ TEST_F(stream, cut_by_a_clone)
 		EXPECT_TRUE(holds(fd, 0, cuts[i]));
 		fill(mem + cuts[i] * pgsz(), PAGES - cuts[i], 2, cuts[i]);
 		EXPECT_EQ(cuts[i], info(clone).pages_populated);
+		EXPECT_FALSE(has_name(clone, cuts[i] - 1));
 		other = map_small(clone, PAGES);
 		EXPECT_TRUE(is(other, cuts[i], 1, 0));
 		EXPECT_TRUE(is(other + cuts[i] * pgsz(), PAGES - cuts[i], 0, 0));
