@@ -64,7 +64,7 @@ help:
 	@echo 'make check [KERNEL=6.1]  build without a warning, run every test: on 6.1, 6.12 and 7.3-debug'
 	@echo 'make check EFFORT=100    ... all the random operations and rounds, of which it does a quarter otherwise'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
-	@echo 'make model               check the model of the protocol with spin (a minute)'
+	@echo 'make model               check the models of the protocol with spin (two minutes)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
 	@echo 'make peers [KERNEL=6.1] [PEER=fio]  fio, stress-ng, gdb, CRIU, Java, SQLite, git, QEMU and others, run on regions and on a mount'
 	@echo 'make bench               measure it beside fork, memfd and others: CASE=, KERNEL="6.1 6.12"'

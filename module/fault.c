@@ -78,7 +78,7 @@ static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
 	if (!leaf || !leaf->whole || !pmd_fits(vmf))
 		return false;
 	folio = cowmem_area_folio(region, leaf, vmf->pgoff, write);
-	if (!folio)
+	if (!folio || cowmem_folio_broken(folio))
 		return false;
 	folio_get(folio);
 	cowmem_pmd_give(region, vmf->pgoff, folio);
@@ -155,9 +155,10 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
 	}
+	cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
-	if (!err && may_map_leaf(vmf, leaf))
+	if (!err && may_map_leaf(vmf, leaf) && !READ_ONCE(region->cutting))
 		map_leaf_writable(region, vmf, leaf);
 	else if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
 		map_ahead(region, vmf, leaf);
@@ -169,16 +170,23 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/* Map the pages of @nr indices from @index on, as far as nothing is mapped. */
+/*
+ * Map the pages from @first to before @end, which @vmf lies between, as far as nothing is
+ * mapped: its own one first.
+ */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
-		    struct cowmem_node *leaf, pgoff_t index, unsigned int nr)
+		    struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
 	struct page *pages[FAULT_AROUND];
-	int err = cowmem_pages_to_map(region, leaf, index, nr, pages);
+	unsigned int before = vmf->pgoff - first;
+	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
 
-	if (err)
-		return err;
-	return cowmem_map_readonly(vmf->vma, index, pages, nr);
+	if (!err)
+		err = cowmem_map_readonly(vmf->vma, vmf->pgoff, pages + before,
+					  end - vmf->pgoff);
+	if (!err && before)
+		err = cowmem_map_readonly(vmf->vma, first, pages, before);
+	return err;
 }
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
@@ -190,10 +198,11 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 	pgoff_t end = min(start + FAULT_AROUND, fault_end(region, vmf));
 	int err;
 
-	err = map_leaf(region, vmf, leaf, first, end - first);
+	cowmem_use_page_table(vmf);
+	err = map_leaf(region, vmf, leaf, first, end);
 	/* One that cannot be mapped may have been another one. */
 	if (err == -EMFILE || err == -EHWPOISON)
-		err = map_leaf(region, vmf, leaf, vmf->pgoff, 1);
+		err = map_leaf(region, vmf, leaf, vmf->pgoff, vmf->pgoff + 1);
 	return err;
 }
 

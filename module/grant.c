@@ -698,13 +698,10 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 /* Rather than walk the page tables twice, unmap so many pages that need not be. */
 #define CUT_GAP		4
 
-/* Take back the grants of so many leaves before others get at the region. */
-#define CUT_LEAVES	8
-/* Who writes meanwhile is granted more: how often to go after that. */
-#define CUT_ROUNDS	3
-
-/* How often to look at a folio before it is copied as one in use. */
-#define LOOKS		16
+/* Take back the grants of about so many pages before others get at the region. */
+#define CUT_PAGES	(8 * COWMEM_NODE_SLOTS)
+/* Who writes meanwhile is granted more: how often to go after that, if it gets less. */
+#define CUT_ROUNDS	8
 
 /*
  * Is the gap from @to to @start, whose end is in @leaf, worth to be left out when
@@ -830,19 +827,6 @@ struct look {
 	bool busy;
 };
 
-/* Is a folio in use for longer than it takes to find that it is not to be used? */
-static bool stays_busy(struct page *page)
-{
-	unsigned int looks = LOOKS;
-
-	while (cowmem_page_busy(page, 0)) {
-		if (!--looks)
-			return true;
-		cond_resched();
-	}
-	return false;
-}
-
 /*
  * Is @page of @leaf, which was unmapped, in use?  Whoever lets go of a folio meanwhile
  * makes no difference between its pages: their leaves are in order.
@@ -855,7 +839,7 @@ static bool looks_busy(struct look *look, const struct cowmem_node *leaf, struct
 		return cowmem_page_busy(page, 0);
 	if (look->folio != folio) {
 		look->folio = folio;
-		look->busy = stays_busy(page);
+		look->busy = cowmem_page_busy(page, 0);
 	}
 	return look->busy;
 }
@@ -891,6 +875,9 @@ static int copy_busy(struct cowmem_share *s)
 					break;
 				continue;
 			}
+			/* A fault that is about to map all of the folio is over soon. */
+			if (s->patient && cowmem_page_huge(page))
+				return -EAGAIN;
 			/* Nobody gets to see what is written there: share it. */
 			if (PageHWPoison(page) && !cowmem_page_large(page)) {
 				cowmem_page_unname(page);
@@ -1096,39 +1083,77 @@ static void revoke_idle(struct cowmem_region *region, unsigned long leaves)
 }
 
 /*
+ * How many of the first leaves hold CUT_PAGES.  An area counts less than a leaf where PMDs
+ * map it, each of which has one reference, and more where PTEs do.  All leaves of an area are
+ * taken together, or a folio would be unmapped more than once.
+ */
+static unsigned long few_leaves(const struct cowmem_region *region)
+{
+	unsigned long nr = 0, pages = 0;
+	const struct cowmem_node *leaf;
+	pgoff_t area = 0;
+
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		if (pages >= CUT_PAGES && leaf->base / COWMEM_AREA_PAGES != area)
+			break;
+		area = leaf->base / COWMEM_AREA_PAGES;
+		pages += leaf->fold ? 16 + folio_ref_count(leaf->whole) : COWMEM_NODE_SLOTS;
+		nr++;
+	}
+	return nr;
+}
+
+/*
+ * Take back the grants of the first @left leaves, but for the last ones.  Returns as
+ * cut_ahead().
+ */
+static int cut_round(struct cowmem_region *region, unsigned long left)
+{
+	unsigned long nr;
+	int err;
+
+	cowmem_tree_sort_granted(&region->tree);
+	for (; (nr = few_leaves(region)) && nr < left; left -= nr) {
+		err = cut_leaves(region, 0, ULONG_MAX, nr);
+		if (err) {
+			up_write(&region->lock);
+			return err;
+		}
+		revoke_idle(region, nr);
+		if (!rwsem_is_contended(&region->lock))
+			continue;
+		up_write(&region->lock);
+		err = down_write_killable(&region->lock);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/*
  * Take most grants back, with others let in between, so as to keep them waiting for
  * less once all of them are.  region->lock is held for writing, but not on failure.
  */
 static int cut_ahead(struct cowmem_region *region)
 {
+	unsigned long before = ULONG_MAX;
 	struct cowmem_node *leaf;
 	unsigned int round;
-	int err;
+	int err = 0;
 
-	for (round = 0; round < CUT_ROUNDS; round++) {
+	for (round = 0; !err && round < CUT_ROUNDS; round++) {
 		unsigned long left = 0;
 
 		list_for_each_entry(leaf, &region->tree.granted, granted_link)
 			left++;
-		if (left <= CUT_LEAVES)
+		if (left * COWMEM_NODE_SLOTS <= CUT_PAGES || left >= before)
 			break;
-		cowmem_tree_sort_granted(&region->tree);
-		for (; left > CUT_LEAVES; left -= CUT_LEAVES) {
-			err = cut_leaves(region, 0, ULONG_MAX, CUT_LEAVES);
-			if (err) {
-				up_write(&region->lock);
-				return err;
-			}
-			revoke_idle(region, CUT_LEAVES);
-			if (!rwsem_is_contended(&region->lock))
-				continue;
-			up_write(&region->lock);
-			err = down_write_killable(&region->lock);
-			if (err)
-				return err;
-		}
+		before = left;
+		WRITE_ONCE(region->cutting, true);
+		err = cut_round(region, left);
 	}
-	return 0;
+	WRITE_ONCE(region->cutting, false);
+	return err;
 }
 
 /**
@@ -1141,8 +1166,8 @@ static int cut_ahead(struct cowmem_region *region)
  *
  * While a region is cloned all writers wait, and what takes time then is to unmap what
  * was granted.  So for a @whole one this is done before, little by little, and who
- * waits for the lock meanwhile gets a chance.  Such a writer is granted one more page,
- * which is fewer than were taken back.
+ * waits for the lock meanwhile gets a chance.  Such a writer is granted one more page, or
+ * area, and maps no more than a PTE or a PMD of it, which is less than was taken back.
  *
  * Context: may sleep.
  * Return: 0; -EIO if it is a snapshot that has yielded; -EINTR.
@@ -1164,7 +1189,7 @@ int cowmem_lock_to_share(struct cowmem_region *region, bool whole, bool *write)
 	return err || !whole ? err : cut_ahead(region);
 }
 
-static int share_now(struct cowmem_share *s)
+static int try_to_share(struct cowmem_share *s)
 {
 	struct cowmem_region *region = s->region;
 	bool write;
@@ -1189,6 +1214,23 @@ static int share_now(struct cowmem_share *s)
 	}
 	s->frozen = cowmem_region_frozen(region);
 	cowmem_unlock(region, write);
+	return err;
+}
+
+/* How often to come back for a folio that is in use before it is copied. */
+#define SHARE_TRIES	3
+
+static int share_now(struct cowmem_share *s)
+{
+	unsigned int tries = SHARE_TRIES;
+	int err;
+
+	do {
+		s->nr_cut = 0;
+		s->nr_copied = 0;
+		s->patient = tries--;
+		err = try_to_share(s);
+	} while (err == -EAGAIN);
 	return err;
 }
 

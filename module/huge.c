@@ -8,8 +8,9 @@
  * reference count, one ->mapping and one count of holders, which counts slots.  So
  *
  *  - pages of a folio are granted only while all slots that hold any are in the area
- *    that the folio was made for, of one region ("at home").  Then grants of single ones
- *    may come and go.  Before anybody else gets to hold one, none is granted.
+ *    that the folio was made for, of one region ("at home").  They are granted together (of
+ *    what is called a block below, as they are written), and lose that together before
+ *    anybody else gets to hold one.
  *  - a reference to the folio makes all of its pages busy.
  *  - its memory is freed, and counts, as a whole.
  *
@@ -33,7 +34,8 @@
  * A folio whose pages fill their area, in order, is mapped by a PMD where a mapping covers
  * the area and has no page table there.  To get a PMD made we return the page, locked, to
  * the core kernel, which maps it when our locks are no longer held.  So whoever unmaps
- * pages of such a folio first waits for its page lock.
+ * pages of a region first waits for the page locks of folios that were given away like that
+ * (cowmem_pmd_barrier).
  */
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
@@ -212,13 +214,14 @@ static u64 home_slots(const struct cowmem_node *leaf, unsigned int nr, struct fo
  */
 bool cowmem_folio_broken(struct folio *folio)
 {
-	unsigned int i;
+	struct page *page = &folio->page, *end = page + folio_nr_pages(folio);
+	bool broken = false;
 
 	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
-		for (i = 0; i < folio_nr_pages(folio); i++)
-			if (PageHWPoison(folio_page(folio, i)))
-				return true;
-	return false;
+		for (; page < end && !broken; page += 4)
+			broken = PageHWPoison(page) | PageHWPoison(page + 1) |
+				 PageHWPoison(page + 2) | PageHWPoison(page + 3);
+	return broken;
 }
 
 /* Do the leaves of its area hold all of @folio, in order? */
@@ -626,8 +629,8 @@ void cowmem_area_thin(struct cowmem_region *region, pgoff_t index)
  * @granted: only if the region may write all of it
  *
  * Context: any; under region->lock and the leaf lock.
- * Return: the folio, or NULL if the area has other pages, or broken ones, or reaches past
- * the end of the region.
+ * Return: the folio, or NULL if the area has other pages, or reaches past the end of the
+ * region.
  */
 struct folio *cowmem_area_folio(struct cowmem_region *region,
 				const struct cowmem_node *leaf, pgoff_t index, bool granted)
@@ -642,8 +645,7 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 		return NULL;
 	folio = leaf->whole;
 	area_leaves(region, first, leaves, &shared);
-	if (!is_whole(leaves, folio) || cowmem_folio_broken(folio) ||
-	    !cowmem_page_mappable(&folio->page))
+	if (!is_whole(leaves, folio) || !cowmem_page_mappable(&folio->page))
 		return NULL;
 	if (granted && !written_whole(region, first))
 		return NULL;

@@ -23,6 +23,8 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
+#include <asm/pgalloc.h>
+
 #include "cowmem.h"
 
 /* Where a mapping has @index. */
@@ -31,11 +33,18 @@ static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
 	return vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
 }
 
-/* Insert @nr pages by a copy of their VMA, but for those where a PTE is already. */
+/* Where so many of the pages around a fault are mapped already, most are likely to be. */
+#define ENOUGH_MAPPED	4
+
+/*
+ * Insert @nr pages by a copy of their VMA, but for those where a PTE is already.  To find
+ * one takes as long as to insert a page, so after a few the rest is left to other faults.
+ */
 static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		  struct page **pages, unsigned long nr)
 {
 	unsigned long addr = index_addr(stand_in, index), left, i;
+	unsigned int mapped = 0;
 	int err;
 
 	vm_flags_init(stand_in, stand_in->vm_flags | VM_MIXEDMAP);
@@ -52,9 +61,38 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 			break;
 		if (err != -EBUSY)
 			return err;
+		if (++mapped == ENOUGH_MAPPED)
+			break;
 		left--;
 	}
 	return 0;
+}
+
+/**
+ * cowmem_use_page_table - let a fault use the page table that was allocated for it
+ * @vmf: the fault
+ *
+ * The core does so before it asks ->fault, and frees what is not used, but
+ * vm_insert_pages() knows nothing of it.
+ *
+ * Context: may sleep; no page table lock is held.
+ */
+void cowmem_use_page_table(struct vm_fault *vmf)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	spinlock_t *lock;
+
+	if (!vmf->prealloc_pte || !pmd_none(READ_ONCE(*vmf->pmd)))
+		return;
+	lock = pmd_lock(mm, vmf->pmd);
+	if (pmd_none(*vmf->pmd)) {
+		mm_inc_nr_ptes(mm);
+		/* Who finds the table finds it empty. */
+		smp_wmb();
+		pmd_populate(mm, vmf->pmd, vmf->prealloc_pte);
+		vmf->prealloc_pte = NULL;
+	}
+	spin_unlock(lock);
 }
 
 /**
@@ -64,7 +102,8 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
  * @pages: the pages
  * @nr: how many; they are in one leaf
  *
- * Where something is mapped already, that stays.
+ * Where something is mapped already, that stays, and where much is, pages after the first
+ * one may be left out.
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
  * Return: 0 or -ENOMEM.
@@ -85,7 +124,7 @@ int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
  * @pages: the pages, granted to the region
  * @nr: how many; they are in one leaf
  *
- * Where something is mapped already, that stays.
+ * As cowmem_map_readonly().
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
  * Return: 0 or -ENOMEM.
@@ -106,6 +145,11 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
  * @first: first index
  * @end: index after the last one, or ULONG_MAX
  * @even_cows: private copies of the pages, too
+ *
+ * Where the core is splitting a PMD it has taken that away already, and is about to flush:
+ * until it has done so, another CPU may go by what it remembers.  Nothing that is exported
+ * waits for this.  A page that can be written like that is busy: the core lets go of it
+ * after the flush.
  *
  * Context: may sleep; under region->lock for writing or the leaf lock, so that
  * the PTEs do not come back at once.

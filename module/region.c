@@ -41,6 +41,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->rounds = 0;
 	region->look_after = 0;
 	region->nr_cut = 0;
+	region->cutting = false;
 	region->odd_mappings = false;
 	region->holes_mapped = false;
 	region->pmds_mapped = false;

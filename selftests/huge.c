@@ -1598,6 +1598,133 @@ TEST_F(huge, futex_wakes_other_processes)
 	}
 }
 
+/* ---- areas that hang at very many places ---- */
+
+/* So many pages that to look at each area takes far longer than anybody should wait. */
+#define VAST ((uint64_t)AREA << 23)
+/* What anyone may have to wait for, in seconds. */
+#define PROMPT 1.0
+
+/* All of it is one folio, which was mapped by a PMD. */
+static int vast_region(void)
+{
+	int fd = region();
+	char *mem = map_huge(fd, AREA);
+	uint64_t n;
+
+	fill(mem, AREA, 1, 0);
+	must(by_pmd(mem, AREA) == AREA);
+	unmap(mem, AREA);
+	must(!do_resize(fd, VAST * pgsz()));
+	for (n = AREA; n < VAST; n *= 2)
+		must(!do_copy(fd, fd, n, 0, n));
+	return fd;
+}
+
+FIXTURE(vast) {
+	int fd, empty;
+	int *turn;
+};
+
+typedef const FIXTURE_DATA(vast) vast_scene;
+
+FIXTURE_VARIANT(vast) {
+	bool (*call)(vast_scene *s);
+};
+
+static bool vast_discard(vast_scene *s)
+{
+	return !do_discard(s->fd, 0, VAST * pgsz());
+}
+
+static bool vast_discard_inside(vast_scene *s)
+{
+	return !do_discard(s->fd, 100, VAST * pgsz() - 200);
+}
+
+static bool vast_shrink(vast_scene *s)
+{
+	return !do_resize(s->fd, pgsz());
+}
+
+static bool vast_copy_over(vast_scene *s)
+{
+	return !do_copy(s->fd, s->empty, 0, 0, VAST);
+}
+
+/* Both can be written afterwards. */
+static bool vast_clone(vast_scene *s)
+{
+	int clone = do_clone(s->fd, 0, 0, 0);
+
+	if (clone < 0)
+		return false;
+	write_page(s->fd, VAST / 3, 2);
+	write_page(clone, VAST / 5, 2);
+	return !close(clone);
+}
+
+static bool vast_clone_of_half(vast_scene *s)
+{
+	int clone = do_clone(s->fd, 0, VAST / 2 * pgsz(), VAST / 2 * pgsz());
+
+	return clone >= 0 && !close(clone);
+}
+
+static bool vast_store(vast_scene *s)
+{
+	char *mem = map_off(s->fd, 4 * AREA, PROT_READ | PROT_WRITE, MAP_SHARED, VAST / 4, 0);
+
+	return is(mem, AREA, 1, 0) && !poke(mem + 5 * pgsz(), 1) &&
+	       is(mem + AREA * pgsz(), AREA, 1, 0);
+}
+
+FIXTURE_VARIANT_ADD(vast, discard) { .call = vast_discard };
+FIXTURE_VARIANT_ADD(vast, discard_inside) { .call = vast_discard_inside };
+FIXTURE_VARIANT_ADD(vast, shrink) { .call = vast_shrink };
+FIXTURE_VARIANT_ADD(vast, copy_over) { .call = vast_copy_over };
+FIXTURE_VARIANT_ADD(vast, clone) { .call = vast_clone };
+FIXTURE_VARIANT_ADD(vast, clone_of_half) { .call = vast_clone_of_half };
+FIXTURE_VARIANT_ADD(vast, store) { .call = vast_store };
+
+FIXTURE_SETUP(vast)
+{
+	const char *why = no_huge_pages();
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->fd = vast_region();
+	self->empty = region();
+	ASSERT_EQ(0, do_resize(self->empty, VAST * pgsz()));
+	self->turn = shared_mem(sizeof(*self->turn));
+}
+
+FIXTURE_TEARDOWN(vast)
+{
+}
+
+/* It is over at once.  If it was not, a signal would end it. */
+TEST_F(vast, is_soon_done)
+{
+	double start = now(), took;
+	pid_t pid = spawn();
+
+	if (!pid) {
+		put(self->turn, variant->call(self) ? 1 : -1);
+		_exit(0);
+	}
+	while (!get(self->turn) && now() < start + PROMPT)
+		usleep(1000);
+	took = now() - start;
+	EXPECT_EQ(1, get(self->turn))
+		TH_LOG("not done after %.0f ms", took * 1e3);
+	start = now();
+	kill(pid, SIGKILL);
+	reap(pid);
+	EXPECT_GT(PROMPT, now() - start)
+		TH_LOG("the kill took %.0f ms", (now() - start) * 1e3);
+}
+
 /* ---- where there is no memory ---- */
 
 FIXTURE(limited) {
@@ -1693,6 +1820,38 @@ TEST_F(limited, a_stream_copies_pages)
 	EXPECT_TRUE(is(mem, AREA + 20, 2, 0));
 	EXPECT_TRUE(is(mem + (AREA + 20) * pgsz(), AREA - 20, 1, AREA + 20));
 	EXPECT_TRUE(fd_is(clone, 0, 2 * AREA, 1));
+}
+
+/*
+ * All of a snapshot goes that hangs everywhere and is mapped by a PMD.  Who lacks memory
+ * waits for that, and so would all who make such snapshots or close them.
+ */
+TEST_F(limited, vast_snapshots_yield_soon)
+{
+	int fd = vast_region(), snap, other = region(), i;
+	double most = 0, took;
+	char *mem, *there, c;
+
+	snap = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
+	ASSERT_LE(0, snap);
+	there = map_well(snap, AREA, PROT_READ);
+	EXPECT_TRUE(is(there, AREA, 1, 0));
+	ASSERT_EQ(AREA, by_pmd(there, AREA));
+	close(fd);
+	mem = map_well(other, 2 * AREA, PROT_READ | PROT_WRITE);
+	ASSERT_EQ(0, madvise(mem, 2 * AREA * pgsz(), MADV_NOHUGEPAGE));
+	set_limit(settled() / 1024 + 1);
+	/* INFO would count all of it. */
+	for (i = 0; i < AREA && pread(snap, &c, 1, 0) == 1; i++) {
+		took = now();
+		ASSERT_EQ(0, poke(mem + i * pgsz(), 1));
+		took = now() - took;
+		most = took > most ? took : most;
+	}
+	EXPECT_EQ(-1, pread(snap, &c, 1, 0));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_GT(PROMPT, most)
+		TH_LOG("a store took %.0f ms", most * 1e3);
 }
 
 FIXTURE(cgroup) {
@@ -2040,6 +2199,638 @@ TEST_F(stale, no_stale_read)
 			close(other);
 	}
 	EXPECT_EQ(0, stale);
+}
+
+/* ---- threads that meet in an area ---- */
+
+enum { MEET_AREAS = 8, MOST_THREADS = 4 };
+enum meet { STORE, LOAD, EITHER };
+
+/**
+ * struct meeting - of threads that get to each area at once
+ * @mem: where; nothing of it is mapped yet.
+ * @how: what they do there.
+ * @by_call: the kernel does it for them, and says so if it cannot.
+ * @file: has what is stored at 0, and room for what is loaded.
+ * @threads: how many there are.
+ * @arrived: how often one has got to an area.
+ * @failed: how many calls have failed.
+ */
+struct meeting {
+	char *mem;
+	enum meet how;
+	bool by_call;
+	int file;
+	int threads, arrived, failed;
+};
+
+struct visitor {
+	pthread_t thread;
+	struct meeting *m;
+	int nr;
+};
+
+static size_t place_to_meet(int visitor, int area)
+{
+	return (area * AREA + 5 + visitor * 121) * pgsz();
+}
+
+static bool visitor_stores(const struct meeting *m, int visitor, int area)
+{
+	return m->how == STORE || (m->how == EITHER && (visitor + area) % 2);
+}
+
+static void *visits(void *arg)
+{
+	struct visitor *v = arg;
+	struct meeting *m = v->m;
+	int i;
+
+	for (i = 0; i < MEET_AREAS; i++) {
+		volatile char *p = m->mem + place_to_meet(v->nr, i);
+		bool store = visitor_stores(m, v->nr, i);
+		ssize_t n = 1;
+
+		__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL);
+		await(&m->arrived, (i + 1) * m->threads);
+		if (m->by_call && store)
+			n = pread(m->file, (char *)p, 1, 0);
+		else if (m->by_call)
+			n = pwrite(m->file, (char *)p, 1, 1 + v->nr);
+		else if (store)
+			*p = 'm';
+		else
+			(void)*p;
+		if (n != 1)
+			__atomic_add_fetch(&m->failed, 1, __ATOMIC_ACQ_REL);
+	}
+	return NULL;
+}
+
+static void meet(struct meeting *m)
+{
+	struct visitor v[MOST_THREADS];
+	int i;
+
+	m->arrived = 0;
+	for (i = 0; i < m->threads; i++) {
+		v[i] = (struct visitor){ .m = m, .nr = i };
+		must(!pthread_create(&v[i].thread, NULL, visits, &v[i]));
+	}
+	for (i = 0; i < m->threads; i++)
+		pthread_join(v[i].thread, NULL);
+}
+
+/* What the kernel says from now on */
+static int kernel_log(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	must(fd >= 0 && lseek(fd, 0, SEEK_END) >= 0);
+	return fd;
+}
+
+static bool log_says(int fd, const char *what)
+{
+	char line[2048];
+	ssize_t n;
+
+	while ((n = read(fd, line, sizeof(line) - 1)) >= 0 || errno == EPIPE) {
+		line[n < 0 ? 0 : n] = 0;
+		if (strstr(line, what)) {
+			fprintf(stderr, "# the kernel says: %s", line);
+			return true;
+		}
+	}
+	return false;
+}
+
+FIXTURE(meeting) {
+	struct meeting m;
+	int log, full;
+};
+
+FIXTURE_VARIANT(meeting) {
+	enum meet how;
+	int threads;
+};
+
+FIXTURE_VARIANT_ADD(meeting, two_store) { STORE, 2 };
+FIXTURE_VARIANT_ADD(meeting, four_store) { STORE, 4 };
+FIXTURE_VARIANT_ADD(meeting, two_load) { LOAD, 2 };
+FIXTURE_VARIANT_ADD(meeting, four_load) { LOAD, 4 };
+FIXTURE_VARIANT_ADD(meeting, two_do_either) { EITHER, 2 };
+FIXTURE_VARIANT_ADD(meeting, four_do_either) { EITHER, 4 };
+
+FIXTURE_SETUP(meeting)
+{
+	const char *why = no_huge_pages();
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->m = (struct meeting){ .how = variant->how, .threads = variant->threads };
+	self->m.file = syscall(SYS_memfd_create, "m", 0);
+	ASSERT_EQ(1, pwrite(self->m.file, "m", 1, 0));
+	self->log = kernel_log();
+	self->full = huge_region(MEET_AREAS, 1);
+}
+
+FIXTURE_TEARDOWN(meeting)
+{
+}
+
+/* What there was before shows where nobody has stored. */
+static bool met_well(const struct meeting *m, uint32_t tag)
+{
+	int i, k;
+
+	for (i = 0; i < MEET_AREAS; i++)
+		for (k = 0; k < m->threads; k++) {
+			size_t page = place_to_meet(k, i) / pgsz();
+			const char *p = m->mem + page * pgsz();
+
+			if (!is(p + pgsz(), 1, tag, page + 1))
+				return false;
+			if (*p == 'm' ? !visitor_stores(m, k, i) :
+					visitor_stores(m, k, i) || !is(p, 1, tag, page))
+				return false;
+		}
+	return true;
+}
+
+/*
+ * Each finds what the other one is about to map, or has just mapped, as a whole.  An empty
+ * region, then one that others share, and one that has all for itself; by turns they do it
+ * themselves and let the kernel do it.
+ */
+TEST_F(meeting, nobody_fails)
+{
+	size_t n = MEET_AREAS * AREA;
+	double end = now() + effort(6);
+	struct meeting *m = &self->m;
+	int round, by_pmds = 0;
+
+	for (round = 0; round < 6 || now() < end; round++) {
+		bool empty = m->how != LOAD && round / 2 % 2;
+		int fd = empty ? region() : round / 4 % 2 ? cloned(self->full) : self->full;
+
+		m->by_call = round % 2;
+		m->mem = map_huge(fd, n);
+		meet(m);
+		ASSERT_EQ(0, m->failed)
+			TH_LOG("round %d", round);
+		ASSERT_TRUE(met_well(m, empty ? 0 : 1))
+			TH_LOG("round %d", round);
+		if (empty)
+			ASSERT_TRUE(has_huge(fd, n, n));
+		by_pmds += by_pmd(m->mem, n) / AREA;
+		unmap(m->mem, n);
+		if (fd != self->full) {
+			close(fd);
+		} else if (m->how != LOAD) {
+			close(fd);
+			self->full = huge_region(MEET_AREAS, 1);
+		}
+	}
+	TH_LOG("%d rounds; of %d areas %d were mapped by PMDs", round, round * MEET_AREAS,
+	       by_pmds);
+	/* A store is tried again for ever then. */
+	EXPECT_FALSE(log_says(self->log, "VM_FAULT_OOM"));
+}
+
+/* ---- references that pass by ---- */
+
+enum passing { READV, SPLICE, WAKE };
+
+struct passer {
+	pthread_t thread;
+	enum passing how;
+	char *mem;
+	int pipe[2];
+	int stop;
+	uint64_t turns;
+};
+
+/* Whatever happens to the mapping, there is no signal. */
+static void pass_by(struct passer *p, char *mem)
+{
+	static char buf[1 << 12];
+	struct iovec to = { buf, sizeof(buf) }, from = { mem, sizeof(buf) };
+
+	switch (p->how) {
+	case READV:
+		process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+		break;
+	case SPLICE:
+		if (vmsplice(p->pipe[1], &from, 1, 0) > 0)
+			must(drain(p->pipe[0], buf, sizeof(buf)));
+		break;
+	case WAKE:
+		syscall(SYS_futex, mem, FUTEX_WAKE, 1, NULL, NULL, 0);
+		break;
+	}
+	__atomic_add_fetch(&p->turns, 1, __ATOMIC_ACQ_REL);
+}
+
+static void *passes_by(void *arg)
+{
+	struct passer *p = arg;
+
+	while (!get(&p->stop))
+		pass_by(p, p->mem);
+	return NULL;
+}
+
+FIXTURE(passing) {
+	int fd;
+	char *mem;
+	struct passer p;
+};
+
+FIXTURE_VARIANT(passing) {
+	enum passing how;
+};
+
+FIXTURE_VARIANT_ADD(passing, process_vm_readv) { READV };
+FIXTURE_VARIANT_ADD(passing, vmsplice) { SPLICE };
+FIXTURE_VARIANT_ADD(passing, futex) { WAKE };
+
+FIXTURE_SETUP(passing)
+{
+	const char *why = no_huge_pages();
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->fd = huge_region(1, 1);
+	self->mem = map_huge(self->fd, AREA);
+	memset(&self->p, 0, sizeof(self->p));
+	self->p.how = variant->how;
+	self->p.mem = self->mem + 77 * pgsz();
+	ASSERT_EQ(0, pipe(self->p.pipe));
+}
+
+FIXTURE_TEARDOWN(passing)
+{
+}
+
+/* Somebody looks at one page all the time: no reason to copy 512, but now and then. */
+TEST_F(passing, most_clones_copy_nothing)
+{
+	int round, copied = 0, rounds = 0;
+	double end = now() + effort(12), most = 0;
+
+	must(!pthread_create(&self->p.thread, NULL, passes_by, &self->p));
+	for (round = 0; round < 20 || (now() < end && round < 400); round++) {
+		uint64_t turns = __atomic_load_n(&self->p.turns, __ATOMIC_ACQUIRE), mine;
+		double took;
+		int clone;
+
+		/* All of it is granted, and the other one is under way. */
+		must(!poke(self->mem + 5 * pgsz(), 1));
+		if (info(self->fd).pages_exclusive != AREA)
+			continue;
+		await_count(&self->p.turns, turns + 2);
+		took = now();
+		clone = cloned(self->fd);
+		took = now() - took;
+		most = took > most ? took : most;
+		mine = info(clone).pages_exclusive;
+		/* But the page that is looked at: a futex call has it written after a clone. */
+		EXPECT_TRUE(mine <= 1 || mine >= AREA - 1)
+			TH_LOG("%llu of its pages are its own", (unsigned long long)mine);
+		copied += mine > 1;
+		rounds++;
+		close(clone);
+	}
+	put(&self->p.stop, 1);
+	pthread_join(self->p.thread, NULL);
+	TH_LOG("of %d clones, of %d, %d copied all; the longest took %.0f us", rounds, round,
+	       copied, most * 1e6);
+	EXPECT_LT(rounds / 2, rounds);
+	EXPECT_GE(rounds / 10, copied);
+	EXPECT_TRUE(is(self->mem + 6 * pgsz(), AREA - 6, 1, 6));
+}
+
+/* ---- areas of which some pages are granted, and some are in use ---- */
+
+/*
+ * A clone takes grants back eight leaves at a time.  Three leaves come before the areas,
+ * so that it stops in the middle of each.
+ */
+enum { BEFORE = 3 * 64, PARTS = 4, PART_PAGES = (1 + PARTS) * AREA, PART_FDS = 5 };
+
+/* All areas but the first are folios, each with a page that is not of the folio. */
+static int region_of_parts(uint32_t tag)
+{
+	int fd = region(), i, other;
+	char *mem = map_huge(fd, PART_PAGES);
+
+	fill(mem + AREA * pgsz(), PARTS * AREA, tag, AREA);
+	must(!madvise(mem, AREA * pgsz(), MADV_NOHUGEPAGE));
+	fill(mem, BEFORE, tag, 0);
+	must(has_huge(fd, BEFORE + PARTS * AREA, PARTS * AREA));
+	for (i = 1; i <= PARTS; i++)
+		must(!do_discard(fd, (i * AREA + 100 * i) * pgsz(), pgsz()));
+	/* Split instead of punched */
+	other = cloned(fd);
+	for (i = 1; i <= PARTS; i++) {
+		pg_fill(mem + (i * AREA + 100 * i) * pgsz(), tag, i * AREA + 100 * i);
+		if (i % 2)
+			pg_fill(mem + (i * AREA + 7) * pgsz(), tag, i * AREA + 7);
+	}
+	unmap(mem, PART_PAGES);
+	close(other);
+	must(has_huge(fd, BEFORE + PARTS * AREA, PARTS * AREA - PARTS - (PARTS + 1) / 2));
+	return fd;
+}
+
+static bool parts_are(int fd, uint32_t tag)
+{
+	char *mem = map_well(fd, PART_PAGES, PROT_READ);
+	bool ok = is(mem, BEFORE, tag, 0) &&
+		  is(mem + AREA * pgsz(), PARTS * AREA, tag, AREA);
+
+	unmap(mem, PART_PAGES);
+	return ok;
+}
+
+/**
+ * struct holder - who has one page in use at a time
+ * @thread: it.
+ * @mem: maps the region.
+ * @pipe: keeps the page.
+ * @in_pipe: whether there is one.
+ * @begin: the number of the turn that may begin.
+ * @held: the number of the last one in which it got hold of a page.
+ * @delay: how long it takes to begin, in microseconds.
+ * @page: which one.
+ */
+struct holder {
+	pthread_t thread;
+	char *mem;
+	int pipe[2];
+	bool in_pipe;
+	int begin, held;
+	double delay;
+	size_t page;
+};
+
+enum { HOLD_NO_MORE = 1 << 30 };
+
+static void let_go_of_page(struct holder *h)
+{
+	char buf[pgsz()];
+
+	if (h->in_pipe)
+		must(drain(h->pipe[0], buf, pgsz()));
+	h->in_pipe = false;
+}
+
+static void *holds_pages(void *arg)
+{
+	struct holder *h = arg;
+	int turn;
+
+	for (turn = 1; ; turn++) {
+		struct iovec iov = { .iov_len = pgsz() };
+		double start;
+
+		await(&h->begin, turn);
+		if (get(&h->begin) == HOLD_NO_MORE)
+			return NULL;
+		start = now();
+		while (now() < start + h->delay / 1e6)
+			;
+		iov.iov_base = h->mem + h->page * pgsz();
+		h->in_pipe = vmsplice(h->pipe[1], &iov, 1, 0) == (ssize_t)pgsz();
+		put(&h->held, turn);
+	}
+}
+
+/* Whoever wakes by a page looks for the region that it was granted to. */
+static void wake_everywhere(int fd)
+{
+	char *mem = map_well(fd, PART_PAGES, PROT_READ);
+	size_t i;
+
+	for (i = 0; i < PART_PAGES; i += 32) {
+		volatile char c = mem[i * pgsz()];
+
+		(void)c;
+		syscall(SYS_futex, mem + i * pgsz(), FUTEX_WAKE, 1, NULL, NULL, 0);
+	}
+	unmap(mem, PART_PAGES);
+}
+
+FIXTURE(parts) {
+	struct holder h;
+	long held;
+};
+
+FIXTURE_VARIANT(parts) {
+	bool kept;	/* what is in use stays so until the region is gone */
+};
+
+FIXTURE_VARIANT_ADD(parts, released) { .kept = false };
+FIXTURE_VARIANT_ADD(parts, kept) { .kept = true };
+
+FIXTURE_SETUP(parts)
+{
+	const char *why = no_huge_pages();
+
+	if (why)
+		SKIP(return, "%s", why);
+	rng_init();
+	self->held = settled();
+	memset(&self->h, 0, sizeof(self->h));
+	ASSERT_EQ(0, pipe(self->h.pipe));
+	must(!pthread_create(&self->h.thread, NULL, holds_pages, &self->h));
+}
+
+FIXTURE_TEARDOWN(parts)
+{
+}
+
+/* Make a region out of @fd, or out of @twin with something of @fd. */
+static int derive(int fd, int twin, unsigned int how)
+{
+	static const size_t leaf[] = { 0, 1, 3, 5, 6, 7 };
+	struct cowmem_merge m = { .flags = 0 };
+	int fds[2] = { fd, twin }, to;
+	size_t at, n;
+
+	switch (how) {
+	case 0:
+		return cloned(fd);
+	case 1:
+		must(!do_merge(&m, fds, 2));
+		return cloned(twin);
+	case 2:
+		to = do_clone(fd, 0, 0, PART_PAGES * pgsz());
+		break;
+	default:
+		/* Leaves before those that are in use, or these */
+		to = cloned(twin);
+		at = (1 + below(PARTS)) * AREA + leaf[below(ARRAY_SIZE(leaf))] * 64;
+		n = how == 3 ? 64 : 10 + below(100);
+		must(!do_copy(to, fd, at, at, at + n > PART_PAGES ? PART_PAGES - at : n));
+	}
+	must(to >= 0);
+	return to;
+}
+
+/* So many mappings make each step of a clone take its time. */
+enum { ALIASES = 100, ATTEMPTS = 40 };
+
+/*
+ * Get at pages of @fd while somebody waits for one, which comes after those of its folio
+ * that have just lost their grants.  Returns what comes out of it.
+ */
+static int derive_in_use(int fd, int twin, struct holder *h, int how, double *took)
+{
+	int turn = h->held + 1, got, k;
+	double start;
+
+	let_go_of_page(h);
+	/* All of it is granted, as far as nobody shares it, and not mapped. */
+	for (k = 0; k < BEFORE; k += 64)
+		write_page(fd, k, 1);
+	for (k = 1; k <= PARTS; k++)
+		write_page(fd, k * AREA + 200, 1);
+	must(!madvise(h->mem, PART_PAGES * pgsz(), MADV_DONTNEED));
+	h->page = (1 + below(PARTS)) * AREA + 5 * 64 + below(3 * 64);
+	h->delay = below(1 + *took);
+	put(&h->begin, turn);
+	start = now();
+	got = derive(fd, twin, how);
+	if (!how)
+		*took = (now() - start) * 1e6;
+	await(&h->held, turn);
+	return got;
+}
+
+/* Of a folio that is in use, a clone copies all that there is, or nothing. */
+static bool all_or_none(int clone, size_t page)
+{
+	uint64_t mine = info(clone).pages_exclusive, all = AREA - 1 - page / AREA % 2;
+
+	if (!mine || mine == 1 || mine == all)
+		return true;
+	fprintf(stderr, "# %llu of %llu pages were copied\n", (unsigned long long)mine,
+		(unsigned long long)all);
+	return false;
+}
+
+/* Clones, and whatever else gets at pages of @fd.  Returns whether those are right. */
+static bool derive_all(int fd, int twin, int *got, struct holder *h, double *took)
+{
+	bool ok;
+	int i;
+
+	for (i = 1; ; i++) {
+		got[0] = derive_in_use(fd, twin, h, 0, took);
+		ok = all_or_none(got[0], h->page);
+		if (!ok || i == ATTEMPTS)
+			break;
+		close(got[0]);
+	}
+	/* If that is wrong, nothing is to mend it. */
+	for (i = 1; i < PART_FDS; i++)
+		got[i] = ok ? derive_in_use(fd, twin, h, below(5), took) : cloned(got[0]);
+	return ok && parts_are(fd, 1);
+}
+
+/*
+ * Regions go in any order, and with them what their pages were granted to: what is left
+ * knows nothing of it.
+ */
+TEST_F(parts, nothing_is_left_of_who_had_them)
+{
+	double end = now() + effort(20), took = 1000;
+	struct holder *h = &self->h;
+	int round, i;
+
+	for (round = 0; round < 1 || now() < end; round++) {
+		int got[PART_FDS], fd = region_of_parts(1), twin = region_of_parts(1), first;
+		char *alias[ALIASES];
+
+		h->mem = map_well(fd, PART_PAGES, PROT_READ | PROT_WRITE);
+		for (i = 0; i < ALIASES; i++)
+			alias[i] = map_ro(fd, PART_PAGES);
+		EXPECT_TRUE(derive_all(fd, twin, got, h, &took));
+		for (i = 0; i < ALIASES; i++)
+			unmap(alias[i], PART_PAGES);
+		if (!variant->kept)
+			let_go_of_page(h);
+		unmap(h->mem, PART_PAGES);
+		close(fd);
+		close(twin);
+		/* Inodes go after a grace period. */
+		usleep(50000);
+		first = below(PART_FDS);
+		for (i = 0; i < PART_FDS; i++)
+			wake_everywhere(got[(first + i) % PART_FDS]);
+		for (i = 0; i < PART_FDS; i++) {
+			int one = got[(first + i) % PART_FDS];
+
+			ASSERT_TRUE(parts_are(one, 1))
+				TH_LOG("round %d", round);
+			write_page(one, AREA + 10, 2);
+			EXPECT_TRUE(fd_is(one, AREA + 10, 1, 2));
+			close(one);
+		}
+		let_go_of_page(h);
+	}
+	put(&h->begin, HOLD_NO_MORE);
+	pthread_join(h->thread, NULL);
+	TH_LOG("%d rounds; a clone took %.0f us", round, took);
+	EXPECT_TRUE(held_falls_to(self->held + 64));
+}
+
+/* ---- folios that are used up ---- */
+
+/* Whatever goes, a folio and the copies of its pages are twice what it was, at most. */
+TEST_F(huge, held_while_pages_are_split_off)
+{
+	long kib = AREA * pgsz() / 1024, before = settled() - PAGES * pgsz() / 1024;
+	enum { SPLITS = 510, STRIDE = 101 };
+	uint32_t tag[AREA];
+	int i, k;
+
+	ASSERT_EQ(0, do_discard(self->fd, AREA * pgsz(), (PAGES - AREA) * pgsz()));
+	ASSERT_TRUE(held_falls_to(before + kib + 256));
+	for (i = 0; i < AREA; i++)
+		tag[i] = 1;
+	for (i = 0; i < SPLITS; i++) {
+		uint64_t page = i * STRIDE % AREA;
+		int clone = cloned(self->fd);
+
+		tag[page] = 2 + i;
+		if (i % 2)
+			write_page(self->fd, page, tag[page]);
+		else
+			pg_fill(self->mem + page * pgsz(), tag[page], page);
+		if (i % 64 == 63)
+			EXPECT_TRUE(fd_is(clone, page, 1, 1));
+		close(clone);
+		if (i % 64 == 63) {
+			for (k = 0; k < AREA; k++)
+				ASSERT_TRUE(pg_is(self->mem + k * pgsz(), tag[k], k));
+			EXPECT_EQ(AREA, info(self->fd).pages_populated);
+			EXPECT_GE(before + 2 * kib + 256, settled());
+		}
+	}
+	EXPECT_TRUE(has_huge(self->fd, AREA, AREA - SPLITS));
+	/* And what is written of what is left goes where it is. */
+	for (k = 0; k < AREA; k++) {
+		ASSERT_TRUE(fd_is(self->fd, k, 1, tag[k]));
+		pg_fill(self->mem + k * pgsz(), 3, k);
+	}
+	EXPECT_GE(before + 2 * kib + 256, settled());
+	EXPECT_TRUE(fd_is(self->fd, 0, AREA, 3));
+	unmap(self->mem, PAGES);
+	close(self->fd);
+	EXPECT_TRUE(held_falls_to(before));
 }
 
 /* ---- writers whose mapping changes under them ---- */

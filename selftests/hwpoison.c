@@ -31,12 +31,12 @@ static void __attribute__((constructor)) need_memory_failure(void)
 }
 
 /*
- * Break what is mapped at @mem.  The kernel may say EBUSY: it could not take the page
- * away from who has it.
+ * Break what is mapped at @mem.  The kernel may say EBUSY or EHWPOISON: it could not take
+ * the page away from who has it.
  */
 static void poison(char *mem)
 {
-	must(!madvise(mem, pgsz(), MADV_HWPOISON) || errno == EBUSY);
+	must(!madvise(mem, pgsz(), MADV_HWPOISON) || errno == EBUSY || errno == EHWPOISON);
 }
 
 #define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
@@ -54,7 +54,7 @@ static void poison_address(char *mem)
 	entry &= (1ULL << 55) - 1;
 	must(entry);
 	snprintf(address, sizeof(address), "%#llx", (unsigned long long)(entry * pgsz()));
-	must(!write_file(HARD_OFFLINE, address) || errno == EBUSY);
+	must(!write_file(HARD_OFFLINE, address) || errno == EBUSY || errno == EHWPOISON);
 }
 
 static sigjmp_buf bus_env;
@@ -401,6 +401,212 @@ TEST(soft_offline_changes_nothing)
 	EXPECT_TRUE(holes_are_well());
 	fill(mem, PAGES, 2, 0);
 	EXPECT_TRUE(fd_is(fd, 0, PAGES, 2));
+}
+
+/* ---- a page of a folio ---- */
+
+/* A folio has so many; the one that breaks is none that begins anything. */
+enum { AREA = 512, BROKEN = 200 };
+
+/* The physical page behind @mem, or 0 */
+static uint64_t frame_of(const char *mem)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	must(pread(fd, &entry, sizeof(entry), (uintptr_t)mem / pgsz() * sizeof(entry)) ==
+	     sizeof(entry));
+	close(fd);
+	return entry & (1ULL << 63) ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+#define FRAME_TAIL	16	/* of a folio, but the first page */
+#define FRAME_BROKEN	19
+
+/* What the kernel says about a physical page: whether flag @bit is set. */
+static bool frame_is(uint64_t frame, int bit)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags = 0;
+
+	must(pread(fd, &flags, sizeof(flags), frame * sizeof(flags)) == sizeof(flags));
+	close(fd);
+	return flags >> bit & 1;
+}
+
+/* Whoever maps a page of a folio may be told by a signal as well. */
+static void poison_of_folio(char *mem, void (*poison)(char *mem))
+{
+	struct sigaction act = { .sa_sigaction = bus_handler, .sa_flags = SA_SIGINFO }, old;
+
+	must(!sigaction(SIGBUS, &act, &old));
+	if (!sigsetjmp(bus_env, 1))
+		poison(mem);
+	must(!sigaction(SIGBUS, &old, NULL));
+}
+
+/* A region of @areas folios, of tag 1. */
+static int folios(int areas)
+{
+	int fd = region();
+	char *mem = map_rw(fd, areas * AREA);
+
+	must(!madvise(mem, areas * AREA * pgsz(), MADV_HUGEPAGE));
+	fill(mem, areas * AREA, 1, 0);
+	unmap(mem, areas * AREA);
+	must(info(fd).pages_huge == areas * AREA);
+	return fd;
+}
+
+/* Is page BROKEN the only one that is, to who reads and, if @write, to who writes? */
+static bool only_one_is_broken(int fd, uint32_t tag, bool write)
+{
+	char *mem = map_at(fd, AREA, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, 0);
+	char buf[pgsz()], *bad = mem + BROKEN * pgsz();
+	bool ok;
+
+	/* Elsewhere first: what is mapped then is not to show it. */
+	ok = !bus_code(mem + 10 * pgsz(), write);
+	if (write)
+		pg_fill(mem + 10 * pgsz(), tag, 10);
+	ok = bus_code(bad + 5, false) == BUS_MCEERR_AR && ok;
+	ok = (!write || bus_code(bad, true) == BUS_MCEERR_AR) && ok;
+	if (!ok)
+		fprintf(stderr, "# page %d can be %s\n", BROKEN, write ? "written" : "read");
+	ok = is(mem, BROKEN, tag, 0) && ok;
+	ok = is(mem + (BROKEN + 1) * pgsz(), AREA - BROKEN - 1, tag, BROKEN + 1) && ok;
+	unmap(mem, AREA);
+	ok = pread(fd, buf, 1, BROKEN * pgsz() + 7) == -1 && errno == EIO && ok;
+	ok = pread(fd, buf, pgsz(), BROKEN * pgsz() - 100) == 100 && ok;
+	if (!ok)
+		fprintf(stderr, "# not just page %d of tag %u is broken\n", BROKEN, tag);
+	return ok;
+}
+
+FIXTURE(folio) {
+	int fd, snap;
+	char *mem;
+	uint64_t frame;
+};
+
+FIXTURE_VARIANT(folio) {
+	void (*poison)(char *mem);
+	bool shared;		/* with a snapshot, and so it is mapped read-only */
+};
+
+FIXTURE_VARIANT_ADD(folio, advised) { .poison = poison };
+FIXTURE_VARIANT_ADD(folio, advised_shared) { .poison = poison, .shared = true };
+FIXTURE_VARIANT_ADD(folio, reported) { .poison = poison_address };
+FIXTURE_VARIANT_ADD(folio, reported_shared) { .poison = poison_address, .shared = true };
+
+FIXTURE_SETUP(folio)
+{
+	int fd = region();
+
+	if (!(info(fd).features & COWMEM_FEATURE_HUGE))
+		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
+	if (variant->poison == poison_address && access(HARD_OFFLINE, F_OK))
+		SKIP(return, "no " HARD_OFFLINE);
+	close(fd);
+	self->fd = folios(1);
+	self->snap = variant->shared ? snapshot(self->fd) : -1;
+	self->mem = map_rw(self->fd, AREA);
+	must(is(self->mem, AREA, 1, 0));
+	self->frame = frame_of(self->mem + BROKEN * pgsz());
+	/* Else it would not be one of a folio. */
+	ASSERT_EQ(self->frame, frame_of(self->mem) + BROKEN);
+	poison_of_folio(self->mem + BROKEN * pgsz(), variant->poison);
+	ASSERT_TRUE(frame_is(self->frame, FRAME_BROKEN));
+}
+
+FIXTURE_TEARDOWN(folio)
+{
+}
+
+TEST_F(folio, only_one_page_of_it_is_broken)
+{
+	EXPECT_TRUE(only_one_is_broken(self->fd, 1, false));
+	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
+	/* To who has it mapped, once that is gone */
+	ASSERT_EQ(0, madvise(self->mem, AREA * pgsz(), MADV_DONTNEED));
+	EXPECT_EQ(0, bus_code(self->mem + (BROKEN - 1) * pgsz(), false));
+	EXPECT_EQ(BUS_MCEERR_AR, bus_code(self->mem + BROKEN * pgsz(), false));
+	EXPECT_EQ(BUS_MCEERR_AR, bus_code(self->mem + BROKEN * pgsz(), true));
+	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
+}
+
+TEST_F(folio, clones_have_it_as_it_is)
+{
+	int clone = do_clone(self->fd, 0, 0, 0), snap;
+	char buf[pgsz()];
+
+	ASSERT_LE(0, clone);
+	EXPECT_TRUE(only_one_is_broken(clone, 1, false));
+	EXPECT_TRUE(only_one_is_broken(clone, 1, true));
+	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
+	snap = do_clone(clone, COWMEM_CLONE_SNAPSHOT, 0, 0);
+	ASSERT_LE(0, snap);
+	close(clone);
+	EXPECT_TRUE(only_one_is_broken(snap, 1, false));
+	/* What replaces it makes the region whole. */
+	ASSERT_EQ(0, do_discard(self->fd, BROKEN * pgsz(), pgsz()));
+	EXPECT_TRUE(fd_is_as(self->fd, BROKEN, 0, 0));
+	pg_fill(buf, 1, BROKEN);
+	ASSERT_EQ((ssize_t)pgsz(), pwrite(self->fd, buf, pgsz(), BROKEN * pgsz()));
+	EXPECT_TRUE(fd_is(self->fd, 0, AREA, 1));
+	EXPECT_TRUE(only_one_is_broken(snap, 1, false));
+}
+
+/* A stream would copy all of the area before: it stops where the page is. */
+TEST_F(folio, is_copied_but_for_the_page)
+{
+	int clone = do_clone(self->fd, 0, 0, 0), i;
+	char *mem;
+
+	ASSERT_LE(0, clone);
+	mem = map_rw(clone, AREA);
+	must(!madvise(mem, AREA * pgsz(), MADV_HUGEPAGE));
+	for (i = 0; i < AREA; i++)
+		if (i != BROKEN)
+			pg_fill(mem + i * pgsz(), 2, i);
+	EXPECT_TRUE(only_one_is_broken(clone, 2, true));
+	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
+}
+
+/* Does anyone get the frame who asks for much memory, 2 MiB at a time or less? */
+static bool somebody_gets(uint64_t frame)
+{
+	enum { TRIES = 16 };
+	int fd = region(), i;
+	char *mem = map_rw(fd, TRIES * AREA);
+	bool got = false;
+
+	must(!madvise(mem, TRIES * AREA * pgsz(), MADV_HUGEPAGE));
+	for (i = 0; i < TRIES && !got; i++) {
+		char *area = mem + i * AREA * pgsz();
+
+		must(!touch(area, true));
+		got = frame_of(area) == frame - BROKEN;
+	}
+	unmap(mem, TRIES * AREA);
+	close(fd);
+	return got;
+}
+
+TEST_F(folio, memory_that_broke_is_not_used_again)
+{
+	close(do_clone(self->fd, 0, 0, 0));
+	close(self->snap);
+	unmap(self->mem, AREA);
+	close(self->fd);
+	usleep(300000);
+	/*
+	 * It can only be kept as a whole: what is freed as a whole is given to others,
+	 * unless a kernel looks at each page again.
+	 */
+	EXPECT_TRUE(frame_is(self->frame, FRAME_TAIL));
+	EXPECT_FALSE(somebody_gets(self->frame));
+	EXPECT_TRUE(frame_is(self->frame, FRAME_BROKEN));
 }
 
 TEST_HARNESS_MAIN

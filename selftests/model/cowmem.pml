@@ -13,7 +13,8 @@
  * trees of more than one leaf, granting ahead, private mappings, fork(), MERGE, COPY
  * within one region (between two it is RESTORE), failing allocations, poison, and
  * ->mapping with its limbo: a page that was dropped is nobody's here, but is not a
- * new one either, as long as somebody refers to it.
+ * new one either, as long as somebody refers to it.  Folios of more than one page are in
+ * huge.pml.
  *
  * CASE_x chooses who takes part; RUN_x has the processes that it runs compiled in.
  * M_x breaks one rule (a mutant).
@@ -48,8 +49,9 @@ bit dirty[NP + 2];
 byte leaf_refs[NL + 1], slot[(NL + 1) * NS];
 bit granted[(NL + 1) * NS];
 byte root[2];
-byte read_locked[2];
-bit write_locked[2], leaf_locked[2], hole_mapped[2 * NS];
+bit hole_mapped[2 * NS];
+
+#include "locks.pml"
 
 /* Page tables, mm->tlb_flush_pending, TLBs */
 byte pte[NM * NS], tlb[NC * NS], pending[NM];
@@ -202,15 +204,6 @@ inline tree_own(l)
 		fi
 	}
 }
-
-/* ---- locks ---- */
-
-inline down_read(r) { atomic { !write_locked[r] -> read_locked[r]++ } }
-inline up_read(r) { read_locked[r]-- }
-inline down_write(r) { atomic { !write_locked[r] && !read_locked[r] -> write_locked[r] = 1 } }
-inline up_write(r) { write_locked[r] = 0 }
-inline lock_leaf(r) { atomic { !leaf_locked[r] -> leaf_locked[r] = 1 } }
-inline unlock_leaf(r) { leaf_locked[r] = 0 }
 
 /* ---- the core kernel ---- */
 
