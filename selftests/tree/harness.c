@@ -159,12 +159,6 @@ void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 	}
 }
 
-/* No page is of a folio here. */
-void cowmem_folio_hold(struct folio *folio, long nr)
-{
-	abort();
-}
-
 void cowmem_pages_hold_slots(void *const *slots)
 {
 	unsigned int i;
