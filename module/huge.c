@@ -585,7 +585,7 @@ static void thin(struct cowmem_region *region, pgoff_t index, unsigned int order
 		nr += count_large(leaves[i], kind);
 	if (!nr || nr >= pages / 2)
 		return;
-	/* To copy few pages gives little back, if any: less than it takes while others have them. */
+	/* To copy few pages gives little back, and takes more while others have them. */
 	if (order != COWMEM_AREA_ORDER && others_hold(leaves, nr_leaves, kind, nr))
 		return;
 	cowmem_unmap(region, first, first + pages, false);
