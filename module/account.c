@@ -255,7 +255,9 @@ static int join_page(struct join *j, struct page *page)
 	if (j->count) {
 		if (folio != j->last)
 			j->pages += nr;
-		j->last = folio;
+		/* Small pages may lie between those of a folio. */
+		if (nr > 1)
+			j->last = folio;
 		return 0;
 	}
 	/* It was charged.  If the region changed meanwhile, there may be more. */

@@ -267,6 +267,18 @@ static inline int cowmem_page_mapcount(struct page *page)
 }
 
 /*
+ * Do PTEs that map pages of one folio, in order, take less time to remove than others?
+ * Since 6.9 the core takes them together: one look at the folio, one change of its counts.
+ * Tried from 6.12 on; what comes between is as it was.  Before, a large folio makes all that
+ * only dearer.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define COWMEM_HAVE_BLOCKS true
+#else
+#define COWMEM_HAVE_BLOCKS false
+#endif
+
+/*
  * Until 6.4 only copy_mc_user_highpage() is there, and who calls it reports the page.
  * Without ARCH_HAS_COPY_MC both copy as if nothing could go wrong.
  */

@@ -13,8 +13,8 @@
  *
  * A region holds a tree of nodes (tree.c), whose leaves hold pages (page.c).
  * Nodes and pages are shared between regions by reference count and belong to
- * nobody: any region may go first.  All pages of an area of 2 MiB may be of one folio
- * (huge.c).
+ * nobody: any region may go first.  All pages of an area of 2 MiB, or of a leaf, may be of
+ * one folio (huge.c).
  *
  * DOC: Locks
  *
@@ -106,6 +106,11 @@
 #define COWMEM_AREA_PAGES	BIT(COWMEM_AREA_ORDER)
 #define COWMEM_AREA_LEAVES	(COWMEM_AREA_PAGES / COWMEM_NODE_SLOTS)
 
+/* A leaf, or two or four, may be one folio as well, whose pages are mapped each for itself. */
+#define COWMEM_BLOCK_MIN	((unsigned int)COWMEM_NODE_SHIFT)
+#define COWMEM_BLOCK_MAX	(COWMEM_BLOCK_MIN + 2)
+#define COWMEM_BLOCK_LEAVES	BIT(COWMEM_BLOCK_MAX - COWMEM_BLOCK_MIN)
+
 /* After these a seal more makes no difference. */
 #define COWMEM_SNAPSHOT_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
@@ -131,7 +136,15 @@ enum cowmem_huge {
  * @lock: the lock.
  * @bare_first: of the indices that @lock is for, no mapping maps a hole from here
  * @bare_end: to before this one. Both are protected by @lock.
+ * @fresh_first: of the indices that @lock is for, no mapping maps a page that is not granted
+ *	from here
+ * @fresh_end: to before this one. Likewise; folios that a PMD may map do not count.
  * @spare: pages for what is likely to be written next. Protected by @lock.
+ * @rest_of: a folio for some leaves, some of whose pages are for what is likely to be
+ *	written next, or NULL
+ * @rest: which of them, one bit each; nothing if there is no @rest_of
+ * @nr_rest: how many
+ * @rest_base: index of the first page of the folio. These are protected as @given is.
  * @given: folios of areas that @lock is for, which the core may be about to map, see
  *	cowmem_pmd_barrier(). Protected by @lock, or region->lock for writing.
  */
@@ -139,7 +152,13 @@ struct cowmem_leaf_lock {
 	struct mutex lock;
 	pgoff_t bare_first;
 	pgoff_t bare_end;
+	pgoff_t fresh_first;
+	pgoff_t fresh_end;
 	struct list_head spare;
+	struct folio *rest_of;
+	unsigned int nr_rest;
+	pgoff_t rest_base;
+	u64 rest[COWMEM_BLOCK_LEAVES];
 	struct folio *given[COWMEM_GIVEN];
 } ____cacheline_aligned_in_smp;
 
@@ -167,6 +186,8 @@ struct cowmem_leaf_lock {
  * @holes_mapped: the zero page may be mapped somewhere. Only ever set; under
  *	the leaf lock of the hole.
  * @keeps: RESTORE was asked to keep pages. Only ever set.
+ * @has_rest: some leaf lock has the rest of a folio. Set under that; cleared under @lock, for
+ *	writing.
  * @huge: enum cowmem_huge, what was said for this region: see cowmem_region_huge().
  * @pmds_mapped: a folio may be mapped by a PMD somewhere. Only ever set; under the leaf
  *	lock of its area.
@@ -190,6 +211,7 @@ struct cowmem_region {
 	bool holes_mapped;
 	bool pmds_mapped;
 	bool keeps;
+	bool has_rest;
 	u8 huge;
 	struct cowmem_expendable *expendable;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
@@ -283,6 +305,7 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf, bool gently);
 struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
 				const struct vm_fault *vmf);
+struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int order);
 struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
 			      bool zero);
 void cowmem_page_set_aside(struct page *page, struct list_head *pages);
@@ -314,10 +337,24 @@ static inline struct page *cowmem_zero_page(void)
 	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
 }
 
+/* Is it one of a folio that covers an area, or some leaves? */
+static inline bool cowmem_page_large(struct page *page)
+{
+	return folio_test_large(page_folio(page));
+}
+
 /* Is it one of a folio that covers an area? */
 static inline bool cowmem_page_huge(struct page *page)
 {
-	return folio_test_large(page_folio(page));
+	return folio_order(page_folio(page)) == COWMEM_AREA_ORDER;
+}
+
+/* What cowmem_node.large has to tell of a leaf that gets @page. */
+static inline u8 cowmem_page_kind(struct page *page)
+{
+	unsigned int order = folio_order(page_folio(page));
+
+	return order ? BIT(order - COWMEM_BLOCK_MIN) : 0;
 }
 
 /* A page that cannot be read is an I/O error to who made the call. */
@@ -584,13 +621,19 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
 		       int mine);
 unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index);
 bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct page *page);
-bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index);
+unsigned int cowmem_large_pages(const struct cowmem_region *region, pgoff_t index);
 void cowmem_area_thin(struct cowmem_region *region, pgoff_t index);
 struct folio *cowmem_area_folio(struct cowmem_region *region,
 				const struct cowmem_node *leaf, pgoff_t index, bool granted);
 unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
 			       struct page *page);
 bool cowmem_folio_broken(struct folio *folio);
+struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool zero);
+void cowmem_block_page_back(struct cowmem_region *region, pgoff_t index, struct page *page);
+void cowmem_block_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
+			   pgoff_t index, struct page *page);
+void cowmem_rest_drop(struct cowmem_leaf_lock *lock);
+void cowmem_rests_drop(struct cowmem_region *region);
 void cowmem_pmd_give(struct cowmem_region *region, pgoff_t index, struct folio *folio);
 void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end);
 

@@ -105,6 +105,19 @@ static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf
 }
 
 /*
+ * Is more of a leaf likely to be written by who just wrote a page of it, and to be mapped no
+ * more than that?  Where a folio covers the leaf only, others of its pages may have been
+ * granted with the one that was written, and who writes here and there is not to pay for
+ * them, nor who clones what he wrote.
+ */
+static bool may_map_leaf(const struct vm_fault *vmf, const struct cowmem_node *leaf)
+{
+	if (!leaf->whole || ~leaf->granted)
+		return false;
+	return cowmem_page_huge(leaf->slots[0]) || !cowmem_slot(vmf->pgoff);
+}
+
+/*
  * Does a PMD map the address by now, as @write wants it?  Another fault may have been given
  * the area, and mapped it a moment later.  One that does not do goes, else who writes could
  * meet those of readers for ever.  Under the leaf lock.
@@ -145,7 +158,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
-	if (!err && leaf->whole && !~leaf->granted && !READ_ONCE(region->cutting))
+	if (!err && may_map_leaf(vmf, leaf) && !READ_ONCE(region->cutting))
 		map_leaf_writable(region, vmf, leaf);
 	else if (!err && cowmem_may_grant(leaf, vmf->pgoff + 1))
 		map_ahead(region, vmf, leaf);

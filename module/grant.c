@@ -125,6 +125,10 @@ static void unmap_ahead(struct cowmem_region *region,
 		lock->bare_first = index;
 		lock->bare_end = to;
 	}
+	if (index < lock->fresh_first || to > lock->fresh_end) {
+		lock->fresh_first = index;
+		lock->fresh_end = to;
+	}
 }
 
 /*
@@ -147,11 +151,34 @@ static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
 	WRITE_ONCE(region->holes_mapped, true);
 }
 
+/* A page that is not granted is about to be mapped. */
+static void note_mapped(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	if (index >= lock->fresh_first && index < lock->fresh_end)
+		lock->fresh_end = lock->fresh_first;
+}
+
+/*
+ * May @old, which was at @index until now, be mapped there?  Who refers to a folio mostly maps
+ * another page of it, so then a reference count tells as little as that of a hole.
+ */
+static bool old_mapped(const struct writing *w, struct page *old)
+{
+	const struct cowmem_leaf_lock *lock = cowmem_leaf_lock(w->region, w->index);
+
+	if (!cowmem_page_busy(old, old == mapped_page(w->vmf)))
+		return false;
+	return !cowmem_page_large(old) || cowmem_page_huge(old) ||
+	       w->index < lock->fresh_first || w->index >= lock->fresh_end;
+}
+
 /* Grant the page as it is, if the reuse rule allows it. */
 static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
 {
-	if (cowmem_page_huge(page))
+	if (cowmem_page_large(page))
 		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
 	if (cowmem_page_holders(page) > 1)
 		return false;
@@ -165,19 +192,23 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 }
 
 /*
- * A page for the slot, of zeroes if @zero.  While pages are written in order, they are
- * allocated in blocks, at most as many as there were in the run so far.  Without a @leaf
- * there was no run.
+ * A page for the slot, of zeroes if @zero.  While pages are written in order, they come from
+ * folios for some leaves, or are allocated in blocks, at most as many as there were in the run so
+ * far.  Without a @leaf there was no run.
  */
 static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
 			     bool zero)
 {
 	struct list_head *spare = &cowmem_leaf_lock(w->region, w->index)->spare;
 	struct cowmem_account *account = cowmem_region_account(w->region);
+	struct page *page;
 
 	/* A memory policy may send each page somewhere else. */
 	if (w->vmf && vma_policy(w->vmf->vma))
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
+	page = cowmem_block_page(w->region, w->index, zero);
+	if (page)
+		return page;
 	if (list_empty(spare) && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, w->index) - w->index);
 
@@ -193,7 +224,9 @@ static struct page *new_page(const struct writing *w, const struct cowmem_node *
 static void set_aside(struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
-	if (page)
+	if (page && cowmem_page_large(page))
+		cowmem_block_page_back(region, index, page);
+	else if (page)
 		cowmem_page_set_aside(page, &cowmem_leaf_lock(region, index)->spare);
 }
 
@@ -219,8 +252,9 @@ static struct page *replace(struct writing *w)
 		return page;
 	if (!old) {
 		w->fresh = NULL;
+		/* Nobody looks at that of another page of a folio: the call has the lock. */
 		if (whole)
-			ClearPageUptodate(page);
+			folio_clear_uptodate(page_folio(page));
 	} else {
 		err = cowmem_page_copy(page, old);
 	}
@@ -233,6 +267,8 @@ static struct page *replace(struct writing *w)
 	if (leaf->whole)
 		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
+	if (cowmem_page_large(page))
+		cowmem_block_page_set(region, leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
 	 * lock; what maps the old one has to go before anyone can write.  Its
@@ -240,8 +276,7 @@ static struct page *replace(struct writing *w)
 	 * lowers that before it flushes the TLB.  It keeps a reference until then,
 	 * and to unmap once more flushes what another zap has not flushed yet.
 	 */
-	if (old ? cowmem_page_busy(old, old == mapped_page(w->vmf)) :
-		  hole_mapped(region, index))
+	if (old ? old_mapped(w, old) : hole_mapped(region, index))
 		unmap_ahead(region, leaf, index, old, w->vmf);
 	if (old) {
 		trace_cowmem_split(region, index);
@@ -279,7 +314,8 @@ static struct page *grant_leaf(struct writing *w)
 	} else {
 		page = replace(w);
 	}
-	if (w->vmf && !IS_ERR(page))
+	/* Those of a folio have a name all together, or none has. */
+	if (!IS_ERR(page) && (w->vmf || cowmem_page_large(page)))
 		name_page(w->region, w->leaf, w->index, page);
 	return page;
 }
@@ -316,7 +352,7 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !PageHWPoison(page) && !cowmem_page_huge(page) &&
+	return page && !PageHWPoison(page) && !cowmem_page_large(page) &&
 	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
 	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
 	       cowmem_page_mappable(page);
@@ -609,7 +645,9 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 		if (!page) {
 			page = zero;
 			note_hole_mapped(region, index + i);
-		} else if ((leaf->granted & BIT_ULL(slot + i)) && !has_name(leaf, slot + i)) {
+		} else if (!(leaf->granted & BIT_ULL(slot + i))) {
+			note_mapped(region, index + i);
+		} else if (!has_name(leaf, slot + i)) {
 			name_page(region, leaf, index + i, page);
 		}
 		if (unlikely(PageHWPoison(page)))
@@ -721,7 +759,7 @@ static int cut_leaves(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 			slots &= ~run;
 		}
 		if (leaf->fold)
-			to = leaf->base + COWMEM_AREA_PAGES;
+			to = leaf->base + folio_nr_pages(leaf->whole);
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
@@ -748,10 +786,10 @@ static bool any_named(const struct cowmem_region *region)
  */
 static void widen(const struct cowmem_region *region, pgoff_t *first, pgoff_t *end)
 {
-	if (*first % COWMEM_AREA_PAGES && cowmem_area_large(region, *first))
-		*first = round_down(*first, COWMEM_AREA_PAGES);
-	if (*end != ULONG_MAX && *end % COWMEM_AREA_PAGES && cowmem_area_large(region, *end))
-		*end = round_up(*end, COWMEM_AREA_PAGES);
+	if (*first % COWMEM_AREA_PAGES)
+		*first = round_down(*first, cowmem_large_pages(region, *first));
+	if (*end != ULONG_MAX && *end % COWMEM_AREA_PAGES)
+		*end = round_up(*end, cowmem_large_pages(region, *end));
 }
 
 /**
@@ -797,7 +835,7 @@ static bool looks_busy(struct look *look, const struct cowmem_node *leaf, struct
 {
 	struct folio *folio = page_folio(page);
 
-	if (!leaf->large || !cowmem_page_huge(page))
+	if (!leaf->large || !cowmem_page_large(page))
 		return cowmem_page_busy(page, 0);
 	if (look->folio != folio) {
 		look->folio = folio;
@@ -820,7 +858,7 @@ static int copy_busy(struct cowmem_share *s)
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end);
 
 		if (leaf->fold && !looks_busy(&look, leaf, leaf->slots[0])) {
-			s->nr_cut += COWMEM_AREA_PAGES;
+			s->nr_cut += folio_nr_pages(leaf->whole);
 			continue;
 		}
 		cowmem_leaves_unfold(leaf);
@@ -841,7 +879,7 @@ static int copy_busy(struct cowmem_share *s)
 			if (s->patient && cowmem_page_huge(page))
 				return -EAGAIN;
 			/* Nobody gets to see what is written there: share it. */
-			if (PageHWPoison(page) && !cowmem_page_huge(page)) {
+			if (PageHWPoison(page) && !cowmem_page_large(page)) {
 				cowmem_page_unname(page);
 				continue;
 			}
@@ -888,7 +926,7 @@ static void revoke_nameless(const struct cowmem_share *s)
 		for (left = leaf->large ? slots : 0; left; left &= left - 1) {
 			unsigned int i = __ffs64(left);
 
-			if (cowmem_page_huge(leaf->slots[i]) && !has_name(leaf, i))
+			if (cowmem_page_large(leaf->slots[i]) && !has_name(leaf, i))
 				lost |= BIT_ULL(i);
 		}
 		cowmem_leaf_ungrant(leaf, lost);
@@ -900,6 +938,8 @@ static void revoke(struct cowmem_share *s)
 {
 	struct cowmem_node *leaf, *next;
 
+	if (!cowmem_region_frozen(s->region))
+		cowmem_rests_drop(s->region);
 	list_for_each_entry_safe(leaf, next, &s->region->tree.granted,
 				 granted_link) {
 		u64 slots = cowmem_leaf_granted(leaf, s->first, s->end), left;
@@ -966,8 +1006,25 @@ static void revoke_idle_area(struct cowmem_region *region, struct cowmem_node *l
 		return;
 	}
 	leaf->whole->mapping = NULL;
+	region->nr_cut += folio_nr_pages(leaf->whole);
 	cowmem_leaves_ungrant(leaf);
-	region->nr_cut += COWMEM_AREA_PAGES;
+}
+
+/* As revoke_idle_leaf(), if all of the leaf is a folio of its own.  Returns whether it is. */
+static bool revoke_idle_whole(struct cowmem_region *region, struct cowmem_node *leaf)
+{
+	struct folio *folio = leaf->whole;
+
+	if (!folio || folio_nr_pages(folio) != COWMEM_NODE_SLOTS)
+		return false;
+	if (cowmem_page_busy(&folio->page, 0)) {
+		list_move_tail(&leaf->granted_link, &region->tree.granted);
+		return true;
+	}
+	folio->mapping = NULL;
+	region->nr_cut += hweight64(leaf->granted);
+	cowmem_leaf_ungrant(leaf, leaf->granted);
+	return true;
 }
 
 /*
@@ -979,12 +1036,14 @@ static void revoke_idle_leaf(struct cowmem_region *region, struct cowmem_node *l
 	u64 slots = leaf->granted, left = slots & leaf->named;
 	struct folio *busy = NULL;
 
+	if (revoke_idle_whole(region, leaf))
+		return;
 	for (; left; left = left & (left - 1) & leaf->granted) {
 		unsigned int i = __ffs64(left);
 		struct page *page = leaf->slots[i];
 		unsigned long nr = 0;
 
-		if (cowmem_page_huge(page)) {
+		if (cowmem_page_large(page)) {
 			if (page_folio(page) != busy)
 				nr = cowmem_area_revoke(region, leaf->base + i);
 			if (!nr)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Areas of 2 MiB that one folio backs, and a PMD may map
+ * Areas of 2 MiB that one folio backs, and a PMD may map; and smaller folios
  *
  * The tree knows no other entries than pages: the folio's are in the slots of the eight
  * leaves of the area, and page by page they are what any page is.  A slot may be given
@@ -8,10 +8,28 @@
  * reference count, one ->mapping and one count of holders, which counts slots.  So
  *
  *  - pages of a folio are granted only while all slots that hold any are in the area
- *    that the folio was made for, of one region ("at home").  They are granted together, and
- *    lose that together before anybody else gets to hold one.
+ *    that the folio was made for, of one region ("at home").  They are granted together (of
+ *    what is called a block below, as they are written), and lose that together before
+ *    anybody else gets to hold one.
  *  - a reference to the folio makes all of its pages busy.
  *  - its memory is freed, and counts, as a whole.
+ *
+ * All this goes for smaller folios as well, "blocks", whose area is one leaf, or two, or four.
+ * No PMD maps them: they are there because the core takes PTEs of one folio together when it
+ * unmaps them, and that is most of what it takes to clone much that was written
+ * (COWMEM_HAVE_BLOCKS).  Nobody notices but by that, so streams get them whatever was said
+ * about huge pages: who writes the first page of a leaf, after as much as the block is large was
+ * granted just before it.  The pages get into the slots one by one, as they are written.
+ * Until then they are the "rest" of the block, which the leaf lock has (struct cowmem_leaf_lock)
+ * and which is among the holders.  As long as it is there,
+ *
+ *  - all pages of the block that are in slots are granted, and have names.  Who takes the
+ *    grant of one away takes those of all, and drops the rest.
+ *  - it is at home as the slots are: before anybody else gets to hold a page of the block, the
+ *    rest is dropped.  Who gives the region another tree drops it as well.
+ *
+ * So what a stream leaves unused when it ends, which goes with the block, is less than what it
+ * wrote.
  *
  * A folio whose pages fill their area, in order, is mapped by a PMD where a mapping covers
  * the area and has no page table there.  To get a PMD made we return the page, locked, to
@@ -121,17 +139,29 @@ static pgoff_t area_first(pgoff_t index)
 	return round_down(index, COWMEM_AREA_PAGES);
 }
 
+/* Where the area of @folio, of which a page is at @index, begins. */
+static pgoff_t folio_first(struct folio *folio, pgoff_t index)
+{
+	return round_down(index, folio_nr_pages(folio));
+}
+
+/* How many leaves it covers. */
+static unsigned int folio_leaves(struct folio *folio)
+{
+	return folio_nr_pages(folio) / COWMEM_NODE_SLOTS;
+}
+
 /*
- * The leaves of the area at @first, NULL where there is none.  Returns how many there
+ * The @max leaves from @first on, NULL where there is none.  Returns how many there
  * are, and in @shared whether others share any of them.
  */
-static unsigned int area_leaves(const struct cowmem_region *region, pgoff_t first,
-				struct cowmem_node **leaves, bool *shared)
+static unsigned int some_leaves(const struct cowmem_region *region, pgoff_t first,
+				unsigned int max, struct cowmem_node **leaves, bool *shared)
 {
 	unsigned int i, nr = 0;
 
 	*shared = false;
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+	for (i = 0; i < max; i++) {
 		bool one = false;
 
 		leaves[i] = cowmem_tree_leaf(&region->tree, first + i * COWMEM_NODE_SLOTS,
@@ -142,10 +172,18 @@ static unsigned int area_leaves(const struct cowmem_region *region, pgoff_t firs
 	return nr;
 }
 
+static unsigned int area_leaves(const struct cowmem_region *region, pgoff_t first,
+				struct cowmem_node **leaves, bool *shared)
+{
+	return some_leaves(region, first, COWMEM_AREA_LEAVES, leaves, shared);
+}
+
 /* Is @page the page of its folio that belongs at @index? */
 static bool at_home(struct page *page, pgoff_t index)
 {
-	return folio_page_idx(page_folio(page), page) == index % COWMEM_AREA_PAGES;
+	struct folio *folio = page_folio(page);
+
+	return folio_page_idx(folio, page) == index % folio_nr_pages(folio);
 }
 
 /* Which slots of @leaf, the @nr-th of its area, hold pages of @folio at home? */
@@ -176,7 +214,7 @@ static u64 home_slots(const struct cowmem_node *leaf, unsigned int nr, struct fo
  */
 bool cowmem_folio_broken(struct folio *folio)
 {
-	struct page *page = &folio->page, *end = page + COWMEM_AREA_PAGES;
+	struct page *page = &folio->page, *end = page + folio_nr_pages(folio);
 	bool broken = false;
 
 	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
@@ -186,12 +224,12 @@ bool cowmem_folio_broken(struct folio *folio)
 	return broken;
 }
 
-/* Do the leaves of an area hold all of @folio, in order? */
+/* Do the leaves of its area hold all of @folio, in order? */
 static bool is_whole(struct cowmem_node *const *leaves, struct folio *folio)
 {
 	unsigned int i;
 
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+	for (i = 0; i < folio_leaves(folio); i++)
 		if (!leaves[i] || leaves[i]->whole != folio ||
 		    leaves[i]->slots[0] != folio_page(folio, i * COWMEM_NODE_SLOTS))
 			return false;
@@ -213,11 +251,11 @@ static bool written_whole(const struct cowmem_region *region, pgoff_t first)
 	return true;
 }
 
-static bool any_granted(struct cowmem_node *const *leaves)
+static bool any_granted(struct cowmem_node *const *leaves, unsigned int nr)
 {
 	unsigned int i;
 
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+	for (i = 0; i < nr; i++)
 		if (leaves[i]->granted)
 			return true;
 	return false;
@@ -232,11 +270,11 @@ static void grant_area(struct cowmem_region *region, struct cowmem_node **leaves
 	folio_set_dirty(folio);
 	folio->mapping = region->inode.i_mapping;
 	folio->index = first;
-	if (is_whole(leaves, folio) && !any_granted(leaves)) {
-		cowmem_leaves_grant(&region->tree, leaves, COWMEM_AREA_LEAVES, first);
+	if (is_whole(leaves, folio) && !any_granted(leaves, folio_leaves(folio))) {
+		cowmem_leaves_grant(&region->tree, leaves, folio_leaves(folio), first);
 		return;
 	}
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+	for (i = 0; i < folio_leaves(folio); i++) {
 		u64 slots = home_slots(leaves[i], i, folio);
 
 		if (!slots)
@@ -317,11 +355,11 @@ void cowmem_pmd_barrier(struct cowmem_region *region, pgoff_t first, pgoff_t end
 	}
 }
 
-/* Unmap an area.  Returns whether anybody but the caller, @mine times, refers to @folio. */
+/* Unmap its area.  Returns whether anybody but the caller, @mine times, refers to @folio. */
 static bool unmap_area(struct cowmem_region *region, pgoff_t first, struct folio *folio,
 		       int mine)
 {
-	cowmem_unmap(region, first, first + COWMEM_AREA_PAGES, false);
+	cowmem_unmap(region, first, first + folio_nr_pages(folio), false);
 	return cowmem_page_busy(&folio->page, mine);
 }
 
@@ -331,13 +369,20 @@ static long nr_home(struct cowmem_node *const *leaves, struct folio *folio)
 	unsigned int i;
 	long nr = 0;
 
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
+	for (i = 0; i < folio_leaves(folio); i++)
 		nr += hweight64(home_slots(leaves[i], i, folio));
 	return nr;
 }
 
+/* The leaves of the area of @folio, of which a page is at @index. */
+static void home_leaves(const struct cowmem_region *region, pgoff_t index, struct folio *folio,
+			struct cowmem_node **leaves, bool *shared)
+{
+	some_leaves(region, folio_first(folio, index), folio_leaves(folio), leaves, shared);
+}
+
 /**
- * cowmem_area_held - how many pages of a folio are in an area, where they belong
+ * cowmem_area_held - how many pages of a folio are in its area, where they belong
  * @region: the region
  * @index: index of one
  * @page: that one
@@ -351,7 +396,7 @@ unsigned long cowmem_area_held(struct cowmem_region *region, pgoff_t index,
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	bool shared;
 
-	area_leaves(region, area_first(index), leaves, &shared);
+	home_leaves(region, index, page_folio(page), leaves, &shared);
 	return nr_home(leaves, page_folio(page));
 }
 
@@ -371,9 +416,9 @@ bool cowmem_area_exclusive(struct cowmem_region *region, pgoff_t index, struct p
 	bool shared;
 
 	/* Most of those that are shared are soon told. */
-	if (cowmem_page_holders(page) > COWMEM_AREA_PAGES || !at_home(page, index))
+	if (cowmem_page_holders(page) > folio_nr_pages(folio) || !at_home(page, index))
 		return false;
-	area_leaves(region, area_first(index), leaves, &shared);
+	home_leaves(region, index, folio, leaves, &shared);
 	return !shared && nr_home(leaves, folio) == cowmem_page_holders(page);
 }
 
@@ -394,37 +439,39 @@ bool cowmem_area_reuse(struct cowmem_region *region, pgoff_t index, struct page 
 		       int mine)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
-	pgoff_t first = area_first(index);
+	struct folio *folio = page_folio(page);
+	pgoff_t first = folio_first(folio, index);
 	bool shared;
 
 	if (!cowmem_area_exclusive(region, index, page) ||
-	    cowmem_page_holders(page) < COWMEM_AREA_PAGES / 2 ||
-	    unmap_area(region, first, page_folio(page), mine))
+	    cowmem_page_holders(page) < folio_nr_pages(folio) / 2 ||
+	    unmap_area(region, first, folio, mine))
 		return false;
-	area_leaves(region, first, leaves, &shared);
-	grant_area(region, leaves, first, page_folio(page));
+	home_leaves(region, index, folio, leaves, &shared);
+	grant_area(region, leaves, first, folio);
 	return true;
 }
 
 /**
- * cowmem_area_large - may some page of an area be of a folio that covers one?
+ * cowmem_large_pages - how many pages may come and go with those around an index?
  * @region: the region
- * @index: index in the area
+ * @index: the index
  *
  * Context: any; under region->lock.
- * Return: whether there may be one.
+ * Return: how many pages the largest folio has that may have pages in the area of @index; 1 if
+ * there is none.
  */
-bool cowmem_area_large(const struct cowmem_region *region, pgoff_t index)
+unsigned int cowmem_large_pages(const struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	unsigned int i;
 	bool shared;
+	u8 large = 0;
 
 	area_leaves(region, area_first(index), leaves, &shared);
 	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
-		if (leaves[i] && leaves[i]->large)
-			return true;
-	return false;
+		large |= leaves[i] ? leaves[i]->large : 0;
+	return large ? COWMEM_NODE_SLOTS << (fls(large) - 1) : 1;
 }
 
 /**
@@ -441,16 +488,17 @@ unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index)
 {
 	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
 	struct folio *folio = page_folio(cowmem_tree_page(&region->tree, index));
-	pgoff_t first = area_first(index);
 	unsigned long nr = 0;
 	unsigned int i;
 	bool shared;
 
-	if (unmap_area(region, first, folio, 0))
+	if (unmap_area(region, folio_first(folio, index), folio, 0))
 		return 0;
-	area_leaves(region, first, leaves, &shared);
+	if (cowmem_leaf_lock(region, index)->rest_of == folio)
+		cowmem_rest_drop(cowmem_leaf_lock(region, index));
+	home_leaves(region, index, folio, leaves, &shared);
 	folio->mapping = NULL;
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
+	for (i = 0; i < folio_leaves(folio); i++) {
 		u64 slots = home_slots(leaves[i], i, folio);
 
 		if (!slots)
@@ -461,15 +509,30 @@ unsigned long cowmem_area_revoke(struct cowmem_region *region, pgoff_t index)
 	return nr;
 }
 
-/* A page of a folio that covers an area, in @leaf, in place of which a small one would do. */
-static int first_large(const struct cowmem_node *leaf)
+/* A page of a folio of @kind, in @leaf, in place of which a small one would do. */
+static int first_large(const struct cowmem_node *leaf, u8 kind)
 {
 	unsigned int i;
 
-	for (i = 0; leaf && leaf->large && i < COWMEM_NODE_SLOTS; i++)
-		if (leaf->slots[i] && cowmem_page_huge(leaf->slots[i]))
+	for (i = 0; leaf && (leaf->large & kind) && i < COWMEM_NODE_SLOTS; i++)
+		if (leaf->slots[i] && cowmem_page_kind(leaf->slots[i]) == kind)
 			return i;
 	return -1;
+}
+
+/* Do others hold pages of the first folio of @kind in @leaves as well, which has @nr here? */
+static bool others_hold(struct cowmem_node *const *leaves, unsigned int nr_leaves, u8 kind,
+			unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_leaves; i++) {
+		int slot = first_large(leaves[i], kind);
+
+		if (slot >= 0)
+			return cowmem_page_holders(leaves[i]->slots[slot]) > nr;
+	}
+	return false;
 }
 
 /* Put a copy in place of the page at @index.  Returns whether that was done. */
@@ -496,6 +559,49 @@ static bool make_small(struct cowmem_region *region, pgoff_t index)
 	return true;
 }
 
+/* How many pages of folios of @kind does @leaf have? */
+static unsigned int count_large(const struct cowmem_node *leaf, u8 kind)
+{
+	unsigned int i, nr = 0;
+
+	if (leaf && leaf->whole)
+		return cowmem_page_kind(leaf->slots[0]) == kind ? COWMEM_NODE_SLOTS : 0;
+	for (i = 0; leaf && (leaf->large & kind) && i < COWMEM_NODE_SLOTS; i++)
+		nr += leaf->slots[i] && cowmem_page_kind(leaf->slots[i]) == kind;
+	return nr;
+}
+
+/* As cowmem_area_thin(), of folios of one size. */
+static void thin(struct cowmem_region *region, pgoff_t index, unsigned int order)
+{
+	unsigned int i, nr = 0, pages = 1U << order, nr_leaves = pages / COWMEM_NODE_SLOTS;
+	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
+	pgoff_t first = round_down(index, pages);
+	u8 kind = BIT(order - COWMEM_BLOCK_MIN);
+	bool shared;
+
+	some_leaves(region, first, nr_leaves, leaves, &shared);
+	for (i = 0; i < nr_leaves && nr < pages / 2; i++)
+		nr += count_large(leaves[i], kind);
+	if (!nr || nr >= pages / 2)
+		return;
+	/* To copy few pages gives little back, and takes more while others have them. */
+	if (order != COWMEM_AREA_ORDER && others_hold(leaves, nr_leaves, kind, nr))
+		return;
+	cowmem_unmap(region, first, first + pages, false);
+	for (i = 0; i < nr_leaves; i++) {
+		pgoff_t base = first + i * COWMEM_NODE_SLOTS;
+		int slot;
+
+		while ((slot = first_large(cowmem_tree_leaf(&region->tree, base, NULL),
+					   kind)) >= 0) {
+			if (!make_small(region, base + slot))
+				return;
+			cond_resched();
+		}
+	}
+}
+
 /**
  * cowmem_area_thin - a part of an area was dropped
  * @region: the region
@@ -508,28 +614,11 @@ static bool make_small(struct cowmem_region *region, pgoff_t index)
  */
 void cowmem_area_thin(struct cowmem_region *region, pgoff_t index)
 {
-	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
-	pgoff_t first = area_first(index);
-	unsigned int i, j, nr = 0;
-	bool shared;
+	unsigned int order;
 
-	area_leaves(region, first, leaves, &shared);
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++)
-		for (j = 0; first_large(leaves[i]) >= 0 && j < COWMEM_NODE_SLOTS; j++)
-			nr += leaves[i]->slots[j] && cowmem_page_huge(leaves[i]->slots[j]);
-	if (!nr || nr >= COWMEM_AREA_PAGES / 2)
-		return;
-	cowmem_unmap(region, first, first + COWMEM_AREA_PAGES, false);
-	for (i = 0; i < COWMEM_AREA_LEAVES; i++) {
-		pgoff_t base = first + i * COWMEM_NODE_SLOTS;
-		int slot;
-
-		while ((slot = first_large(cowmem_tree_leaf(&region->tree, base, NULL))) >= 0) {
-			if (!make_small(region, base + slot))
-				return;
-			cond_resched();
-		}
-	}
+	for (order = COWMEM_BLOCK_MIN; order <= COWMEM_BLOCK_MAX; order++)
+		thin(region, index, order);
+	thin(region, index, COWMEM_AREA_ORDER);
 }
 
 /**
@@ -551,7 +640,8 @@ struct folio *cowmem_area_folio(struct cowmem_region *region,
 	struct folio *folio;
 	bool shared;
 
-	if (!leaf || !leaf->whole || first + COWMEM_AREA_PAGES > cowmem_region_end(region))
+	if (!leaf || !leaf->whole || folio_leaves(leaf->whole) != COWMEM_AREA_LEAVES ||
+	    first + COWMEM_AREA_PAGES > cowmem_region_end(region))
 		return NULL;
 	folio = leaf->whole;
 	area_leaves(region, first, leaves, &shared);
@@ -697,7 +787,7 @@ static int fill_tree(struct cowmem_tree *tree, pgoff_t first, struct folio *foli
 			cowmem_folio_hold(folio, COWMEM_NODE_SLOTS);
 		else
 			cowmem_folio_hold(folio, COWMEM_NODE_SLOTS - 1);
-		cowmem_leaf_fill(leaf, folio, pages);
+		cowmem_leaf_fill(leaf, folio, cowmem_page_kind(&folio->page), pages);
 	}
 	return 0;
 }
@@ -790,4 +880,208 @@ put_old:
 	if (old)
 		folio_put(old);
 	return err == -EINTR ? err : 0;
+}
+
+/**
+ * cowmem_rest_drop - nobody is to get the rest of a block
+ * @lock: the leaf lock that may have one
+ *
+ * Context: any; as for cowmem_leaf_lock.rest_of.
+ */
+void cowmem_rest_drop(struct cowmem_leaf_lock *lock)
+{
+	struct folio *folio = lock->rest_of;
+
+	if (!folio)
+		return;
+	WRITE_ONCE(lock->rest_of, NULL);
+	memset(lock->rest, 0, sizeof(lock->rest));
+	cowmem_folio_drop(folio, lock->nr_rest);
+}
+
+/**
+ * cowmem_rests_drop - others may get to hold what a region holds
+ * @region: the region
+ *
+ * Context: any; under region->lock for writing, or nobody else is left.
+ */
+void cowmem_rests_drop(struct cowmem_region *region)
+{
+	unsigned int i;
+
+	if (!region->has_rest)
+		return;
+	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
+		cowmem_rest_drop(&region->leaf_locks[i]);
+	region->has_rest = false;
+}
+
+/*
+ * What @lock has left for the leaf of @index, or NULL if that is certainly nothing.  Where no
+ * block is, or none that reaches so far, no bits are set.
+ */
+static u64 *rest_word(struct cowmem_leaf_lock *lock, pgoff_t index)
+{
+	unsigned long i = (index - lock->rest_base) / COWMEM_NODE_SLOTS;
+
+	return i < COWMEM_BLOCK_LEAVES ? &lock->rest[i] : NULL;
+}
+
+/* Take the page of @index out of the rest, or return NULL. */
+static struct page *take_rest(struct cowmem_leaf_lock *lock, pgoff_t index)
+{
+	u64 bit = BIT_ULL(cowmem_slot(index)), *word = rest_word(lock, index);
+	struct page *page;
+
+	if (!word || !(*word & bit))
+		return NULL;
+	*word &= ~bit;
+	page = folio_page(lock->rest_of, index - lock->rest_base);
+	if (!--lock->nr_rest)
+		WRITE_ONCE(lock->rest_of, NULL);
+	return page;
+}
+
+static bool leaf_granted(const struct cowmem_region *region, pgoff_t index)
+{
+	const struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
+
+	return leaf && !~READ_ONCE(leaf->granted);
+}
+
+/*
+ * The order of the block that who writes @index is worth: he has written as much just before.
+ * 0 if he is worth none.  As in is_stream(), RESTORE has a say.  What makes the region grow is
+ * written by calls, of which nothing is to be unmapped, and may end anywhere.
+ */
+static unsigned int block_order(const struct cowmem_region *region, pgoff_t index)
+{
+	pgoff_t end = cowmem_region_end(region), before = 0;
+	unsigned int order = 0, next;
+
+	if (cowmem_slot(index) || READ_ONCE(region->keeps))
+		return 0;
+	for (next = COWMEM_BLOCK_MIN; next <= COWMEM_BLOCK_MAX; next++) {
+		pgoff_t pages = 1UL << next;
+
+		if (index % pages || index < pages || index + pages > end)
+			break;
+		while (before < pages && leaf_granted(region, index - before - 1))
+			before += COWMEM_NODE_SLOTS;
+		if (before < pages)
+			break;
+		order = next;
+	}
+	return order;
+}
+
+/* Get a block for what is written from @index on.  Returns whether there is one. */
+static bool new_block(struct cowmem_region *region, pgoff_t index)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	unsigned int order = block_order(region, index);
+	struct folio *folio;
+
+	if (!order)
+		return false;
+	folio = cowmem_block_alloc(cowmem_region_account(region), order);
+	if (!folio)
+		return false;
+	/* Another stream has ended, or there are two of them. */
+	cowmem_rest_drop(lock);
+	lock->rest_base = index;
+	lock->nr_rest = folio_nr_pages(folio);
+	memset(lock->rest, 0xff, lock->nr_rest / BITS_PER_BYTE);
+	WRITE_ONCE(lock->rest_of, folio);
+	WRITE_ONCE(region->has_rest, true);
+	return true;
+}
+
+/**
+ * cowmem_block_page - a page for a slot, of a block for its leaf and perhaps some more
+ * @region: the region
+ * @index: the index
+ * @zero: whether to clear it
+ *
+ * There is one while pages are written in order, if memory is at hand.
+ *
+ * Context: may sleep; as for cowmem_leaf_lock.rest_of; no mapping with a memory policy wants
+ * it.
+ * Return: the page, with a holder; or NULL.  It goes to cowmem_block_page_set(), is dropped, or
+ * goes back.
+ */
+struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool zero)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct page *page;
+
+	if (!COWMEM_HAVE_BLOCKS)
+		return NULL;
+	page = take_rest(lock, index);
+	if (!page && new_block(region, index))
+		page = take_rest(lock, index);
+	/* Many kernels clear all that is allocated. */
+	if (page && zero && !want_init_on_alloc(0))
+		clear_highpage(page);
+	return page;
+}
+
+/**
+ * cowmem_block_page_back - a page from cowmem_block_page() is not needed now
+ * @region: the region
+ * @index: where it was to go
+ * @page: the page, which nobody wrote
+ *
+ * Context: any; as for cowmem_leaf_lock.rest_of.
+ */
+void cowmem_block_page_back(struct cowmem_region *region, pgoff_t index, struct page *page)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+
+	if (lock->rest_of == page_folio(page)) {
+		*rest_word(lock, index) |= BIT_ULL(cowmem_slot(index));
+		lock->nr_rest++;
+	} else {
+		cowmem_page_drop(page, false);
+	}
+}
+
+/* Are all slots of leaves granted, of each leaf for itself? */
+static bool all_granted(struct cowmem_node *const *leaves, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (~leaves[i]->granted || leaves[i]->fold)
+			return false;
+	return true;
+}
+
+/**
+ * cowmem_block_page_set - note that a page from cowmem_block_page() was put into its slot
+ * @region: the region
+ * @leaf: the leaf
+ * @index: the index
+ * @page: the page, which is granted
+ *
+ * Context: any; under region->lock and the leaf lock.
+ */
+void cowmem_block_page_set(struct cowmem_region *region, struct cowmem_node *leaf,
+			   pgoff_t index, struct page *page)
+{
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct cowmem_node *leaves[COWMEM_AREA_LEAVES];
+	struct folio *folio = page_folio(page);
+	bool shared;
+
+	leaf->large |= BIT(folio_order(folio) - COWMEM_BLOCK_MIN);
+	if (lock->rest_of == folio && *rest_word(lock, index))
+		return;
+	/* There are no more for this leaf: was that all? */
+	if (~home_slots(leaf, folio_page_idx(folio, page) / COWMEM_NODE_SLOTS, folio))
+		return;
+	leaf->whole = folio;
+	home_leaves(region, index, folio, leaves, &shared);
+	if (is_whole(leaves, folio) && all_granted(leaves, folio_leaves(folio)))
+		cowmem_leaves_fold(&region->tree, leaves, folio_leaves(folio));
 }

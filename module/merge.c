@@ -101,7 +101,7 @@ static struct page *still_page(const struct place *place)
 	page = leaf ? leaf->slots[cowmem_slot(place->index)] : NULL;
 	if (!page || !(leaf->granted & BIT_ULL(cowmem_slot(place->index))))
 		return page;
-	if (cowmem_page_huge(page))
+	if (cowmem_page_large(page))
 		return cowmem_area_revoke(place->region, place->index) ? page : NULL;
 	cowmem_unmap(place->region, place->index, place->index + 1, false);
 	return cowmem_page_busy(page, 0) ? NULL : page;
@@ -194,6 +194,7 @@ static int merge_locked(struct merge *m, const struct place *place,
 	ungrant(place, page);
 	cowmem_page_hold(keep);
 	cowmem_leaf_set(leaf, place->index, keep);
+	leaf->large |= cowmem_page_kind(keep);
 	count_saved(m, page);
 	cowmem_page_drop(page, false);
 	cowmem_area_thin(place->region, place->index);

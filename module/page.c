@@ -40,9 +40,10 @@
  * the list that it is on); together they have one reference to it.  So the
  * reference count is 1, plus one for each PTE, plus what others took.
  *
- * A page of a folio of 2 MiB (huge.c) is never spare, and lives as any other, but that
- * ->private and the reference count are the folio's: they are dropped and freed together.
- * Limbo takes the folio when its last page is dropped.
+ * A page of a large folio (huge.c) is never on a list of spare ones, and lives as any other, but
+ * that ->private and the reference count are the folio's: they are dropped and freed together.
+ * Limbo takes the folio when its last page is dropped.  Of folios smaller than 2 MiB those
+ * pages that are still to be born are with the leaf lock ("rest"), which holds them as slots do.
  *
  * From when it is born until it is dropped a page of a mounted file system counts in
  * that one's account (account.c), once, however many hold it.
@@ -381,6 +382,39 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 	return page;
 }
 
+/* As cowmem_huge_alloc(), a folio of any order. */
+static struct folio *folio_of(struct cowmem_account *account, unsigned int order, bool zero,
+			      const struct vm_fault *vmf)
+{
+	gfp_t gfp = (GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT | __GFP_NORETRY |
+		    __GFP_NOMEMALLOC | __GFP_NOWARN | (zero ? __GFP_ZERO : 0);
+	long nr = 1L << order;
+	struct folio *folio;
+
+	if (!cowmem_charge(account, nr))
+		return NULL;
+	if (!account_bytes(nr * PAGE_SIZE))
+		goto uncharge;
+	if (vmf && vma_policy(vmf->vma))
+		folio = cowmem_vma_alloc_folio(gfp, order, vmf->vma,
+					       round_down(vmf->address, nr * PAGE_SIZE));
+	else
+		folio = folio_alloc(gfp, order);
+	if (!folio)
+		goto unaccount;
+	atomic_long_add(nr, &nr_pages);
+	page_init(&folio->page);
+	*account_of(&folio->page) = account;
+	count_pages(&folio->page, nr);
+	return folio;
+
+unaccount:
+	atomic_long_sub(nr * PAGE_SIZE, &nr_bytes);
+uncharge:
+	cowmem_uncharge(account, nr);
+	return NULL;
+}
+
 /**
  * cowmem_huge_alloc - allocate a 2 MiB folio with one holder
  * @account: what it is to count in, or NULL
@@ -396,34 +430,48 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
 				const struct vm_fault *vmf)
 {
-	gfp_t gfp = (GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_ACCOUNT | __GFP_NORETRY |
-		    __GFP_NOMEMALLOC | __GFP_NOWARN | (zero ? __GFP_ZERO : 0);
-	struct folio *folio;
-
 	if (cowmem_may_yield() && cowmem_near_limit(COWMEM_AREA_PAGES))
 		return NULL;
-	if (!cowmem_charge(account, COWMEM_AREA_PAGES))
-		return NULL;
-	if (!account_bytes(COWMEM_AREA_PAGES * PAGE_SIZE))
-		goto uncharge;
-	if (vmf && vma_policy(vmf->vma))
-		folio = cowmem_vma_alloc_folio(gfp, COWMEM_AREA_ORDER, vmf->vma,
-					       vmf->address & PMD_MASK);
-	else
-		folio = folio_alloc(gfp, COWMEM_AREA_ORDER);
-	if (!folio)
-		goto unaccount;
-	atomic_long_add(COWMEM_AREA_PAGES, &nr_pages);
-	page_init(&folio->page);
-	*account_of(&folio->page) = account;
-	count_pages(&folio->page, COWMEM_AREA_PAGES);
-	return folio;
+	return folio_of(account, COWMEM_AREA_ORDER, zero, vmf);
+}
 
-unaccount:
-	atomic_long_sub(COWMEM_AREA_PAGES * PAGE_SIZE, &nr_bytes);
-uncharge:
-	cowmem_uncharge(account, COWMEM_AREA_PAGES);
-	return NULL;
+/* Where less is left of a limit nobody gets pages that may never be needed. */
+#define BLOCK_SLACK	(4L << COWMEM_BLOCK_MAX)
+
+static bool enough_left(const struct cowmem_account *account)
+{
+	unsigned long limit = READ_ONCE(limit_mib);
+
+	unsigned long max = account ? READ_ONCE(account->max_pages) : 0;
+
+	if (limit && DIV_ROUND_UP(atomic_long_read(&nr_bytes) + BLOCK_SLACK * PAGE_SIZE,
+				  SZ_1M) > limit)
+		return false;
+	if (max && cowmem_account_pages(account) + BLOCK_SLACK > max)
+		return false;
+	return !cowmem_near_limit(BLOCK_SLACK);
+}
+
+/**
+ * cowmem_block_alloc - allocate a folio for all slots of some leaves, with a holder for each
+ * @account: what it is to count in, or NULL
+ * @order: the logarithm of how many pages it has
+ *
+ * It is not cleared, unless the kernel clears all that is allocated.
+ *
+ * Context: may sleep.
+ * Return: the folio; NULL if that takes reclaim, or some limit is near.
+ */
+struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int order)
+{
+	struct folio *folio;
+
+	if (!enough_left(account))
+		return NULL;
+	folio = folio_of(account, order, false, NULL);
+	if (folio)
+		cowmem_folio_hold(folio, folio_nr_pages(folio) - 1);
+	return folio;
 }
 
 /**
@@ -569,10 +617,10 @@ static bool named_and_busy(struct page *page)
  */
 static bool page_let_go(struct page *page, long nr, bool granted)
 {
-	bool huge = cowmem_page_huge(page), busy = false;
+	bool large = cowmem_page_large(page), busy = false;
 
 	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
-	if (granted && !huge) {
+	if (granted && !large) {
 		busy = named_and_busy(page);
 		if (!busy)
 			page_folio(page)->mapping = NULL;
@@ -585,7 +633,7 @@ static bool page_let_go(struct page *page, long nr, bool granted)
 		return false;
 	cowmem_uncharge(*account_of(page), pages_of(page));
 	/* Others of its pages may have been granted up to now. */
-	if (huge) {
+	if (large) {
 		busy = named_and_busy(page);
 		if (!busy)
 			page_folio(page)->mapping = NULL;
@@ -606,6 +654,19 @@ void cowmem_page_drop(struct page *page, bool granted)
 {
 	if (page_let_go(page, 1, granted))
 		pages_free(page, pages_of(page));
+}
+
+/**
+ * cowmem_folio_drop - some slots that pointed to pages of a large folio no longer do
+ * @folio: the folio
+ * @nr: how many
+ *
+ * Context: any.  The region does not map those pages any more.
+ */
+void cowmem_folio_drop(struct folio *folio, long nr)
+{
+	if (page_let_go(&folio->page, nr, false))
+		pages_free(&folio->page, folio_nr_pages(folio));
 }
 
 /* How many slots from @i on, of which @nr are not empty, point to pages of one folio? */
@@ -642,12 +703,12 @@ void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 		run = 1;
 		if (!page)
 			continue;
-		if (cowmem_page_huge(page))
+		if (cowmem_page_large(page))
 			run = run_of_folio(slots, i, nr);
 		nr -= run;
 		if (!page_let_go(page, run, granted & BIT_ULL(i)))
 			continue;
-		if (cowmem_page_huge(page)) {
+		if (cowmem_page_large(page)) {
 			pages_free(page, pages_of(page));
 			continue;
 		}

@@ -46,6 +46,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->holes_mapped = false;
 	region->pmds_mapped = false;
 	region->keeps = false;
+	region->has_rest = false;
 	/* On a mount it is as that says, until somebody wants more. */
 	region->huge = sb->s_fs_info ? COWMEM_HUGE_ADVISE : cowmem_huge_default();
 	region->expendable = NULL;
@@ -79,6 +80,12 @@ static void region_init_once(void *object)
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
 		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
+		region->leaf_locks[i].fresh_first = 0;
+		region->leaf_locks[i].fresh_end = 0;
+		region->leaf_locks[i].rest_of = NULL;
+		region->leaf_locks[i].nr_rest = 0;
+		region->leaf_locks[i].rest_base = 0;
+		memset(region->leaf_locks[i].rest, 0, sizeof(region->leaf_locks[i].rest));
 		memset(region->leaf_locks[i].given, 0, sizeof(region->leaf_locks[i].given));
 	}
 }
@@ -90,13 +97,14 @@ static void drop_spare_pages(struct cowmem_region *region)
 
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++)
 		cowmem_pages_drop(&region->leaf_locks[i].spare);
+	cowmem_rests_drop(region);
 }
 
 /**
  * cowmem_region_idle - who wrote to a region perhaps does not go on
  * @region: the region
  *
- * Context: may sleep.
+ * Context: may sleep; no region is locked, nor mmap_lock held.
  */
 void cowmem_region_idle(struct cowmem_region *region)
 {
@@ -105,11 +113,15 @@ void cowmem_region_idle(struct cowmem_region *region)
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
 
-		if (list_empty_careful(&lock->spare))
+		if (list_empty_careful(&lock->spare) && !READ_ONCE(lock->rest_of))
 			continue;
+		/* Others who use it have the whole region for themselves, and no leaf lock. */
+		down_read(&region->lock);
 		mutex_lock(&lock->lock);
 		cowmem_pages_drop(&lock->spare);
+		cowmem_rest_drop(lock);
 		mutex_unlock(&lock->lock);
+		up_read(&region->lock);
 	}
 }
 

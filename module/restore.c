@@ -76,6 +76,7 @@ static void give_back(struct cowmem_region *region, struct cowmem_node *leaf,
 	if (original) {
 		cowmem_page_hold(original);
 		cowmem_leaf_set(leaf, index, original);
+		leaf->large |= cowmem_page_kind(original);
 		cowmem_leaf_ungrant(leaf, BIT_ULL(cowmem_slot(index)));
 		cowmem_page_drop(page, true);
 	} else {
@@ -156,13 +157,13 @@ static void looked(struct cowmem_region *region, bool found)
 						     KEEP_ROUNDS));
 }
 
-/* Is a granted page of @leaf one of a folio that covers an area? */
+/* Is a granted page of @leaf one of a large folio? */
 static bool holds_large(const struct cowmem_node *leaf)
 {
 	u64 slots = leaf->large ? leaf->granted : 0;
 
 	for (; slots; slots &= slots - 1)
-		if (cowmem_page_huge(leaf->slots[__ffs64(slots)]))
+		if (cowmem_page_large(leaf->slots[__ffs64(slots)]))
 			return true;
 	return false;
 }
@@ -270,6 +271,7 @@ static int restore_locked(struct cowmem_region *region, struct cowmem_share *fro
 	}
 	args->pages = pages;
 	args->nodes = nodes;
+	cowmem_rests_drop(region);
 	cowmem_tree_swap(&region->tree, from->tree);
 	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
 	return 0;

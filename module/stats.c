@@ -17,6 +17,17 @@ struct look {
 	bool once;
 };
 
+/* How many slots of @leaf point to pages of @folio? */
+static long held_here(const struct cowmem_node *leaf, struct folio *folio)
+{
+	unsigned int i;
+	long nr = 0;
+
+	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
+		nr += leaf->slots[i] && page_folio((struct page *)leaf->slots[i]) == folio;
+	return nr;
+}
+
 /* Does nobody else hold what is in a slot of a leaf whose first index is @base? */
 static bool held_once(struct cowmem_region *region, const struct cowmem_node *leaf,
 		      pgoff_t base, unsigned int slot, struct look *look)
@@ -25,11 +36,13 @@ static bool held_once(struct cowmem_region *region, const struct cowmem_node *le
 
 	if (leaf->granted & BIT_ULL(slot))
 		return true;
-	if (!cowmem_page_huge(page))
+	if (!cowmem_page_large(page))
 		return cowmem_page_holders(page) == 1;
 	if (look->folio != page_folio(page)) {
 		look->folio = page_folio(page);
-		look->once = cowmem_area_exclusive(region, base + slot, page);
+		/* Pages that came from elsewhere are told apart as far as they are in one leaf. */
+		look->once = cowmem_area_exclusive(region, base + slot, page) ||
+			     cowmem_page_holders(page) == held_here(leaf, page_folio(page));
 	}
 	return look->once;
 }

@@ -97,7 +97,10 @@ static void node_put(struct cowmem_node *node)
 		list_del(&node->granted_link);
 	}
 	if (!node->level) {
-		cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
+		if (node->whole)
+			cowmem_folio_drop(node->whole, COWMEM_NODE_SLOTS);
+		else
+			cowmem_pages_drop_slots(node->slots, node->nr, node->granted);
 		node->nr = 0;
 	}
 	for (i = 0; node->nr; i++) {
@@ -1050,11 +1053,12 @@ void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index, struct page *page)
  * cowmem_leaf_fill - put pages of a folio into all slots of a private leaf
  * @leaf: the leaf, which is empty
  * @folio: the folio, which the leaf gets to hold
+ * @large: its size, as in struct cowmem_node
  * @pages: its pages, in order
  *
  * Context: any; nobody else has @leaf yet.
  */
-void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
+void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio, u8 large,
 		      struct page *const *pages)
 {
 	unsigned int i;
@@ -1062,7 +1066,7 @@ void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
 	for (i = 0; i < COWMEM_NODE_SLOTS; i++)
 		leaf->slots[i] = pages[i];
 	leaf->nr = COWMEM_NODE_SLOTS;
-	leaf->large = true;
+	leaf->large = large;
 	leaf->whole = folio;
 }
 
@@ -1129,6 +1133,29 @@ void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
 	spin_lock(&tree->granted_lock);
 	list_add_tail(&leaves[0]->granted_link, &tree->granted);
 	spin_unlock(&tree->granted_lock);
+}
+
+/**
+ * cowmem_leaves_fold - leaves that are granted as a whole are to be granted together
+ * @tree: the tree
+ * @leaves: the leaves, one after the other, each granted for itself
+ * @nr: how many
+ *
+ * Then they are as cowmem_leaves_grant() leaves them.
+ *
+ * Context: as cowmem_leaf_grant().
+ */
+void cowmem_leaves_fold(struct cowmem_tree *tree, struct cowmem_node **leaves,
+			unsigned int nr)
+{
+	unsigned int i;
+
+	spin_lock(&tree->granted_lock);
+	for (i = 1; i < nr; i++)
+		list_del_init(&leaves[i]->granted_link);
+	spin_unlock(&tree->granted_lock);
+	for (i = 0; i < nr; i++)
+		leaves[i]->fold = leaves[(i + 1) % nr];
 }
 
 /**

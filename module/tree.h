@@ -34,7 +34,8 @@ struct page;
  * @account: what it counts in, or NULL.
  * @level: 0 for a leaf; a node spans COWMEM_NODE_SLOTS^(level + 1) indices.
  * @nr: slots that are not NULL.
- * @large: leaf only, some of its pages may be of a folio that covers an area.
+ * @large: leaf only, of which sizes there may be folios that some of its pages are of, one
+ *	bit each, that of COWMEM_NODE_SLOTS pages the lowest.
  * @granted: leaf only, one bit per slot: the page may be written in place by
  *	the one region that reaches this leaf.
  * @named: leaf only, those of @granted whose page has a name, see page.c: it may be
@@ -52,13 +53,13 @@ struct page;
  * in cowmem.h.
  *
  * The pages of a folio that covers an area of 2 MiB are in the slots of eight leaves,
- * like any others.
+ * like any others, those of a smaller one in the slots of four, two or one.
  */
 struct cowmem_node {
 	refcount_t refs;
 	u8 level;
 	u8 nr;
-	bool large;
+	u8 large;
 	struct cowmem_account *account;
 	u64 granted;
 	u64 named;
@@ -91,6 +92,7 @@ void cowmem_page_hold(struct page *page);
 void cowmem_folio_hold(struct folio *folio, long nr);
 void cowmem_pages_hold_slots(void *const *slots);
 void cowmem_page_drop(struct page *page, bool granted);
+void cowmem_folio_drop(struct folio *folio, long nr);
 void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted);
 
 static inline unsigned int cowmem_slot(pgoff_t index)
@@ -137,7 +139,7 @@ void cowmem_tree_graft(struct cowmem_tree *tree, pgoff_t first, pgoff_t last,
 
 void cowmem_leaf_set(struct cowmem_node *leaf, pgoff_t index,
 		     struct page *page);
-void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio,
+void cowmem_leaf_fill(struct cowmem_node *leaf, struct folio *folio, u8 large,
 		      struct page *const *pages);
 void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 		       pgoff_t index);
@@ -145,6 +147,8 @@ void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
 			     pgoff_t base, u64 slots);
 void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
 			 unsigned int nr, pgoff_t base);
+void cowmem_leaves_fold(struct cowmem_tree *tree, struct cowmem_node **leaves,
+			unsigned int nr);
 void cowmem_leaves_ungrant(struct cowmem_node *leaf);
 void cowmem_leaves_unfold(struct cowmem_node *leaf);
 void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots);

@@ -601,11 +601,12 @@ static void add_path(struct search *s, const struct cowmem_region *region, pgoff
 static void add_folio(struct search *s, struct cowmem_region *region, pgoff_t index,
 		      struct page *page)
 {
-	pgoff_t first = round_down(index, COWMEM_AREA_PAGES), leaf;
+	unsigned long nr = folio_nr_pages(page_folio(page));
+	pgoff_t first = round_down(index, nr), leaf;
 
 	add_target(s, page_folio(page), cowmem_page_holders(page) -
 					cowmem_area_held(region, index, page) + 1);
-	for (leaf = first; leaf < first + COWMEM_AREA_PAGES; leaf += COWMEM_NODE_SLOTS) {
+	for (leaf = first; leaf < first + nr; leaf += COWMEM_NODE_SLOTS) {
 		const struct cowmem_node *node = cowmem_tree_leaf(&region->tree, leaf, NULL);
 
 		if (node && leaf != round_down(index, COWMEM_NODE_SLOTS))
@@ -626,7 +627,7 @@ static int look_at_target(struct search *s, struct cowmem_region *region, pgoff_
 	page = cowmem_tree_page(&region->tree, index);
 	if (page) {
 		add_path(s, region, index);
-		if (cowmem_page_huge(page))
+		if (cowmem_page_large(page))
 			add_folio(s, region, index, page);
 		else
 			add_target(s, page, cowmem_page_holders(page));

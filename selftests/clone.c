@@ -383,10 +383,11 @@ TEST(discard_and_shrink_give_pages_back)
 TEST(page_in_use_among_many)
 {
 	enum { MANY = 20 * 64, IN_USE = 2 * 64 + 5 };
-	int fd = region_of(MANY, 1), clone, pipes[2];
+	int fd = region_of(1, 1), clone, pipes[2];
 	char *mem = map_rw(fd, MANY);
 	struct iovec iov = { mem + IN_USE * pgsz(), pgsz() };
 
+	fill_back(mem, MANY, 1, 0);
 	ASSERT_EQ(0, pipe(pipes));
 	ASSERT_EQ((ssize_t)pgsz(), vmsplice(pipes[1], &iov, 1, 0));
 	clone = cloned(fd);

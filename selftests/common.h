@@ -414,6 +414,13 @@ static __maybe_unused void unmap(void *mem, size_t pages)
 	must(!munmap(mem, pages * pgsz()));
 }
 
+/* As fill(), in an order that makes for no folios: a page that goes takes no other along. */
+static __maybe_unused void fill_back(char *mem, size_t n, uint32_t tag, uint64_t first)
+{
+	while (n--)
+		pg_fill(mem + n * pgsz(), tag, first + n);
+}
+
 /* A new region of @pages pages, all of tag @tag; 0 leaves a hole. */
 static __maybe_unused int region_of(size_t pages, uint32_t tag)
 {

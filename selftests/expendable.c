@@ -179,7 +179,7 @@ static int place_region(const struct place *p, size_t pages, uint32_t tag)
 	must(fd >= 0 && !do_resize(fd, pages * pgsz()));
 	mem = map_rw(fd, pages);
 	if (tag)
-		fill(mem, pages, tag, 0);
+		fill_back(mem, pages, tag, 0);
 	unmap(mem, pages);
 	return fd;
 }
@@ -325,9 +325,9 @@ static void oldest_first(const struct place *p, enum way how)
 	fd = place_region(p, PAGES, 1);
 	w = writer_of(fd, how);
 	e[0] = expendable(fd);
-	fill(w.mem, STEP, 2, 0);
+	fill_back(w.mem, STEP, 2, 0);
 	e[1] = expendable(fd);
-	fill(w.mem + STEP * pgsz(), STEP, 3, STEP);
+	fill_back(w.mem + STEP * pgsz(), STEP, 3, STEP);
 	e[2] = expendable(fd);
 	place_limit(p, 16);
 

@@ -33,6 +33,7 @@ static bool is_hole(size_t page)
 
 static void box_init(struct box *b)
 {
+	struct cowmem_restore arg = { .flags = COWMEM_RESTORE_KEEP };
 	size_t i;
 
 	b->fd = region_of(PAGES, 0);
@@ -47,6 +48,9 @@ static void box_init(struct box *b)
 		}
 	b->snap = snapshot(b->fd);
 	b->snap_mem = map_ro(b->snap, PAGES);
+	/* From then on there are no folios, of which no page is kept. */
+	arg.fd = b->snap;
+	must(!ioctl(b->fd, COWMEM_IOC_RESTORE, &arg));
 }
 
 /* Byte for byte, where they first differ. */
@@ -727,6 +731,8 @@ TEST(more_than_is_ever_kept)
 	pg_fill(mem + 5 * pgsz(), 1, 5);
 	pg_fill(mem + max * pgsz(), 1, max);
 	snap = snapshot(fd);
+	/* Nor of smaller folios, which there are no more once it was asked for. */
+	restore(fd, snap, COWMEM_RESTORE_KEEP);
 	for (i = 0; i < max; i++)
 		mem[i * pgsz() + i % 4096] = 'x';
 	for (round = 0; round < 2; round++) {

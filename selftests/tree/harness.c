@@ -136,6 +136,17 @@ void cowmem_page_hold(struct page *page)
 	CHECK(atomic_fetch_add(&page->holders, 1) > 0);
 }
 
+/* No leaf in these tests is of a folio. */
+void cowmem_folio_hold(struct folio *folio, long nr)
+{
+	CHECK(!folio);
+}
+
+void cowmem_folio_drop(struct folio *folio, long nr)
+{
+	CHECK(!folio);
+}
+
 void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 {
 	unsigned int i;
@@ -146,12 +157,6 @@ void cowmem_pages_drop_slots(void *const *slots, unsigned int nr, u64 granted)
 		cowmem_page_drop(slots[i], granted & BIT_ULL(i));
 		nr--;
 	}
-}
-
-/* No page is of a folio here. */
-void cowmem_folio_hold(struct folio *folio, long nr)
-{
-	abort();
 }
 
 void cowmem_pages_hold_slots(void *const *slots)
