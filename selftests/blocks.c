@@ -15,8 +15,6 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 
-#define HELD "/sys/module/cowmem/parameters/held_kib"
-
 enum {
 	LEAF = 64,		/* pages of the smallest folio */
 	BLOCK = 4 * LEAF,	/* and of the largest one */
@@ -71,42 +69,11 @@ static char *map_small(int fd, size_t pages)
 	return mem;
 }
 
-static long held(void)
-{
-	char buf[32];
-
-	must(read_file(HELD, buf, sizeof(buf)) > 0);
-	return atol(buf);
-}
-
-/* Memory comes back with a delay. */
-static bool held_falls_to(long kib)
-{
-	int i;
-
-	for (i = 0; i < 300 && held() > kib; i++)
-		usleep(100000);
-	if (held() <= kib)
-		return true;
-	fprintf(stderr, "# held_kib is %ld, not %ld\n", held(), kib);
-	return false;
-}
-
 static int do_restore(int fd, int from, uint32_t flags)
 {
 	struct cowmem_restore arg = { .fd = from, .flags = flags };
 
 	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
-static int do_copy(int fd, int from, uint64_t dst, uint64_t src, uint64_t n)
-{
-	struct cowmem_copy arg = {
-		.fd = from, .src_offset = src * pgsz(), .dst_offset = dst * pgsz(),
-		.length = n * pgsz(),
-	};
-
-	return ioctl(fd, COWMEM_IOC_COPY, &arg);
 }
 
 /* A region, all of tag 1, written in order and still granted. */
@@ -122,7 +89,7 @@ FIXTURE_SETUP(stream)
 
 	if (why)
 		SKIP(return, "%s", why);
-	held_falls_to(64);
+	held_comes_down_to(64);
 	self->before = held();
 	self->fd = region();
 	self->mem = map_small(self->fd, PAGES);
@@ -144,7 +111,7 @@ TEST_F(stream, begins_after_a_leaf)
 	EXPECT_TRUE(holds(self->fd, PAGES, 0));
 	unmap(self->mem, PAGES);
 	close(self->fd);
-	EXPECT_TRUE(held_falls_to(self->before));
+	EXPECT_TRUE(held_comes_down_to(self->before));
 }
 
 /* Wherever it ends, no more is populated than was written, and half of what is held was. */
@@ -170,7 +137,7 @@ TEST(no_more_than_was_written)
 		EXPECT_TRUE(is(mem, ends[i], 1, 0) && is(mem + ends[i] * pgsz(), 70, 0, 0));
 		unmap(mem, PAGES);
 		close(fd);
-		EXPECT_TRUE(held_falls_to(before));
+		EXPECT_TRUE(held_comes_down_to(before));
 	}
 }
 
@@ -405,7 +372,7 @@ TEST_F(stream, pinned)
 	close(pipes[1]);
 	unmap(self->mem, PAGES);
 	close(self->fd);
-	EXPECT_TRUE(held_falls_to(self->before));
+	EXPECT_TRUE(held_comes_down_to(self->before));
 }
 
 static uint32_t *futex_of(char *mem)
@@ -483,10 +450,10 @@ TEST_F(stream, discard_of_a_part)
 		EXPECT_TRUE(pg_is(self->mem + (i + 3) * pgsz(), 1, i + 3));
 	}
 	EXPECT_EQ(2 * BLOCK + 2 * BLOCK / 4, info(self->fd).pages_populated);
-	EXPECT_TRUE(held_falls_to(self->before +
+	EXPECT_TRUE(held_comes_down_to(self->before +
 				  (2 * BLOCK + 2 * BLOCK / 4) * pgsz() / 1024 + 64));
 	ASSERT_EQ(0, do_discard(self->fd, left * pgsz(), (PAGES - left) * pgsz()));
-	EXPECT_TRUE(held_falls_to(self->before + left * pgsz() / 1024 + 64));
+	EXPECT_TRUE(held_comes_down_to(self->before + left * pgsz() / 1024 + 64));
 	EXPECT_TRUE(fd_is(self->fd, 0, left, 1));
 	fill(self->mem, PAGES, 2, 0);
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 2));

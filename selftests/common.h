@@ -713,6 +713,41 @@ static __maybe_unused int read_file(const char *path, char *buf, size_t size)
 	return n < 0 ? -1 : (int)have;
 }
 
+#define HELD "/sys/module/cowmem/parameters/held_kib"
+
+/* What all regions hold together, in KiB. */
+static __maybe_unused long held(void)
+{
+	char buf[32];
+
+	must(read_file(HELD, buf, sizeof(buf)) > 0);
+	return atol(buf);
+}
+
+/* Memory comes back with a delay: does it all, but for @kib? */
+static __maybe_unused bool held_comes_down_to(long kib)
+{
+	int i;
+
+	for (i = 0; i < 300 && held() > kib; i++)
+		usleep(100000);
+	if (held() <= kib)
+		return true;
+	fprintf(stderr, "# held_kib is %ld, not %ld\n", held(), kib);
+	return false;
+}
+
+/* Share @n pages of @from, from page @src on, as those of @fd from @dst on. */
+static __maybe_unused int do_copy(int fd, int from, uint64_t dst, uint64_t src, uint64_t n)
+{
+	struct cowmem_copy arg = {
+		.fd = from, .src_offset = src * pgsz(), .dst_offset = dst * pgsz(),
+		.length = n * pgsz(),
+	};
+
+	return ioctl(fd, COWMEM_IOC_COPY, &arg);
+}
+
 /* Pass a descriptor over a socket. */
 static __maybe_unused void send_fd(int sk, int fd)
 {

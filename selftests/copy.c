@@ -10,17 +10,6 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 
-/* In pages; the result is ioctl()'s. */
-static int do_copy(int fd, int from, uint64_t dst, uint64_t src, uint64_t n)
-{
-	struct cowmem_copy arg = {
-		.fd = from, .src_offset = src * pgsz(),
-		.dst_offset = dst * pgsz(), .length = n * pgsz(),
-	};
-
-	return ioctl(fd, COWMEM_IOC_COPY, &arg);
-}
-
 /* ---- regions beside a shadow ---- */
 
 /* A page: its content is tag @tag as of page @as. */

@@ -19,7 +19,6 @@
 #include "common.h"
 
 #define LIMIT "/sys/module/cowmem/parameters/limit_mib"
-#define HELD "/sys/module/cowmem/parameters/held_kib"
 #define SNAPSHOT COWMEM_CLONE_SNAPSHOT
 #define EXPENDABLE (COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE)
 
@@ -57,14 +56,6 @@ struct place {
 	char dir[128];
 };
 
-static long held_kib(void)
-{
-	char buf[32];
-
-	must(read_file(HELD, buf, sizeof(buf)) > 0);
-	return atol(buf);
-}
-
 /* Returns why there is no such limit, or NULL. */
 static const char *place_make(struct place *p, enum limit limit)
 {
@@ -101,7 +92,7 @@ static void place_limit(const struct place *p, long pages)
 	switch (p->limit) {
 	case MIB:
 		snprintf(buf, sizeof(buf), "%ld",
-			 (held_kib() + pages * 4 + 1023) / 1024);
+			 (held() + pages * 4 + 1023) / 1024);
 		must(!write_file(LIMIT, buf));
 		break;
 	case MOUNT:
@@ -293,7 +284,7 @@ FIXTURE_SETUP(yield)
 {
 	const char *why;
 
-	self->held = held_kib();
+	self->held = held();
 	why = place_make(&self->place, variant->limit);
 	if (why)
 		SKIP(return, "%s", why);
@@ -303,7 +294,7 @@ FIXTURE_SETUP(yield)
 FIXTURE_TEARDOWN_PARENT(yield)
 {
 	EXPECT_TRUE(place_gone(&self->place));
-	EXPECT_EQ(self->held, held_kib());
+	EXPECT_EQ(self->held, held());
 }
 
 /* In a cgroup more counts than pages, and a CPU keeps up to 64 in stock. */
@@ -592,7 +583,7 @@ FIXTURE(holder) {
 
 FIXTURE_SETUP(holder)
 {
-	self->held = held_kib();
+	self->held = held();
 	must(!place_make(&self->h.place, MIB));
 	hold(&self->h);
 }
@@ -600,7 +591,7 @@ FIXTURE_SETUP(holder)
 FIXTURE_TEARDOWN_PARENT(holder)
 {
 	EXPECT_TRUE(place_gone(&self->h.place));
-	EXPECT_EQ(self->held, held_kib());
+	EXPECT_EQ(self->held, held());
 }
 
 #define EXPECT_EIO(call) do {						\
@@ -614,13 +605,6 @@ static int do_restore(int fd, int from)
 	struct cowmem_restore arg = { .fd = from };
 
 	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
-static int do_copy(int fd, int from)
-{
-	struct cowmem_copy arg = { .fd = from, .length = 10 * pgsz() };
-
-	return ioctl(fd, COWMEM_IOC_COPY, &arg);
 }
 
 static int do_diff(int fd, int other)
@@ -666,7 +650,7 @@ TEST_F(holder, calls_fail)
 	EXPECT_EIO(do_diff(h->e, h->w.fd));
 	EXPECT_EIO(do_diff(h->w.fd, h->e));
 	EXPECT_EIO(do_restore(h->w.fd, h->e));
-	EXPECT_EIO(do_copy(h->w.fd, h->e));
+	EXPECT_EIO(do_copy(h->w.fd, h->e, 0, 0, 10));
 	file = file_of(h->w.fd, 0);
 	EXPECT_EIO(ioctl(file, FICLONE, h->e));
 	EXPECT_EIO(copy_file_range(h->e, &(off_t){ 0 }, file, &(off_t){ 0 }, 100, 0));
@@ -721,7 +705,7 @@ TEST_F(holder, heirs_are_whole)
 	int copy = region_of(PAGES, 9), back = region_of(PAGES, 9);
 	int private = expendable(h->w.fd);
 
-	EXPECT_EQ(0, do_copy(copy, h->e));
+	EXPECT_EQ(0, do_copy(copy, h->e, 0, 0, 10));
 	EXPECT_EQ(0, do_restore(back, h->e));
 	fill(h->w.mem, STEP, 2, 0);
 	place_limit(&h->place, 0);
@@ -1076,7 +1060,7 @@ FIXTURE_SETUP(folios)
 	int fd;
 
 	must(!write_file(HUGE, "advise"));
-	self->held = held_kib();
+	self->held = held();
 	why = place_make(&self->place, variant->limit);
 	if (why)
 		SKIP(return, "%s", why);
@@ -1089,7 +1073,7 @@ FIXTURE_SETUP(folios)
 FIXTURE_TEARDOWN_PARENT(folios)
 {
 	EXPECT_TRUE(place_gone(&self->place));
-	EXPECT_EQ(self->held, held_kib());
+	EXPECT_EQ(self->held, held());
 	EXPECT_EQ(0, write_file(HUGE, "never"));
 }
 

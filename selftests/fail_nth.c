@@ -25,7 +25,6 @@
 #define FAULTS "/sys/kernel/debug/"
 #define KMEMLEAK FAULTS "kmemleak"
 #define LIMIT "/sys/module/cowmem/parameters/limit_mib"
-#define HELD "/sys/module/cowmem/parameters/held_kib"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -347,8 +346,7 @@ static void with_expendable_at_limit(struct world *w)
 
 	mapped(w);
 	w->fd[N3] = region();
-	must(read_file(HELD, buf, sizeof(buf)) > 0);
-	snprintf(buf, sizeof(buf), "%ld", (atol(buf) + 1023) / 1024);
+	snprintf(buf, sizeof(buf), "%ld", (held() + 1023) / 1024);
 	must(!write_file(LIMIT, buf));
 	for (i = 0; pwrite(w->fd[N3], "x", 1, i * pgsz()) == 1; i++)
 		;

@@ -17,7 +17,6 @@
 #include "common.h"
 
 #define PARAMETERS "/sys/module/cowmem/parameters/"
-#define HELD PARAMETERS "held_kib"
 #define LIMIT PARAMETERS "limit_mib"
 #define PMD_SIZE "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
@@ -131,14 +130,6 @@ static int huge_region(size_t areas, uint32_t tag)
 	return fd;
 }
 
-static long held(void)
-{
-	char buf[32];
-
-	must(read_file(HELD, buf, sizeof(buf)) > 0);
-	return atol(buf);
-}
-
 /* Memory comes back with a delay; wait until none does any more. */
 static long settled(void)
 {
@@ -154,18 +145,6 @@ static long settled(void)
 		kib = now;
 	}
 	return kib;
-}
-
-static bool held_falls_to(long kib)
-{
-	int i;
-
-	for (i = 0; i < 300 && held() > kib; i++)
-		usleep(100000);
-	if (held() <= kib)
-		return true;
-	fprintf(stderr, "# held_kib is %ld, not %ld\n", held(), kib);
-	return false;
 }
 
 static long meminfo(const char *key)
@@ -186,17 +165,6 @@ static int do_restore(int fd, int from, uint32_t flags, uint64_t page, uint64_t 
 	};
 
 	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
-/* In pages */
-static int do_copy(int fd, int from, uint64_t dst, uint64_t src, uint64_t n)
-{
-	struct cowmem_copy arg = {
-		.fd = from, .src_offset = src * pgsz(), .dst_offset = dst * pgsz(),
-		.length = n * pgsz(),
-	};
-
-	return ioctl(fd, COWMEM_IOC_COPY, &arg);
 }
 
 static int do_diff(int fd, int other, uint32_t flags, struct cowmem_extent *e,
@@ -565,7 +533,7 @@ TEST_F(huge, counts_come_and_go)
 	EXPECT_EQ(huge, meminfo("ShmemHugePages:"));
 	EXPECT_TRUE(has_huge(clone, PAGES, PAGES));
 	close(clone);
-	EXPECT_TRUE(held_falls_to(self->held));
+	EXPECT_TRUE(held_comes_down_to(self->held));
 	EXPECT_EQ(huge - kib, meminfo("ShmemHugePages:"));
 }
 
@@ -1146,7 +1114,7 @@ TEST_F(huge, discard_of_a_part)
 	EXPECT_TRUE(is(self->mem + (AREA + 10) * pgsz(), 400, 0, 0));
 	EXPECT_TRUE(is(self->mem + (AREA + 410) * pgsz(), PAGES - AREA - 410, 1, AREA + 410));
 	EXPECT_TRUE(has_huge(self->fd, PAGES - 400, PAGES - AREA));
-	EXPECT_TRUE(held_falls_to(before - kib + (AREA - 400) * pgsz() / 1024 + 64));
+	EXPECT_TRUE(held_comes_down_to(before - kib + (AREA - 400) * pgsz() / 1024 + 64));
 	/* Parts of pages */
 	ASSERT_EQ(0, do_discard(self->fd, 5 * pgsz() + 100, 2 * pgsz()));
 	EXPECT_TRUE(is(self->mem, 5, 1, 0));
@@ -1181,7 +1149,7 @@ TEST_F(huge, discard_of_all)
 	ASSERT_EQ(0, do_discard(self->fd, 0, PAGES * pgsz()));
 	EXPECT_TRUE(is(self->mem, PAGES, 0, 0));
 	EXPECT_TRUE(holds(self->fd, 0, 0));
-	EXPECT_TRUE(held_falls_to(self->held + 256));
+	EXPECT_TRUE(held_comes_down_to(self->held + 256));
 	/* And again */
 	fill(self->mem, PAGES, 2, 0);
 	EXPECT_TRUE(has_huge(self->fd, PAGES, PAGES));
@@ -1235,7 +1203,7 @@ TEST_F(huge, merge_of_equal_areas)
 	ASSERT_EQ(0, do_merge(&m, fds, 2));
 	EXPECT_EQ(PAGES, m.merged);
 	EXPECT_EQ(PAGES * pgsz(), m.saved);
-	EXPECT_TRUE(held_falls_to(before - kib + 64));
+	EXPECT_TRUE(held_comes_down_to(before - kib + 64));
 	EXPECT_TRUE(holds(fds[0], 0, PAGES));
 	EXPECT_TRUE(holds(fds[1], 0, PAGES));
 	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
@@ -1314,11 +1282,11 @@ TEST_F(huge, shrinks_and_grows_within_an_area)
 	/* Nearly all of an area goes, and its memory. */
 	ASSERT_EQ(0, do_resize(self->fd, (AREA + 10) * pgsz()));
 	EXPECT_TRUE(has_huge(self->fd, AREA + 10, AREA));
-	EXPECT_TRUE(held_falls_to(self->held + (AREA + 10) * pgsz() / 1024 + 256));
+	EXPECT_TRUE(held_comes_down_to(self->held + (AREA + 10) * pgsz() / 1024 + 256));
 	EXPECT_TRUE(is(self->mem, AREA + 10, 2, 0));
 	ASSERT_EQ(0, do_resize(self->fd, 0));
 	EXPECT_TRUE(holds(self->fd, 0, 0));
-	EXPECT_TRUE(held_falls_to(self->held + 256));
+	EXPECT_TRUE(held_comes_down_to(self->held + 256));
 }
 
 /* The page at the edge has to be one of those that move. */
@@ -1427,7 +1395,7 @@ TEST_F(huge, partial_munmap)
 	EXPECT_TRUE(has_huge(self->fd, PAGES, PAGES));
 	unmap(self->mem, PAGES);
 	close(self->fd);
-	EXPECT_TRUE(held_falls_to(self->held));
+	EXPECT_TRUE(held_comes_down_to(self->held));
 }
 
 TEST_F(huge, dontneed_and_remove)
@@ -2784,7 +2752,7 @@ TEST_F(parts, nothing_is_left_of_who_had_them)
 	put(&h->begin, HOLD_NO_MORE);
 	pthread_join(h->thread, NULL);
 	TH_LOG("%d rounds; a clone took %.0f us", round, took);
-	EXPECT_TRUE(held_falls_to(self->held + 64));
+	EXPECT_TRUE(held_comes_down_to(self->held + 64));
 }
 
 /* ---- folios that are used up ---- */
@@ -2798,7 +2766,7 @@ TEST_F(huge, held_while_pages_are_split_off)
 	int i, k;
 
 	ASSERT_EQ(0, do_discard(self->fd, AREA * pgsz(), (PAGES - AREA) * pgsz()));
-	ASSERT_TRUE(held_falls_to(before + kib + 256));
+	ASSERT_TRUE(held_comes_down_to(before + kib + 256));
 	for (i = 0; i < AREA; i++)
 		tag[i] = 1;
 	for (i = 0; i < SPLITS; i++) {
@@ -2830,7 +2798,7 @@ TEST_F(huge, held_while_pages_are_split_off)
 	EXPECT_TRUE(fd_is(self->fd, 0, AREA, 3));
 	unmap(self->mem, PAGES);
 	close(self->fd);
-	EXPECT_TRUE(held_falls_to(before));
+	EXPECT_TRUE(held_comes_down_to(before));
 }
 
 /* ---- writers whose mapping changes under them ---- */

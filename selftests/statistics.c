@@ -7,7 +7,6 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 
-#define HELD "/sys/module/cowmem/parameters/held_kib"
 #define NODES "/sys/devices/system/node"
 
 enum { PAGES = 8192 };
@@ -261,14 +260,6 @@ TEST(nodes_tell)
 }
 
 /* ---- held_kib; nobody else has regions ---- */
-
-static long held(void)
-{
-	char buf[32];
-
-	must(read_file(HELD, buf, sizeof(buf)) > 0);
-	return atol(buf);
-}
 
 /* What is dropped in use may be held for some seconds. */
 static bool falls_to(long kib)
