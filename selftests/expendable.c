@@ -260,6 +260,17 @@ static uint64_t write_until(struct writer *w, uint64_t page, uint32_t tag, int f
 
 /* ---- each limit, each way to write ---- */
 
+#define EACH_LIMIT_EACH_WAY(fixture)						\
+	FIXTURE_VARIANT_ADD(fixture, mib_fault) { MIB, FAULT };			\
+	FIXTURE_VARIANT_ADD(fixture, mib_pwrite) { MIB, PWRITE };		\
+	FIXTURE_VARIANT_ADD(fixture, mib_fallocate) { MIB, FALLOCATE };		\
+	FIXTURE_VARIANT_ADD(fixture, mount_fault) { MOUNT, FAULT };		\
+	FIXTURE_VARIANT_ADD(fixture, mount_pwrite) { MOUNT, PWRITE };		\
+	FIXTURE_VARIANT_ADD(fixture, mount_fallocate) { MOUNT, FALLOCATE };	\
+	FIXTURE_VARIANT_ADD(fixture, memcg_fault) { MEMCG, FAULT };		\
+	FIXTURE_VARIANT_ADD(fixture, memcg_pwrite) { MEMCG, PWRITE };		\
+	FIXTURE_VARIANT_ADD(fixture, memcg_fallocate) { MEMCG, FALLOCATE }
+
 FIXTURE(yield) {
 	struct place place;
 	long held;
@@ -270,15 +281,7 @@ FIXTURE_VARIANT(yield) {
 	enum way how;
 };
 
-FIXTURE_VARIANT_ADD(yield, mib_fault) { MIB, FAULT };
-FIXTURE_VARIANT_ADD(yield, mib_pwrite) { MIB, PWRITE };
-FIXTURE_VARIANT_ADD(yield, mib_fallocate) { MIB, FALLOCATE };
-FIXTURE_VARIANT_ADD(yield, mount_fault) { MOUNT, FAULT };
-FIXTURE_VARIANT_ADD(yield, mount_pwrite) { MOUNT, PWRITE };
-FIXTURE_VARIANT_ADD(yield, mount_fallocate) { MOUNT, FALLOCATE };
-FIXTURE_VARIANT_ADD(yield, memcg_fault) { MEMCG, FAULT };
-FIXTURE_VARIANT_ADD(yield, memcg_pwrite) { MEMCG, PWRITE };
-FIXTURE_VARIANT_ADD(yield, memcg_fallocate) { MEMCG, FALLOCATE };
+EACH_LIMIT_EACH_WAY(yield);
 
 FIXTURE_SETUP(yield)
 {
@@ -1044,15 +1047,7 @@ FIXTURE_VARIANT(folios) {
 	enum way how;
 };
 
-FIXTURE_VARIANT_ADD(folios, mib_fault) { MIB, FAULT };
-FIXTURE_VARIANT_ADD(folios, mib_pwrite) { MIB, PWRITE };
-FIXTURE_VARIANT_ADD(folios, mib_fallocate) { MIB, FALLOCATE };
-FIXTURE_VARIANT_ADD(folios, mount_fault) { MOUNT, FAULT };
-FIXTURE_VARIANT_ADD(folios, mount_pwrite) { MOUNT, PWRITE };
-FIXTURE_VARIANT_ADD(folios, mount_fallocate) { MOUNT, FALLOCATE };
-FIXTURE_VARIANT_ADD(folios, memcg_fault) { MEMCG, FAULT };
-FIXTURE_VARIANT_ADD(folios, memcg_pwrite) { MEMCG, PWRITE };
-FIXTURE_VARIANT_ADD(folios, memcg_fallocate) { MEMCG, FALLOCATE };
+EACH_LIMIT_EACH_WAY(folios);
 
 FIXTURE_SETUP(folios)
 {

@@ -54,28 +54,6 @@ FIXTURE(mount) {
 	long held;
 };
 
-static long held_kib(void)
-{
-	char buf[32];
-
-	if (read_file("/sys/module/cowmem/parameters/held_kib", buf, sizeof(buf)) < 0)
-		return -1;
-	return atol(buf);
-}
-
-/* Memory comes back with a delay: RCU, and what is freed in the background. */
-static bool held_falls_to(long kib)
-{
-	int i;
-
-	for (i = 0; i < 200 && held_kib() > kib; i++)
-		usleep(50000);
-	if (held_kib() <= kib)
-		return true;
-	fprintf(stderr, "# %ld KiB are held, not %ld\n", held_kib(), kib);
-	return false;
-}
-
 static void make_place(char *path, const char *base, const char *name)
 {
 	sprintf(path, "%s/%s", base, name);
@@ -92,7 +70,7 @@ FIXTURE_SETUP(mount)
 	make_place(self->tmpfs, self->base, "tmpfs");
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	self->held = held_kib();
+	self->held = held();
 	if (mount("m", self->a, "cowmem", 0, NULL)) {
 		must(errno == ENODEV);
 		SKIP(return, "no cowmem file system here");
@@ -135,8 +113,7 @@ FIXTURE_TEARDOWN(mount)
 		rmdir(places[i]);
 	}
 	rmdir(self->base);
-	if (self->held >= 0)
-		EXPECT_TRUE(held_falls_to(self->held));
+	EXPECT_TRUE(held_comes_down_to(self->held));
 }
 
 static void mount_at(const char *where, const char *options)
@@ -347,7 +324,6 @@ FIXTURE(limit) {
 	char base[32], place[2][40];
 	int shared, full;
 	char *mem;
-	long held;
 };
 
 FIXTURE_VARIANT(limit) {
@@ -517,18 +493,18 @@ TEST_F(limit, is_exact_with_threads)
 TEST_F(mount, nodes_have_a_limit)
 {
 	int fd, other, i, err = 0;
-	long held;
+	long before;
 
 	mount_at(self->a, "size=256k");
 	mount_at(self->b, "size=256k");
 	fd = file_at(self->a, "file", 1, 1);
-	held = held_kib();
+	before = held();
 	for (i = 1; !err && i < 10000; i++)
 		err = ficlonerange(fd, (unsigned long)i << 16, fd, 0, 1);
 	EXPECT_EQ(ENOSPC, err);
 	EXPECT_EQ(1, pages_at(self->a));
 	/* 16 nodes a page and 1,024; they have a little more than 512 bytes. */
-	EXPECT_GT(64 * 16 + 1024, held_kib() - held);
+	EXPECT_GT(64 * 16 + 1024, held() - before);
 	other = file_at(self->b, "file", 64, 2);
 	EXPECT_TRUE(fd_is(other, 0, 64, 2));
 	EXPECT_EQ(0, ftruncate(fd, pgsz()));
@@ -1032,12 +1008,12 @@ TEST_F(mount, lazily_unmounted)
 {
 	int fd, uses = module_uses(), clone, snap, tmp, cwd, dir;
 	char *mem, path[64];
-	long held;
+	long before;
 
 	mount_at(self->a, "size=8m");
 	mount_at(self->b, "size=8m");
 	must(!chdir(self->a));
-	held = held_kib();
+	before = held();
 	fd = file_at(self->a, "file", MIB, 1);
 	must(!mkdir("dir", 0755));
 	close(file_at(self->a, "dir/left", MIB, 5));
@@ -1074,9 +1050,9 @@ TEST_F(mount, lazily_unmounted)
 	EXPECT_EQ(0, poke(mem + 100 * pgsz(), 1));
 	close(clone);
 	EXPECT_EQ(0, poke(mem + 101 * pgsz(), 1));
-	EXPECT_LT(held, held_kib());
+	EXPECT_LT(before, held());
 	unmap(mem, MIB);
-	EXPECT_TRUE(held_falls_to(held));
+	EXPECT_TRUE(held_comes_down_to(before));
 	EXPECT_EQ(0, unmounting(self->b));
 	if (uses >= 0)
 		EXPECT_TRUE(uses_fall_to(uses));
@@ -1085,7 +1061,7 @@ TEST_F(mount, lazily_unmounted)
 TEST_F(mount, lazily_unmounted_again_and_again)
 {
 	int i, fd, n = effort(200);
-	long held = held_kib();
+	long before = held();
 	char *mem;
 
 	for (i = 0; i < n; i++) {
@@ -1101,7 +1077,7 @@ TEST_F(mount, lazily_unmounted_again_and_again)
 		if (!(i % 2))
 			close(fd);
 	}
-	EXPECT_TRUE(held_falls_to(held));
+	EXPECT_TRUE(held_comes_down_to(before));
 }
 
 /* The last close and the end of the mount race. */
@@ -1114,7 +1090,7 @@ static void *closes(void *arg)
 TEST_F(mount, unmounting_races_with_the_last_close)
 {
 	int i, fd, n = effort(300);
-	long held = held_kib();
+	long before = held();
 	pthread_t thread;
 
 	for (i = 0; i < n; i++) {
@@ -1125,7 +1101,7 @@ TEST_F(mount, unmounting_races_with_the_last_close)
 			must(errno == EBUSY && !umount2(self->a, MNT_DETACH));
 		pthread_join(thread, NULL);
 	}
-	EXPECT_TRUE(held_falls_to(held));
+	EXPECT_TRUE(held_comes_down_to(before));
 }
 
 /* ---- options ---- */
