@@ -1216,6 +1216,20 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 	leaf->named &= ~slots;
 }
 
+/* Are the leaves with granted pages in order?  Who writes in order leaves them like that. */
+static bool granted_in_order(const struct cowmem_tree *tree)
+{
+	const struct cowmem_node *leaf;
+	pgoff_t base = 0;
+
+	list_for_each_entry(leaf, &tree->granted, granted_link) {
+		if (leaf->base < base)
+			return false;
+		base = leaf->base;
+	}
+	return true;
+}
+
 /**
  * cowmem_tree_sort_granted - put the leaves with granted pages in order
  * @tree: the tree
@@ -1231,6 +1245,8 @@ void cowmem_tree_sort_granted(struct cowmem_tree *tree)
 	struct cowmem_node *leaf, *next;
 	unsigned int level;
 
+	if (granted_in_order(tree))
+		return;
 	for (level = 1; tree->root && level <= tree->root->level; level++) {
 		u64 used = 0;
 
