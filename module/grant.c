@@ -142,21 +142,22 @@ static bool hole_mapped(struct cowmem_region *region, pgoff_t index)
 	return index < lock->bare_first || index >= lock->bare_end;
 }
 
-static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
+/* A hole from @first to before @end, which are of one leaf, is about to be mapped. */
+static void note_hole_mapped(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, first);
 
-	if (!hole_mapped(region, index))
+	if (first < lock->bare_end && end > lock->bare_first)
 		lock->bare_end = lock->bare_first;
 	WRITE_ONCE(region->holes_mapped, true);
 }
 
-/* A page that is not granted is about to be mapped. */
-static void note_mapped(struct cowmem_region *region, pgoff_t index)
+/* Likewise a page that is not granted. */
+static void note_mapped(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, first);
 
-	if (index >= lock->fresh_first && index < lock->fresh_end)
+	if (first < lock->fresh_end && end > lock->fresh_first)
 		lock->fresh_end = lock->fresh_first;
 }
 
@@ -637,6 +638,7 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 {
 	struct page *zero = cowmem_zero_page();
 	unsigned int i, slot = cowmem_slot(index);
+	bool hole = false, other = false;
 	int err = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -644,9 +646,9 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 
 		if (!page) {
 			page = zero;
-			note_hole_mapped(region, index + i);
+			hole = true;
 		} else if (!(leaf->granted & BIT_ULL(slot + i))) {
-			note_mapped(region, index + i);
+			other = true;
 		} else if (!has_name(leaf, slot + i)) {
 			name_page(region, leaf, index + i, page);
 		}
@@ -656,6 +658,10 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 			err = -EMFILE;
 		pages[i] = page;
 	}
+	if (hole)
+		note_hole_mapped(region, index, index + nr);
+	if (other)
+		note_mapped(region, index, index + nr);
 	return err;
 }
 
