@@ -170,23 +170,25 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/*
- * Map the pages from @first to before @end, which @vmf lies between, as far as nothing is
- * mapped: its own one first.
- */
+/* Map the pages from @first to before @end, as far as nothing is mapped. */
+static noinline_for_stack int map_pages(struct cowmem_region *region, struct vm_fault *vmf,
+					struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
+{
+	struct page *pages[FAULT_AROUND];
+	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
+
+	return err ?: cowmem_map_readonly(vmf->vma, first, pages, end - first);
+}
+
+/* Likewise, and @vmf lies between: its own one first.  Where much is mapped, no others. */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 		    struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
-	struct page *pages[FAULT_AROUND];
-	unsigned int before = vmf->pgoff - first;
-	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
+	int err = map_pages(region, vmf, leaf, vmf->pgoff, end);
 
-	if (!err)
-		err = cowmem_map_readonly(vmf->vma, vmf->pgoff, pages + before,
-					  end - vmf->pgoff);
-	if (!err && before)
-		err = cowmem_map_readonly(vmf->vma, first, pages, before);
-	return err;
+	if (!err && first < vmf->pgoff)
+		err = map_pages(region, vmf, leaf, first, vmf->pgoff);
+	return err == -EBUSY ? 0 : err;
 }
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */

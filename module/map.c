@@ -38,7 +38,8 @@ static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
 
 /*
  * Insert @nr pages by a copy of their VMA, but for those where a PTE is already.  To find
- * one takes as long as to insert a page, so after a few the rest is left to other faults.
+ * one takes as long as to insert a page, so after a few the rest is left to other faults:
+ * -EBUSY.
  */
 static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		  struct page **pages, unsigned long nr)
@@ -62,7 +63,7 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		if (err != -EBUSY)
 			return err;
 		if (++mapped == ENOUGH_MAPPED)
-			break;
+			return err;
 		left--;
 	}
 	return 0;
@@ -106,7 +107,7 @@ void cowmem_use_page_table(struct vm_fault *vmf)
  * one may be left out.
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
- * Return: 0 or -ENOMEM.
+ * Return: 0; -EBUSY if pages were left out; -ENOMEM.
  */
 int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
@@ -127,7 +128,7 @@ int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
  * As cowmem_map_readonly().
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
- * Return: 0 or -ENOMEM.
+ * Return: as cowmem_map_readonly(), which of one page is never -EBUSY.
  */
 int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
