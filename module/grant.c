@@ -200,7 +200,7 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
 			     bool zero)
 {
-	struct list_head *spare = &cowmem_leaf_lock(w->region, w->index)->spare;
+	struct page **spare = &cowmem_leaf_lock(w->region, w->index)->spare;
 	struct cowmem_account *account = cowmem_region_account(w->region);
 	struct page *page;
 
@@ -210,13 +210,13 @@ static struct page *new_page(const struct writing *w, const struct cowmem_node *
 	page = cowmem_block_page(w->region, w->index, zero);
 	if (page)
 		return page;
-	if (list_empty(spare) && leaf) {
+	if (!*spare && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, w->index) - w->index);
 
 		if (order)
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
-	if (list_empty(spare))
+	if (!*spare)
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
 	return cowmem_page_take(spare, account, zero);
 }
