@@ -134,6 +134,17 @@ static bool pmd_came(const struct vm_fault *vmf, bool write)
 	return false;
 }
 
+/* As pmd_came(), when nobody is about to map the area any more. */
+static bool pmd_came_by_now(struct cowmem_region *region, const struct vm_fault *vmf,
+			    bool write)
+{
+	/* In most regions none ever does. */
+	if (!READ_ONCE(region->pmds_mapped))
+		return false;
+	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+	return pmd_came(vmf, write);
+}
+
 /* Map the page writable, and maybe some more. */
 static vm_fault_t fault_write(struct vm_fault *vmf)
 {
@@ -145,8 +156,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
-	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
-	if (pmd_came(vmf, true)) {
+	if (pmd_came_by_now(region, vmf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_NOPAGE;
 	}
@@ -248,8 +258,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		/* Somebody may just have added the leaf. */
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
-		cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
-		came = !write && pmd_came(vmf, false);
+		came = !write && pmd_came_by_now(region, vmf, false);
 		given = !write && !came && give_area(region, vmf, leaf, false);
 		err = write || came || given ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);

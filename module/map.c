@@ -134,7 +134,7 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
 {
 	struct vm_area_struct stand_in = *vma;
-	pte_t pte = mk_pte(*pages, vm_get_page_prot(vma->vm_flags));
+	pte_t pte = pfn_pte(0, vm_get_page_prot(vma->vm_flags));
 
 	stand_in.vm_page_prot = pte_pgprot(pte_mkdirty(pte_mkyoung(pte)));
 	return insert(&stand_in, index, pages, nr);
