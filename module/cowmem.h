@@ -314,7 +314,6 @@ struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
 void cowmem_pages_ahead(struct page **spare, unsigned int order);
 void cowmem_pages_drop(struct page **spare);
-long cowmem_page_holders(struct page *page);
 void cowmem_page_unname(struct page *page);
 void cowmem_pages_forget(struct address_space *mapping);
 int cowmem_page_copy(struct page *to, struct page *from);
@@ -336,6 +335,19 @@ static inline struct page *cowmem_zero_page(void)
 	struct page *page = READ_ONCE(cowmem_current_zero_page);
 
 	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
+}
+
+/**
+ * cowmem_page_holders - how many slots point to a page, or to pages of its folio
+ * @page: the page
+ *
+ * Context: any; the caller has a slot that does.  If the answer is 1, it stays
+ * so, and all that former holders did to the page is visible.
+ * Return: the number, at least 1.
+ */
+static inline long cowmem_page_holders(struct page *page)
+{
+	return atomic_long_read_acquire((atomic_long_t *)&page_folio(page)->private);
 }
 
 /* Is it one of a folio that covers an area, or some leaves? */

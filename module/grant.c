@@ -51,10 +51,10 @@ struct writing {
 };
 
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
-		  pgoff_t index, struct page *page)
+		  pgoff_t index, struct folio *folio)
 {
 	/* What the page holds is nobody's original, see restore.c. */
-	folio_set_dirty(page_folio(page));
+	folio_set_dirty(folio);
 	cowmem_leaf_grant(&region->tree, leaf, index);
 }
 
@@ -187,7 +187,7 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 		unmap_ahead(region, leaf, index, page, vmf);
 	if (cowmem_page_busy(page, page == mapped_page(vmf)))
 		return false;
-	grant(region, leaf, index, page);
+	grant(region, leaf, index, page_folio(page));
 	trace_cowmem_reuse(region, index);
 	return true;
 }
@@ -242,6 +242,7 @@ static struct page *replace(struct writing *w)
 	pgoff_t index = w->index;
 	struct page *old = leaf->slots[cowmem_slot(index)];
 	bool whole = w->by == COWMEM_CALL_WHOLE;
+	struct folio *folio;
 	struct page *page;
 	int err = 0;
 
@@ -251,11 +252,12 @@ static struct page *replace(struct writing *w)
 		page = new_page(w, leaf, !old && !whole);
 	if (IS_ERR(page))
 		return page;
+	folio = page_folio(page);
 	if (!old) {
 		w->fresh = NULL;
 		/* Nobody looks at that of another page of a folio: the call has the lock. */
 		if (whole)
-			folio_clear_uptodate(page_folio(page));
+			folio_clear_uptodate(folio);
 	} else {
 		err = cowmem_page_copy(page, old);
 	}
@@ -263,12 +265,12 @@ static struct page *replace(struct writing *w)
 		cowmem_page_drop(page, false);
 		return ERR_PTR(err);
 	}
-	grant(region, leaf, index, page);
+	grant(region, leaf, index, folio);
 	/* Nobody is about to map all of the area as it was. */
 	if (leaf->whole)
 		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
-	if (cowmem_page_large(page))
+	if (folio_test_large(folio))
 		cowmem_block_page_set(region, leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
@@ -353,9 +355,9 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !PageHWPoison(page) && !cowmem_page_large(page) &&
-	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
-	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
+	return page && !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
+	       cowmem_page_holders(page) == 1 && !PageHWPoison(page) &&
+	       !cowmem_page_large(page) && !cowmem_page_mapcount(page) &&
 	       cowmem_page_mappable(page);
 }
 

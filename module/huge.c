@@ -722,6 +722,21 @@ static bool is_bare(const struct cowmem_region *region, pgoff_t index)
 	       !area_leaves(region, area_first(index), leaves, &shared);
 }
 
+/* As cowmem_huge_wanted(), of the few writes where it takes more to tell. */
+static noinline bool huge_wanted(struct cowmem_region *region, pgoff_t index,
+				 enum cowmem_writer by, const struct vm_fault *vmf)
+{
+	bool stream;
+
+	if (cowmem_region_huge(region) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
+	    !may_be_huge(region, index, by, vmf))
+		return false;
+	stream = is_stream(region, index);
+	if (!stream && !asked_for(region, vmf))
+		return false;
+	return stream || is_bare(region, index);
+}
+
 /**
  * cowmem_huge_wanted - is the page that is about to be written to be one of a folio?
  * @region: the region
@@ -735,18 +750,10 @@ static bool is_bare(const struct cowmem_region *region, pgoff_t index)
 bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 			enum cowmem_writer by, const struct vm_fault *vmf)
 {
-	bool stream;
-
-	/* Most writes are neither, so find that out first. */
+	/* Most writes are neither the first of an area nor by who asked for it. */
 	if (index % COWMEM_AREA_PAGES && !asked_for(region, vmf))
 		return false;
-	if (cowmem_region_huge(region) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
-	    !may_be_huge(region, index, by, vmf))
-		return false;
-	stream = is_stream(region, index);
-	if (!stream && !asked_for(region, vmf))
-		return false;
-	return stream || is_bare(region, index);
+	return huge_wanted(region, index, by, vmf);
 }
 
 /* Copy a folio, which nobody writes. */

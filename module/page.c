@@ -37,8 +37,8 @@
  * it or maps it anew; it goes when it is dropped, like any other one.
  *
  * folio->private counts the leaf slots that hold the page; together they have one
- * reference to it.  So the
- * reference count is 1, plus one for each PTE, plus what others took.
+ * reference to it.  So the reference count is 1, plus one for each PTE, plus what others
+ * took.
  *
  * A page of a large folio (huge.c) is never a spare one, and lives as any other, but
  * that ->private and the reference count are the folio's: they are dropped and freed together.
@@ -811,19 +811,6 @@ void cowmem_pages_drop(struct page **spare)
 		*account_of(page) = NULL;
 		cowmem_page_drop(page, false);
 	}
-}
-
-/**
- * cowmem_page_holders - how many slots point to a page, or to pages of its folio
- * @page: the page
- *
- * Context: any; the caller has a slot that does.  If the answer is 1, it stays
- * so, and all that former holders did to the page is visible.
- * Return: the number, at least 1.
- */
-long cowmem_page_holders(struct page *page)
-{
-	return atomic_long_read_acquire(holders(page));
 }
 
 /**
