@@ -161,11 +161,12 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 		return VM_FAULT_NOPAGE;
 	}
 	/* ->page_mkwrite is asked next. */
-	if (!vmf->page && give_area(region, vmf, leaf, true)) {
+	if (!vmf->page && leaf->whole && give_area(region, vmf, leaf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
 	}
-	cowmem_use_page_table(vmf);
+	if (vmf->prealloc_pte)
+		cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
 	if (!err && may_map_leaf(vmf, leaf) && !READ_ONCE(region->cutting))
@@ -242,7 +243,8 @@ static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *
 	return !leaf || !leaf->slots[slot] || (leaf->granted & BIT_ULL(slot));
 }
 
-static vm_fault_t fault_read(struct vm_fault *vmf)
+/* Not inline, or write faults would save registers for it. */
+static noinline vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;

@@ -175,14 +175,13 @@ static bool old_mapped(const struct writing *w, struct page *old)
 	       w->index < lock->fresh_first || w->index >= lock->fresh_end;
 }
 
-/* Grant the page as it is, if the reuse rule allows it. */
-static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
-		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
+/* As reuse(), of a page that may be one of a folio, or has one holder. */
+static noinline bool reuse_unshared(struct cowmem_region *region, struct cowmem_node *leaf,
+				    pgoff_t index, struct page *page,
+				    const struct vm_fault *vmf)
 {
 	if (cowmem_page_large(page))
 		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
-	if (cowmem_page_holders(page) > 1)
-		return false;
 	if (cowmem_page_mapcount(page))
 		unmap_ahead(region, leaf, index, page, vmf);
 	if (cowmem_page_busy(page, page == mapped_page(vmf)))
@@ -190,6 +189,15 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 	grant(region, leaf, index, page_folio(page));
 	trace_cowmem_reuse(region, index);
 	return true;
+}
+
+/* Grant the page as it is, if the reuse rule allows it. */
+static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
+		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
+{
+	if (cowmem_page_holders(page) > 1 && !cowmem_page_large(page))
+		return false;
+	return reuse_unshared(region, leaf, index, page, vmf);
 }
 
 /*
@@ -207,7 +215,7 @@ static struct page *new_page(const struct writing *w, const struct cowmem_node *
 	/* A memory policy may send each page somewhere else. */
 	if (w->vmf && vma_policy(w->vmf->vma))
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
-	page = cowmem_block_page(w->region, w->index, zero);
+	page = COWMEM_HAVE_BLOCKS ? cowmem_block_page(w->region, w->index, zero) : NULL;
 	if (page)
 		return page;
 	if (!*spare && leaf) {

@@ -1013,18 +1013,15 @@ static bool new_block(struct cowmem_region *region, pgoff_t index)
  * There is one while pages are written in order, if memory is at hand.
  *
  * Context: may sleep; as for cowmem_leaf_lock.rest_of; no mapping with a memory policy wants
- * it.
+ * it, and COWMEM_HAVE_BLOCKS.
  * Return: the page, with a holder; or NULL.  It goes to cowmem_block_page_set(), is dropped, or
  * goes back.
  */
 struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool zero)
 {
 	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
-	struct page *page;
+	struct page *page = take_rest(lock, index);
 
-	if (!COWMEM_HAVE_BLOCKS)
-		return NULL;
-	page = take_rest(lock, index);
 	if (!page && new_block(region, index))
 		page = take_rest(lock, index);
 	/* Many kernels clear all that is allocated. */

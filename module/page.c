@@ -477,7 +477,7 @@ struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int or
 /* @page, which nobody else has, becomes the first spare one. */
 static void spare_push(struct page **spare, struct page *page)
 {
-	page_folio(page)->private = *spare;
+	set_page_private(page, (unsigned long)*spare);
 	WRITE_ONCE(*spare, page);
 }
 
@@ -486,8 +486,8 @@ static struct page *spare_pop(struct page **spare)
 {
 	struct page *page = *spare;
 
-	WRITE_ONCE(*spare, page_folio(page)->private);
-	atomic_long_set(holders(page), 1);
+	WRITE_ONCE(*spare, (struct page *)page_private(page));
+	set_page_private(page, 1);
 	return page;
 }
 
@@ -628,16 +628,31 @@ static bool named_and_busy(struct page *page)
 	return page_folio(page)->mapping && cowmem_page_busy(page, 0);
 }
 
+/* As page_let_go(), when there are no more holders: @busy if it was granted and is in use. */
+static noinline bool last_let_go(struct page *page, bool busy)
+{
+	cowmem_uncharge(*account_of(page), pages_of(page));
+	/* Others of its pages may have been granted up to now. */
+	if (cowmem_page_large(page)) {
+		busy = named_and_busy(page);
+		if (!busy)
+			page_folio(page)->mapping = NULL;
+	}
+	if (busy)
+		limbo_add(&page_folio(page)->page);
+	return !busy;
+}
+
 /*
  * @nr slots that pointed to @page, or to pages of its folio, unmapped, no longer do.
  * Returns whether nothing of ours refers to it any more.
  */
 static bool page_let_go(struct page *page, long nr, bool granted)
 {
-	bool large = cowmem_page_large(page), busy = false;
+	bool busy = false;
 
 	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
-	if (granted && !large) {
+	if (granted && !cowmem_page_large(page)) {
 		busy = named_and_busy(page);
 		if (!busy)
 			page_folio(page)->mapping = NULL;
@@ -648,16 +663,7 @@ static bool page_let_go(struct page *page, long nr, bool granted)
 	 */
 	if (!atomic_long_sub_and_test(nr, holders(page)))
 		return false;
-	cowmem_uncharge(*account_of(page), pages_of(page));
-	/* Others of its pages may have been granted up to now. */
-	if (large) {
-		busy = named_and_busy(page);
-		if (!busy)
-			page_folio(page)->mapping = NULL;
-	}
-	if (busy)
-		limbo_add(&page_folio(page)->page);
-	return !busy;
+	return last_let_go(page, busy);
 }
 
 /**
