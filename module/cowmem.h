@@ -139,7 +139,8 @@ enum cowmem_huge {
  * @fresh_first: of the indices that @lock is for, no mapping maps a page that is not granted
  *	from here
  * @fresh_end: to before this one. Likewise; folios that a PMD may map do not count.
- * @spare: pages for what is likely to be written next. Protected by @lock.
+ * @spare: pages for what is likely to be written next, see page.c; the first one, or NULL.
+ *	Protected by @lock.
  * @rest_of: a folio for some leaves, some of whose pages are for what is likely to be
  *	written next, or NULL
  * @rest: which of them, one bit each; nothing if there is no @rest_of
@@ -154,7 +155,7 @@ struct cowmem_leaf_lock {
 	pgoff_t bare_end;
 	pgoff_t fresh_first;
 	pgoff_t fresh_end;
-	struct list_head spare;
+	struct page *spare;
 	struct folio *rest_of;
 	unsigned int nr_rest;
 	pgoff_t rest_base;
@@ -306,14 +307,13 @@ struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
 				const struct vm_fault *vmf);
 struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int order);
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+struct page *cowmem_page_take(struct page **spare, struct cowmem_account *account,
 			      bool zero);
-void cowmem_page_set_aside(struct page *page, struct list_head *pages);
+void cowmem_page_set_aside(struct page *page, struct page **spare);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
-void cowmem_pages_ahead(struct list_head *pages, unsigned int order);
-void cowmem_pages_drop(struct list_head *pages);
-long cowmem_page_holders(struct page *page);
+void cowmem_pages_ahead(struct page **spare, unsigned int order);
+void cowmem_pages_drop(struct page **spare);
 void cowmem_page_unname(struct page *page);
 void cowmem_pages_forget(struct address_space *mapping);
 int cowmem_page_copy(struct page *to, struct page *from);
@@ -335,6 +335,19 @@ static inline struct page *cowmem_zero_page(void)
 	struct page *page = READ_ONCE(cowmem_current_zero_page);
 
 	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
+}
+
+/**
+ * cowmem_page_holders - how many slots point to a page, or to pages of its folio
+ * @page: the page
+ *
+ * Context: any; the caller has a slot that does.  If the answer is 1, it stays
+ * so, and all that former holders did to the page is visible.
+ * Return: the number, at least 1.
+ */
+static inline long cowmem_page_holders(struct page *page)
+{
+	return atomic_long_read_acquire((atomic_long_t *)&page_folio(page)->private);
 }
 
 /* Is it one of a folio that covers an area, or some leaves? */

@@ -134,6 +134,17 @@ static bool pmd_came(const struct vm_fault *vmf, bool write)
 	return false;
 }
 
+/* As pmd_came(), when nobody is about to map the area any more. */
+static bool pmd_came_by_now(struct cowmem_region *region, const struct vm_fault *vmf,
+			    bool write)
+{
+	/* In most regions none ever does. */
+	if (!READ_ONCE(region->pmds_mapped))
+		return false;
+	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
+	return pmd_came(vmf, write);
+}
+
 /* Map the page writable, and maybe some more. */
 static vm_fault_t fault_write(struct vm_fault *vmf)
 {
@@ -145,17 +156,17 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	page = cowmem_begin_write(region, vmf->pgoff, COWMEM_FAULT, vmf, &leaf);
 	if (IS_ERR(page))
 		return fault_error(PTR_ERR(page));
-	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
-	if (pmd_came(vmf, true)) {
+	if (pmd_came_by_now(region, vmf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_NOPAGE;
 	}
 	/* ->page_mkwrite is asked next. */
-	if (!vmf->page && give_area(region, vmf, leaf, true)) {
+	if (!vmf->page && leaf->whole && give_area(region, vmf, leaf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
 	}
-	cowmem_use_page_table(vmf);
+	if (vmf->prealloc_pte)
+		cowmem_use_page_table(vmf);
 	if (cowmem_page_mappable(page))
 		err = cowmem_map_writable(vmf->vma, vmf->pgoff, &page, 1);
 	if (!err && may_map_leaf(vmf, leaf) && !READ_ONCE(region->cutting))
@@ -170,23 +181,25 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/*
- * Map the pages from @first to before @end, which @vmf lies between, as far as nothing is
- * mapped: its own one first.
- */
+/* Map the pages from @first to before @end, as far as nothing is mapped. */
+static noinline_for_stack int map_pages(struct cowmem_region *region, struct vm_fault *vmf,
+					struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
+{
+	struct page *pages[FAULT_AROUND];
+	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
+
+	return err ?: cowmem_map_readonly(vmf->vma, first, pages, end - first);
+}
+
+/* Likewise, and @vmf lies between: its own one first.  Where much is mapped, no others. */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 		    struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
-	struct page *pages[FAULT_AROUND];
-	unsigned int before = vmf->pgoff - first;
-	int err = cowmem_pages_to_map(region, leaf, first, end - first, pages);
+	int err = map_pages(region, vmf, leaf, vmf->pgoff, end);
 
-	if (!err)
-		err = cowmem_map_readonly(vmf->vma, vmf->pgoff, pages + before,
-					  end - vmf->pgoff);
-	if (!err && before)
-		err = cowmem_map_readonly(vmf->vma, first, pages, before);
-	return err;
+	if (!err && first < vmf->pgoff)
+		err = map_pages(region, vmf, leaf, first, vmf->pgoff);
+	return err == -EBUSY ? 0 : err;
 }
 
 /* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
@@ -230,7 +243,8 @@ static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *
 	return !leaf || !leaf->slots[slot] || (leaf->granted & BIT_ULL(slot));
 }
 
-static vm_fault_t fault_read(struct vm_fault *vmf)
+/* Not inline, or write faults would save registers for it. */
+static noinline vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct cowmem_node *leaf;
@@ -246,8 +260,7 @@ static vm_fault_t fault_read(struct vm_fault *vmf)
 		/* Somebody may just have added the leaf. */
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
-		cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
-		came = !write && pmd_came(vmf, false);
+		came = !write && pmd_came_by_now(region, vmf, false);
 		given = !write && !came && give_area(region, vmf, leaf, false);
 		err = write || came || given ? 0 : map_around(region, vmf, leaf);
 		mutex_unlock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);

@@ -51,10 +51,10 @@ struct writing {
 };
 
 static void grant(struct cowmem_region *region, struct cowmem_node *leaf,
-		  pgoff_t index, struct page *page)
+		  pgoff_t index, struct folio *folio)
 {
 	/* What the page holds is nobody's original, see restore.c. */
-	folio_set_dirty(page_folio(page));
+	folio_set_dirty(folio);
 	cowmem_leaf_grant(&region->tree, leaf, index);
 }
 
@@ -142,21 +142,22 @@ static bool hole_mapped(struct cowmem_region *region, pgoff_t index)
 	return index < lock->bare_first || index >= lock->bare_end;
 }
 
-static void note_hole_mapped(struct cowmem_region *region, pgoff_t index)
+/* A hole from @first to before @end, which are of one leaf, is about to be mapped. */
+static void note_hole_mapped(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, first);
 
-	if (!hole_mapped(region, index))
+	if (first < lock->bare_end && end > lock->bare_first)
 		lock->bare_end = lock->bare_first;
 	WRITE_ONCE(region->holes_mapped, true);
 }
 
-/* A page that is not granted is about to be mapped. */
-static void note_mapped(struct cowmem_region *region, pgoff_t index)
+/* Likewise a page that is not granted. */
+static void note_mapped(struct cowmem_region *region, pgoff_t first, pgoff_t end)
 {
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
+	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, first);
 
-	if (index >= lock->fresh_first && index < lock->fresh_end)
+	if (first < lock->fresh_end && end > lock->fresh_first)
 		lock->fresh_end = lock->fresh_first;
 }
 
@@ -174,21 +175,29 @@ static bool old_mapped(const struct writing *w, struct page *old)
 	       w->index < lock->fresh_first || w->index >= lock->fresh_end;
 }
 
-/* Grant the page as it is, if the reuse rule allows it. */
-static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
-		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
+/* As reuse(), of a page that may be one of a folio, or has one holder. */
+static noinline bool reuse_unshared(struct cowmem_region *region, struct cowmem_node *leaf,
+				    pgoff_t index, struct page *page,
+				    const struct vm_fault *vmf)
 {
 	if (cowmem_page_large(page))
 		return cowmem_area_reuse(region, index, page, page == mapped_page(vmf));
-	if (cowmem_page_holders(page) > 1)
-		return false;
 	if (cowmem_page_mapcount(page))
 		unmap_ahead(region, leaf, index, page, vmf);
 	if (cowmem_page_busy(page, page == mapped_page(vmf)))
 		return false;
-	grant(region, leaf, index, page);
+	grant(region, leaf, index, page_folio(page));
 	trace_cowmem_reuse(region, index);
 	return true;
+}
+
+/* Grant the page as it is, if the reuse rule allows it. */
+static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
+		  pgoff_t index, struct page *page, const struct vm_fault *vmf)
+{
+	if (cowmem_page_holders(page) > 1 && !cowmem_page_large(page))
+		return false;
+	return reuse_unshared(region, leaf, index, page, vmf);
 }
 
 /*
@@ -199,23 +208,23 @@ static bool reuse(struct cowmem_region *region, struct cowmem_node *leaf,
 static struct page *new_page(const struct writing *w, const struct cowmem_node *leaf,
 			     bool zero)
 {
-	struct list_head *spare = &cowmem_leaf_lock(w->region, w->index)->spare;
+	struct page **spare = &cowmem_leaf_lock(w->region, w->index)->spare;
 	struct cowmem_account *account = cowmem_region_account(w->region);
 	struct page *page;
 
 	/* A memory policy may send each page somewhere else. */
 	if (w->vmf && vma_policy(w->vmf->vma))
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
-	page = cowmem_block_page(w->region, w->index, zero);
+	page = COWMEM_HAVE_BLOCKS ? cowmem_block_page(w->region, w->index, zero) : NULL;
 	if (page)
 		return page;
-	if (list_empty(spare) && leaf) {
+	if (!*spare && leaf) {
 		unsigned int order = ilog2(ahead_end(leaf, w->index) - w->index);
 
 		if (order)
 			cowmem_pages_ahead(spare, min(order, SPARE_ORDER));
 	}
-	if (list_empty(spare))
+	if (!*spare)
 		return cowmem_page_alloc(account, zero, w->vmf, w->gently);
 	return cowmem_page_take(spare, account, zero);
 }
@@ -241,6 +250,7 @@ static struct page *replace(struct writing *w)
 	pgoff_t index = w->index;
 	struct page *old = leaf->slots[cowmem_slot(index)];
 	bool whole = w->by == COWMEM_CALL_WHOLE;
+	struct folio *folio;
 	struct page *page;
 	int err = 0;
 
@@ -250,11 +260,12 @@ static struct page *replace(struct writing *w)
 		page = new_page(w, leaf, !old && !whole);
 	if (IS_ERR(page))
 		return page;
+	folio = page_folio(page);
 	if (!old) {
 		w->fresh = NULL;
 		/* Nobody looks at that of another page of a folio: the call has the lock. */
 		if (whole)
-			folio_clear_uptodate(page_folio(page));
+			folio_clear_uptodate(folio);
 	} else {
 		err = cowmem_page_copy(page, old);
 	}
@@ -262,12 +273,12 @@ static struct page *replace(struct writing *w)
 		cowmem_page_drop(page, false);
 		return ERR_PTR(err);
 	}
-	grant(region, leaf, index, page);
+	grant(region, leaf, index, folio);
 	/* Nobody is about to map all of the area as it was. */
 	if (leaf->whole)
 		cowmem_pmd_barrier(region, index, index + 1);
 	cowmem_leaf_set(leaf, index, page);
-	if (cowmem_page_large(page))
+	if (folio_test_large(folio))
 		cowmem_block_page_set(region, leaf, index, page);
 	/*
 	 * From here on a read fault would map the new page, if it got the leaf
@@ -352,9 +363,9 @@ bool cowmem_may_grant(const struct cowmem_node *leaf, pgoff_t index)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	return page && !PageHWPoison(page) && !cowmem_page_large(page) &&
-	       !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
-	       cowmem_page_holders(page) == 1 && !cowmem_page_mapcount(page) &&
+	return page && !(leaf->granted & BIT_ULL(cowmem_slot(index))) &&
+	       cowmem_page_holders(page) == 1 && !PageHWPoison(page) &&
+	       !cowmem_page_large(page) && !cowmem_page_mapcount(page) &&
 	       cowmem_page_mappable(page);
 }
 
@@ -637,6 +648,7 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 {
 	struct page *zero = cowmem_zero_page();
 	unsigned int i, slot = cowmem_slot(index);
+	bool hole = false, other = false;
 	int err = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -644,9 +656,9 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 
 		if (!page) {
 			page = zero;
-			note_hole_mapped(region, index + i);
+			hole = true;
 		} else if (!(leaf->granted & BIT_ULL(slot + i))) {
-			note_mapped(region, index + i);
+			other = true;
 		} else if (!has_name(leaf, slot + i)) {
 			name_page(region, leaf, index + i, page);
 		}
@@ -656,6 +668,10 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 			err = -EMFILE;
 		pages[i] = page;
 	}
+	if (hole)
+		note_hole_mapped(region, index, index + nr);
+	if (other)
+		note_mapped(region, index, index + nr);
 	return err;
 }
 

@@ -722,6 +722,21 @@ static bool is_bare(const struct cowmem_region *region, pgoff_t index)
 	       !area_leaves(region, area_first(index), leaves, &shared);
 }
 
+/* As cowmem_huge_wanted(), of the few writes where it takes more to tell. */
+static noinline bool huge_wanted(struct cowmem_region *region, pgoff_t index,
+				 enum cowmem_writer by, const struct vm_fault *vmf)
+{
+	bool stream;
+
+	if (cowmem_region_huge(region) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
+	    !may_be_huge(region, index, by, vmf))
+		return false;
+	stream = is_stream(region, index);
+	if (!stream && !asked_for(region, vmf))
+		return false;
+	return stream || is_bare(region, index);
+}
+
 /**
  * cowmem_huge_wanted - is the page that is about to be written to be one of a folio?
  * @region: the region
@@ -735,18 +750,10 @@ static bool is_bare(const struct cowmem_region *region, pgoff_t index)
 bool cowmem_huge_wanted(struct cowmem_region *region, pgoff_t index,
 			enum cowmem_writer by, const struct vm_fault *vmf)
 {
-	bool stream;
-
-	/* Most writes are neither, so find that out first. */
+	/* Most writes are neither the first of an area nor by who asked for it. */
 	if (index % COWMEM_AREA_PAGES && !asked_for(region, vmf))
 		return false;
-	if (cowmem_region_huge(region) == COWMEM_HUGE_NEVER || !cowmem_can_huge() ||
-	    !may_be_huge(region, index, by, vmf))
-		return false;
-	stream = is_stream(region, index);
-	if (!stream && !asked_for(region, vmf))
-		return false;
-	return stream || is_bare(region, index);
+	return huge_wanted(region, index, by, vmf);
 }
 
 /* Copy a folio, which nobody writes. */
@@ -1006,18 +1013,15 @@ static bool new_block(struct cowmem_region *region, pgoff_t index)
  * There is one while pages are written in order, if memory is at hand.
  *
  * Context: may sleep; as for cowmem_leaf_lock.rest_of; no mapping with a memory policy wants
- * it.
+ * it, and COWMEM_HAVE_BLOCKS.
  * Return: the page, with a holder; or NULL.  It goes to cowmem_block_page_set(), is dropped, or
  * goes back.
  */
 struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool zero)
 {
 	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
-	struct page *page;
+	struct page *page = take_rest(lock, index);
 
-	if (!COWMEM_HAVE_BLOCKS)
-		return NULL;
-	page = take_rest(lock, index);
 	if (!page && new_block(region, index))
 		page = take_rest(lock, index);
 	/* Many kernels clear all that is allocated. */

@@ -36,22 +36,14 @@ static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
 /* Where so many of the pages around a fault are mapped already, most are likely to be. */
 #define ENOUGH_MAPPED	4
 
-/*
- * Insert @nr pages by a copy of their VMA, but for those where a PTE is already.  To find
- * one takes as long as to insert a page, so after a few the rest is left to other faults.
- */
-static int insert(struct vm_area_struct *stand_in, pgoff_t index,
-		  struct page **pages, unsigned long nr)
+/* As insert(), of more than one page. */
+static noinline int insert_some(struct vm_area_struct *stand_in, unsigned long addr,
+				struct page **pages, unsigned long nr)
 {
-	unsigned long addr = index_addr(stand_in, index), left, i;
 	unsigned int mapped = 0;
+	unsigned long left, i;
 	int err;
 
-	vm_flags_init(stand_in, stand_in->vm_flags | VM_MIXEDMAP);
-	if (nr == 1) {
-		err = vm_insert_page(stand_in, addr, *pages);
-		return err == -EBUSY ? 0 : err;
-	}
 	for (i = 0; i < nr; i += nr - i - left) {
 		left = nr - i;
 		err = vm_insert_pages(stand_in, addr + i * PAGE_SIZE, pages + i,
@@ -62,10 +54,28 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		if (err != -EBUSY)
 			return err;
 		if (++mapped == ENOUGH_MAPPED)
-			break;
+			return err;
 		left--;
 	}
 	return 0;
+}
+
+/*
+ * Insert @nr pages by a copy of their VMA, but for those where a PTE is already.  To find
+ * one takes as long as to insert a page, so after a few the rest is left to other faults:
+ * -EBUSY.
+ */
+static int insert(struct vm_area_struct *stand_in, pgoff_t index,
+		  struct page **pages, unsigned long nr)
+{
+	unsigned long addr = index_addr(stand_in, index);
+	int err;
+
+	vm_flags_init(stand_in, stand_in->vm_flags | VM_MIXEDMAP);
+	if (nr > 1)
+		return insert_some(stand_in, addr, pages, nr);
+	err = vm_insert_page(stand_in, addr, *pages);
+	return err == -EBUSY ? 0 : err;
 }
 
 /**
@@ -106,7 +116,7 @@ void cowmem_use_page_table(struct vm_fault *vmf)
  * one may be left out.
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
- * Return: 0 or -ENOMEM.
+ * Return: 0; -EBUSY if pages were left out; -ENOMEM.
  */
 int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
@@ -127,13 +137,13 @@ int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
  * As cowmem_map_readonly().
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
- * Return: 0 or -ENOMEM.
+ * Return: as cowmem_map_readonly(), which of one page is never -EBUSY.
  */
 int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
 {
 	struct vm_area_struct stand_in = *vma;
-	pte_t pte = mk_pte(*pages, vm_get_page_prot(vma->vm_flags));
+	pte_t pte = __pte(pgprot_val(vm_get_page_prot(vma->vm_flags)));
 
 	stand_in.vm_page_prot = pte_pgprot(pte_mkdirty(pte_mkyoung(pte)));
 	return insert(&stand_in, index, pages, nr);

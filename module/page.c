@@ -12,7 +12,7 @@
  *		read-only and belongs to the module.
  * spare	Allocated together with a new page, when holes or shared pages are
  *		written in order, for those that come next.  No slot points to it
- *		yet.
+ *		yet, and ->private points to the next one.
  * born		The first write takes a page of zeroes, or copies a shared one.
  *		The new page is granted to the region.
  * granted	One region may write it.  From when it is about to be mapped,
@@ -36,11 +36,11 @@
  * such a page to us, with its PTEs, as it is on no LRU list.  Nobody reads it, copies
  * it or maps it anew; it goes when it is dropped, like any other one.
  *
- * folio->private counts the leaf slots that hold the page (a spare one is held by
- * the list that it is on); together they have one reference to it.  So the
- * reference count is 1, plus one for each PTE, plus what others took.
+ * folio->private counts the leaf slots that hold the page; together they have one
+ * reference to it.  So the reference count is 1, plus one for each PTE, plus what others
+ * took.
  *
- * A page of a large folio (huge.c) is never on a list of spare ones, and lives as any other, but
+ * A page of a large folio (huge.c) is never a spare one, and lives as any other, but
  * that ->private and the reference count are the folio's: they are dropped and freed together.
  * Limbo takes the folio when its last page is dropped.  Of folios smaller than 2 MiB those
  * pages that are still to be born are with the leaf lock ("rest"), which holds them as slots do.
@@ -474,23 +474,40 @@ struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int or
 	return folio;
 }
 
+/* @page, which nobody else has, becomes the first spare one. */
+static void spare_push(struct page **spare, struct page *page)
+{
+	set_page_private(page, (unsigned long)*spare);
+	WRITE_ONCE(*spare, page);
+}
+
+/* Take the first spare page out; it has one holder. */
+static struct page *spare_pop(struct page **spare)
+{
+	struct page *page = *spare;
+
+	WRITE_ONCE(*spare, (struct page *)page_private(page));
+	set_page_private(page, 1);
+	return page;
+}
+
 /**
  * cowmem_page_take - take a page that was allocated ahead
- * @pages: the list that it is on, which is not empty
+ * @spare: the first one
  * @account: what it is to count in, or NULL
  * @zero: whether to clear it
  *
  * Context: any.
  * Return: the page; -ENOSPC.
  */
-struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *account,
+struct page *cowmem_page_take(struct page **spare, struct cowmem_account *account,
 			      bool zero)
 {
-	struct page *page = list_first_entry(pages, struct page, lru);
+	struct page *page;
 
 	if (!cowmem_charge(account, 1))
 		return ERR_PTR(-ENOSPC);
-	list_del(&page->lru);
+	page = spare_pop(spare);
 	*account_of(page) = account;
 	/* Many kernels clear all that is allocated. */
 	if (zero && !want_init_on_alloc(0))
@@ -501,14 +518,14 @@ struct page *cowmem_page_take(struct list_head *pages, struct cowmem_account *ac
 /**
  * cowmem_page_set_aside - a page for a slot is not needed now
  * @page: the page, which nobody wrote since it was allocated
- * @pages: the list that it goes to
+ * @spare: becomes the first of these
  *
- * Context: any; as for the list.
+ * Context: any; as for @spare.
  */
-void cowmem_page_set_aside(struct page *page, struct list_head *pages)
+void cowmem_page_set_aside(struct page *page, struct page **spare)
 {
 	cowmem_uncharge(*account_of(page), 1);
-	list_add(&page->lru, pages);
+	spare_push(spare, page);
 }
 
 /**
@@ -611,16 +628,31 @@ static bool named_and_busy(struct page *page)
 	return page_folio(page)->mapping && cowmem_page_busy(page, 0);
 }
 
+/* As page_let_go(), when there are no more holders: @busy if it was granted and is in use. */
+static noinline bool last_let_go(struct page *page, bool busy)
+{
+	cowmem_uncharge(*account_of(page), pages_of(page));
+	/* Others of its pages may have been granted up to now. */
+	if (cowmem_page_large(page)) {
+		busy = named_and_busy(page);
+		if (!busy)
+			page_folio(page)->mapping = NULL;
+	}
+	if (busy)
+		limbo_add(&page_folio(page)->page);
+	return !busy;
+}
+
 /*
  * @nr slots that pointed to @page, or to pages of its folio, unmapped, no longer do.
  * Returns whether nothing of ours refers to it any more.
  */
 static bool page_let_go(struct page *page, long nr, bool granted)
 {
-	bool large = cowmem_page_large(page), busy = false;
+	bool busy = false;
 
 	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
-	if (granted && !large) {
+	if (granted && !cowmem_page_large(page)) {
 		busy = named_and_busy(page);
 		if (!busy)
 			page_folio(page)->mapping = NULL;
@@ -631,16 +663,7 @@ static bool page_let_go(struct page *page, long nr, bool granted)
 	 */
 	if (!atomic_long_sub_and_test(nr, holders(page)))
 		return false;
-	cowmem_uncharge(*account_of(page), pages_of(page));
-	/* Others of its pages may have been granted up to now. */
-	if (large) {
-		busy = named_and_busy(page);
-		if (!busy)
-			page_folio(page)->mapping = NULL;
-	}
-	if (busy)
-		limbo_add(&page_folio(page)->page);
-	return !busy;
+	return last_let_go(page, busy);
 }
 
 /**
@@ -746,15 +769,15 @@ void cowmem_page_unname(struct page *page)
 
 /**
  * cowmem_pages_ahead - allocate pages that will be needed soon
- * @pages: the empty list that they are put on, by lru; each has one holder
+ * @spare: where the first one goes; there is none
  * @order: the logarithm of how many
  *
- * One block of pages takes less than single ones.  If there is none at hand, the
- * list stays empty.
+ * One block of pages takes less than single ones.  If there is none at hand, there stays
+ * none.
  *
  * Context: may sleep.
  */
-void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
+void cowmem_pages_ahead(struct page **spare, unsigned int order)
 {
 	long nr = 1L << order;
 	struct page *page;
@@ -774,40 +797,26 @@ void cowmem_pages_ahead(struct list_head *pages, unsigned int order)
 	split_page(page, order);
 	atomic_long_add(nr, &nr_pages);
 	count_pages(page, nr);
-	for (; nr--; page++) {
-		page_init(page);
-		list_add_tail(&page->lru, pages);
+	while (nr--) {
+		page_init(page + nr);
+		spare_push(spare, page + nr);
 	}
 }
 
 /**
- * cowmem_pages_drop - free the pages that cowmem_pages_ahead() left on a list
- * @pages: the list
+ * cowmem_pages_drop - free the pages that cowmem_pages_ahead() left
+ * @spare: the first one, or NULL; NULL afterwards
  *
  * Context: any.
  */
-void cowmem_pages_drop(struct list_head *pages)
+void cowmem_pages_drop(struct page **spare)
 {
-	struct page *page, *next;
+	while (*spare) {
+		struct page *page = spare_pop(spare);
 
-	list_for_each_entry_safe(page, next, pages, lru) {
-		list_del(&page->lru);
 		*account_of(page) = NULL;
 		cowmem_page_drop(page, false);
 	}
-}
-
-/**
- * cowmem_page_holders - how many slots point to a page, or to pages of its folio
- * @page: the page
- *
- * Context: any; the caller has a slot that does.  If the answer is 1, it stays
- * so, and all that former holders did to the page is visible.
- * Return: the number, at least 1.
- */
-long cowmem_page_holders(struct page *page)
-{
-	return atomic_long_read_acquire(holders(page));
 }
 
 /**

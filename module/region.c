@@ -79,7 +79,7 @@ static void region_init_once(void *object)
 		mutex_init(&region->leaf_locks[i].lock);
 		region->leaf_locks[i].bare_first = 0;
 		region->leaf_locks[i].bare_end = ULONG_MAX;
-		INIT_LIST_HEAD(&region->leaf_locks[i].spare);
+		region->leaf_locks[i].spare = NULL;
 		region->leaf_locks[i].fresh_first = 0;
 		region->leaf_locks[i].fresh_end = 0;
 		region->leaf_locks[i].rest_of = NULL;
@@ -113,7 +113,7 @@ void cowmem_region_idle(struct cowmem_region *region)
 	for (i = 0; i < COWMEM_LEAF_LOCKS; i++) {
 		struct cowmem_leaf_lock *lock = &region->leaf_locks[i];
 
-		if (list_empty_careful(&lock->spare) && !READ_ONCE(lock->rest_of))
+		if (!READ_ONCE(lock->spare) && !READ_ONCE(lock->rest_of))
 			continue;
 		/* Others who use it have the whole region for themselves, and no leaf lock. */
 		down_read(&region->lock);

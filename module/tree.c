@@ -448,7 +448,7 @@ struct cowmem_node *cowmem_tree_leaf(const struct cowmem_tree *tree,
 	struct cowmem_node *node = tree->root;
 	bool on_shared_path = false;
 
-	if (!node || index > level_last(node->level))
+	if (!node || index >> level_shift(node->level) > COWMEM_NODE_MASK)
 		return NULL;
 	for (;;) {
 		on_shared_path = on_shared_path || node_shared(node);
@@ -1086,6 +1086,15 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 				BIT_ULL(cowmem_slot(index)));
 }
 
+/* Before the first page of @leaf is granted. */
+static noinline void first_grant(struct cowmem_tree *tree, struct cowmem_node *leaf, pgoff_t base)
+{
+	leaf->base = base;
+	spin_lock(&tree->granted_lock);
+	list_add_tail(&leaf->granted_link, &tree->granted);
+	spin_unlock(&tree->granted_lock);
+}
+
 /**
  * cowmem_leaf_grant_slots - note that pages may be written in place
  * @tree: the tree
@@ -1098,12 +1107,8 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 void cowmem_leaf_grant_slots(struct cowmem_tree *tree, struct cowmem_node *leaf,
 			     pgoff_t base, u64 slots)
 {
-	if (!leaf->granted) {
-		leaf->base = base;
-		spin_lock(&tree->granted_lock);
-		list_add_tail(&leaf->granted_link, &tree->granted);
-		spin_unlock(&tree->granted_lock);
-	}
+	if (!leaf->granted)
+		first_grant(tree, leaf, base);
 	leaf->granted |= slots;
 }
 
@@ -1216,6 +1221,20 @@ void cowmem_leaf_ungrant(struct cowmem_node *leaf, u64 slots)
 	leaf->named &= ~slots;
 }
 
+/* Are the leaves with granted pages in order?  Who writes in order leaves them like that. */
+static bool granted_in_order(const struct cowmem_tree *tree)
+{
+	const struct cowmem_node *leaf;
+	pgoff_t base = 0;
+
+	list_for_each_entry(leaf, &tree->granted, granted_link) {
+		if (leaf->base < base)
+			return false;
+		base = leaf->base;
+	}
+	return true;
+}
+
 /**
  * cowmem_tree_sort_granted - put the leaves with granted pages in order
  * @tree: the tree
@@ -1231,6 +1250,8 @@ void cowmem_tree_sort_granted(struct cowmem_tree *tree)
 	struct cowmem_node *leaf, *next;
 	unsigned int level;
 
+	if (granted_in_order(tree))
+		return;
 	for (level = 1; tree->root && level <= tree->root->level; level++) {
 		u64 used = 0;
 
