@@ -90,8 +90,8 @@ struct candidates {
 	struct candidate {
 		int fd;		/* or -1: only mapped, at @addr */
 		uint64_t addr;
-		dev_t dev;
-		ino_t ino;
+		uint64_t dev;
+		uint64_t ino;
 		char *name;
 	} *list;
 };
@@ -135,6 +135,8 @@ static int complain_process(const char *arg, pid_t pid)
 		return complain(arg, "process %d has no such descriptor; see cowctl list %d", (int)pid, (int)pid);
 	case ENOENT:
 		return complain(arg, "process %d has nothing mapped there; see cowctl list %d", (int)pid, (int)pid);
+	case ENXIO:
+		return complain(arg, "mapped through the device, and the descriptor is closed: nobody can take that");
 	case ENOTTY:
 		return complain(arg, "not a region; see cowctl list %d", (int)pid);
 	}
