@@ -41,12 +41,21 @@ $(CTL_TEST_PROGRAMS): $(B)/test/%: $(S)/cowctl/test/%.c $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(CTL_CFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) -ljansson
 
-$(CTL_TEST_SCRIPTS): $(B)/test/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
+# The commands of the EXAMPLES of the pages are a part of the test that runs them.
+CTL_PAGES := $(S)/man/man1/cowctl.1 $(patsubst %,$(S)/man/man1/cowctl-%.1,\
+	list info create clone snapshot restore diff merge seal top doctor)
+
+$(B)/test/cowctl-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(S)/cowctl/test/examples.sh $(CTL_PAGES)
+	@mkdir -p $(@D)
+	{ cat $< && awk -f $(S)/cowctl/test/examples.awk $(CTL_PAGES) && cat $(S)/cowctl/test/examples.sh; } >$@
+	chmod +x $@
+
+$(filter-out %/cowctl-examples,$(CTL_TEST_SCRIPTS)): $(B)/test/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
 	@mkdir -p $(@D)
 	cat $^ >$@
 	chmod +x $@
 
 HOST_TESTS += cowctl-missing cowctl-doctor
-GUEST_TESTS += cowctl-verbs cowctl-doctor
+GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
 
 tests: $(B)/test/cowctl $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)

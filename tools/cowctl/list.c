@@ -87,7 +87,7 @@ static json_t *user_object(json_t *region, pid_t pid)
 /* What it holds, if we may know that. */
 static void look_into(json_t *object, const struct cowmem_found *found)
 {
-	int fd = found->fd >= 0 ? cowmem_take(found->pid, found->fd) :
+	int fd = found->fd >= 0 ? take_region(found->pid, found->fd) :
 		 cowmem_take_mapped(found->pid, found->addr, COWMEM_FILE_RDONLY);
 
 	if (fd < 0)

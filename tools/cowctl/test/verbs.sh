@@ -244,7 +244,6 @@ is "snapshot of PID: kind" json regions.0.kind snapshot info before-upgrade
 is "snapshot of PID: takes no page" json regions.0.exclusive 4096 info "$pid"
 is "snapshot of PID: is not written" sh -c '! echo x 2>/dev/null >>"$1"' - "$COWMEM_STORE/before-upgrade"
 is "snapshot of PID: diff" json extents.0.offset 4096 diff before-upgrade "$pid"
-is "clone of PID: to any mount" quiet clone "$pid" "$dir/other/any"
 is "snapshot of PID: restore" json pages 1 restore "$pid" before-upgrade
 is "snapshot of PID: the process sees it" [ "$(ask byte "$fd" 4096)" = 65 ]
 is "snapshot of PID: expendable" quiet snapshot -e "$pid" may-go
@@ -267,12 +266,14 @@ is "list PID: only mapped" json "regions.0.users.0.fds.#" 0 list "$pid"
 arg=$(./json regions.0.arguments.0 <"$out")
 is "PID:ADDRESS" json regions.0.size 1000000 info "$arg"
 fd=$(ask region "a" 4096)
+is "clone of PID:FD: to any mount" quiet clone "$pid:$fd" "$dir/other/any"
 is "PID: of two regions" says 1 "name one: " info "$pid"
 is "PID: ... which are listed" grep -q "$pid:$fd .*a.*$arg" "$err"
 dev=$(ask device 65536)
 is "PID:FD of the device" json regions.0.size 65536 info "$pid:$dev"
 is "snapshot of PID:FD of the device" quiet snapshot "$pid:$dev" of-device
-is "list: all" json "regions.0.id" "$(./cowctl list --json | ./json regions.0.id)" list
+is "info: of the device, its number" [ "$(./cowctl info --json "$pid:$dev" | ./json regions.0.id)" = \
+	"$(sed -n 's/^cowmem-region:.//p' /proc/"$pid"/fdinfo/"$dev")" ]
 is "list: text" run 0 list
 is "list: ... the store" grep -q " before-upgrade " "$out"
 is "list: a directory" json "regions.#" 1 list "$dir/other/file"
@@ -335,7 +336,7 @@ chmod 755 "$dir"
 hold
 fd=$(ask region hidden 4096)
 is "nobody: a file that is not his" nobody 1 "Permission denied" info "$m/live"
-is "nobody: the store" nobody 1 "Permission denied" create x
+is "nobody: the store" nobody 1 "no right to make files there" create x
 is "nobody: a process that is not his" nobody 1 "may not be looked into" info "$pid"
 is "nobody: ... with a descriptor" nobody 1 "may not be looked into" info "$pid:$fd"
 is "nobody: list" nobody 0 "processes may not be looked into" list
