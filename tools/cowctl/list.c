@@ -25,7 +25,7 @@ struct listing {
 	unsigned int hidden;
 };
 
-/* The object of a region, which is made if there is none; *@fresh tells. Two that are not known, 0, are not the same. */
+/* The object of a region, which is made if there is none; *@fresh tells. Two that are not known, 0, are two. */
 static json_t *region_object(struct listing *listing, uint64_t dev, uint64_t ino, bool *fresh)
 {
 	char *key = must_printf("%llx:%llu", (unsigned long long)dev, (unsigned long long)ino);
@@ -224,15 +224,19 @@ static int want_module(void)
 static const char help[] =
 "Usage: cowctl list [OPTION]... [PID | DIRECTORY]...\n"
 "\n"
-"Lists the regions of processes, or the files below directories on a mount; without arguments those of all processes\n"
-"that may be looked into, and what is in the store. Each region once:\n"
+"Lists the regions of processes, or the files below directories on a mount;\n"
+"without arguments those of all processes that may be looked into, and what is\n"
+"in the store. Each region once:\n"
 "\n"
-"  REGION  what to call it for other verbs: PID:FD, PID:ADDRESS if it is only mapped, or a name; for each user one\n"
+"  REGION  what to call it for other verbs: PID:FD, PID:ADDRESS if it is only\n"
+"          mapped, or a name; for each user one\n"
 "  KIND    live, sealed, snapshot, expendable or yielded\n"
-"  SIZE, POPULATED, SHARED, HUGE   in bytes: its size, what is not a hole, what others hold too, what is in 2 MiB\n"
+"  SIZE, POPULATED, SHARED, HUGE   in bytes: its size, what is not a hole, what\n"
+"                                  others hold too, what is in 2 MiB\n"
 "  NAME    what its maker called it\n"
 "\n"
-"      --json            as JSON: { \"regions\": [...] }, with all users, their descriptors and mappings\n"
+"      --json            as JSON: { \"regions\": [...] }, with all users, their\n"
+"                        descriptors and mappings\n"
 "  -h, --human-readable  sizes as 1.5G\n"
 "      --help            this text\n";
 

@@ -24,7 +24,8 @@
 static const char help[] =
 "Usage: cowctl top [OPTION]...\n"
 "\n"
-"Shows what happens to regions, each second, by process and region, the busiest first. All columns are per second:\n"
+"Shows what happens to regions, each second, by process and region, the busiest\n"
+"first. All columns are per second:\n"
 "\n"
 "  FAULTS    page faults of the process, of whatever memory\n"
 "  SPLITS    shared pages that were copied for their writer\n"
@@ -33,10 +34,12 @@ static const char help[] =
 "  ZAPS      ranges that became holes\n"
 "  YIELDS    snapshots whose memory was taken back for a write\n"
 "\n"
-"  -b, --batch           no screen: one table after the other; so it is if stdout is no terminal\n"
+"  -b, --batch           no screen: one table after the other; so it is if\n"
+"                        stdout is no terminal\n"
 "  -n, --iterations N    end after N of them\n"
 "  -d, --delay SECONDS   time between two, 0.1 to 3600; 1 if it is not given\n"
-"      --json            as JSON, a line each: { \"time\": ..., \"seconds\": ..., \"lost\": EVENTS, \"rows\": [...] }\n"
+"      --json            as JSON, a line each: { \"time\": ..., \"seconds\": ...,\n"
+"                        \"lost\": EVENTS, \"rows\": [...] }\n"
 "      --help            this text\n"
 "\n"
 "It needs root, for tracefs.\n";
@@ -127,7 +130,8 @@ static int compare_numbers(const void *a, const void *b)
 }
 
 /* What is in a tree, or a copy of @like that is put there; *@fresh tells. */
-static void *find_or_add(void **tree, const void *like, size_t size, int (*compare)(const void *, const void *), bool *fresh)
+static void *find_or_add(void **tree, const void *like, size_t size, int (*compare)(const void *, const void *),
+			 bool *fresh)
 {
 	void *copy, **found = tfind(like, tree, compare);
 

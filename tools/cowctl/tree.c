@@ -2,8 +2,8 @@
 /*
  * Clones of all files of a directory, at one instant
  *
- * First the directory is walked and each file opened, then all are cloned at once, and then a directory with their names
- * is built, under a name that begins with a dot. It gets its own name last.
+ * First the directory is walked and each file opened, then all are cloned at once, and then a directory with their
+ * names is built, under a name that begins with a dot. It gets its own name last.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -323,7 +323,8 @@ int clone_tree(int dir, const char *arg, const struct place *place, unsigned int
 	if (fstat(dir, &here) || fstat(place->dir, &there))
 		return complain_errno(arg);
 	if (here.st_dev != there.st_dev)
-		return complain(place->path, "%s is on another mount, which its pages never leave; name a path there", arg);
+		return complain(place->path, "%s is on another mount, which its pages never leave; name a path there",
+				arg);
 	if (here.st_ino == there.st_ino)
 		return complain(place->path,
 				"it would be a part of what is cloned; put it into a directory of its own, as %s/.snapshots/%s",

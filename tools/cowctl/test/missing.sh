@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2154
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
 # Without the module each verb says so and ends with 1, or with 2 where it was called wrongly.
 if [ -e /sys/module/cowmem ]; then
 	echo "ok 1 missing # SKIP the module is loaded"
