@@ -187,8 +187,9 @@ static void check_config(struct doctor *d)
 		file = at("/lib/modules/%s/build/.config", d->release);
 	}
 	if (access(file, R_OK)) {
-		note(d, "config", must_printf("the kernel's configuration is neither in /boot nor in /lib/modules/%s/build",
-					      d->release), NULL);
+		note(d, "config",
+		     must_printf("the kernel's configuration is neither in /boot nor in /lib/modules/%s/build",
+				 d->release), NULL);
 		free(file);
 		return;
 	}

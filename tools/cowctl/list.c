@@ -33,8 +33,8 @@ static json_t *region_object(struct listing *listing, uint64_t dev, uint64_t ino
 
 	*fresh = !object;
 	if (!object) {
-		object = json_pack("{s:o, s:n, s:[], s:[]}", "id", ino ? json_integer((json_int_t)ino) : json_null(), "name",
-				   "arguments", "users");
+		object = json_pack("{s:o, s:n, s:[], s:[]}", "id",
+				   ino ? json_integer((json_int_t)ino) : json_null(), "name", "arguments", "users");
 		json_object_set_new(listing->keys, key, object);
 		json_array_append(listing->regions, object);
 	}

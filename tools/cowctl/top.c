@@ -248,8 +248,9 @@ static json_t *row_json(struct top *top, const struct row *row, double seconds)
 {
 	struct process *process = find_process(top, row->pid);
 	uint64_t faults = process_faults(row->pid);
+	json_t *region = row->region ? json_integer((json_int_t)row->region) : json_null();
 	json_t *object = json_pack("{s:i, s:o, s:o, s:f}", "pid", (int)row->pid, "command", json_name(process->name),
-				   "region", row->region ? json_integer((json_int_t)row->region) : json_null(), "faults",
+				   "region", region, "faults",
 				   faults > process->faults ? (double)(faults - process->faults) / seconds : 0.0);
 	int i;
 
@@ -440,8 +441,8 @@ static int show(struct top *top, const struct options *options, double seconds, 
 
 	top->lost = lost;
 	if (output.json)
-		return show_json(json_pack("{s:I, s:f, s:I, s:o}", "time", (json_int_t)time(NULL), "seconds", seconds, "lost",
-					   (json_int_t)news, "rows", rows), true);
+		return show_json(json_pack("{s:I, s:f, s:I, s:o}", "time", (json_int_t)time(NULL), "seconds", seconds,
+					   "lost", (json_int_t)news, "rows", rows), true);
 	if (!options->batch)
 		fputs("\033[H\033[2J", stdout);
 	else if (!first)

@@ -202,6 +202,32 @@ is "snapshot DIR: expendable" quiet snapshot -e "$t/sub" "$m/cut2"
 is "snapshot DIR: ... kind" json regions.0.kind expendable info "$m/cut2/b"
 is "snapshot DIR: nothing half made is left" [ -z "$(find "$m" "$dir/other" -name '.cowctl*')" ]
 
+# Where it ends in the middle, nothing is left, neither of its own accord nor by force.
+mkdir "$dir/small"
+mount -t cowmem -o nr_inodes=24 cowmem "$dir/small"
+mkdir "$dir/small/d" "$dir/small/d/e"
+for i in 1 2 3 4 5 6 7; do echo $i >"$dir/small/d/e/$i"; ln "$dir/small/d/e/$i" "$dir/small/d/$i"; done
+is "snapshot DIR: no room for all" says 1 "" snapshot "$dir/small/d" "$dir/small/new"
+is "snapshot DIR: ... nothing is left" [ "$(ls -A "$dir/small")" = d ]
+umount "$dir/small"
+mkdir "$t/many"
+i=0
+while [ $i -lt 400 ]; do
+	echo $i >"$t/many/$i"
+	i=$((i + 1))
+done
+whole=0 none=0 part=0
+for delay in 0 10 20 30 40 50 60 80 100 150 200 300; do
+	./cowctl snapshot "$t/many" "$m/killed" 2>/dev/null &
+	usleep $((delay * 1000))
+	kill -KILL $! 2>/dev/null
+	wait $! 2>/dev/null
+	case $(ls "$m/killed" 2>/dev/null | wc -l) in 0) none=$((none + 1)) ;; 400) whole=$((whole + 1)) ;; *) part=$((part + 1)) ;; esac
+	rm -rf "$m/killed" "$m"/.cowctl-*
+done
+is "snapshot DIR: killed, it is all there or not at all ($whole, $none)" sh -c '[ "$1" = 0 ] && [ "$2" -gt 0 ]' - $part $none
+rm -r "$t/many"
+
 # One writer, two files: what is in the second cannot be older than what is in the first.
 mkdir "$t/pair"
 ./cowctl create -s 4K "$t/pair/1"
@@ -344,6 +370,14 @@ is "nobody: list of a process" nobody 1 "may not be looked into" list "$pid"
 is "nobody: top" nobody 1 "be root" top -b -n 1
 kill "$pid"
 exec 9>&- 8<&-
+mkdir "$dir/his"
+mount -t cowmem -o mode=1777 cowmem "$dir/his"
+root_store=$COWMEM_STORE
+COWMEM_STORE=$dir/his
+is "nobody: a store for him" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl create --size 4K mine" && [ "$(stat -c %U "$1/mine")" = nobody ]' - "$dir/his"
+is "nobody: a snapshot there" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl snapshot mine then" && [ -e "$1/then" ]' - "$dir/his"
+COWMEM_STORE=$root_store
+umount "$dir/his"
 
 # ---- the program itself ----
 is "no verb" sh -c './cowctl >"$1" 2>"$2"; [ $? = 2 ] && [ ! -s "$1" ] && grep -q ^Usage "$2"' - "$out" "$err"
