@@ -222,7 +222,7 @@ for delay in 0 10 20 30 40 50 60 80 100 150 200 300; do
 	usleep $((delay * 1000))
 	kill -KILL $! 2>/dev/null
 	wait $! 2>/dev/null
-	case $(ls "$m/killed" 2>/dev/null | wc -l) in 0) none=$((none + 1)) ;; 400) whole=$((whole + 1)) ;; *) part=$((part + 1)) ;; esac
+	case $(find "$m/killed" -type f 2>/dev/null | wc -l) in 0) none=$((none + 1)) ;; 400) whole=$((whole + 1)) ;; *) part=$((part + 1)) ;; esac
 	rm -rf "$m/killed" "$m"/.cowctl-*
 done
 is "snapshot DIR: killed, it is all there or not at all ($whole, $none)" sh -c '[ "$1" = 0 ] && [ "$2" -gt 0 ]' - $part $none
@@ -242,7 +242,7 @@ ask map "$one" >"$dir/x" && ask map "$two" >"$dir/x"
 	echo "store $two 0 $((i % 200))"
 done) >&9 &
 writer=$!
-(n=0; while [ $n -lt 8000 ] && read -r x; do n=$((n + 1)); done) <&8 &
+(n=0; while [ $n -lt 8000 ] && read -r _; do n=$((n + 1)); done) <&8 &
 reader=$!
 bad=0
 for i in 1 2 3 4 5 6 7 8 9 10; do
