@@ -33,7 +33,7 @@ is "create: no such directory" says 1 "No such file" create "$dir/nowhere/x"
 is "create: a name for a process" says 1 "name of a process" create 4711
 is "create: a bad size" says 2 "wants a size" create --size 12x x
 is "create: too large a size" says 2 "wants a size" create --size 9E x
-is "create: no name" says 2 "what of?" create
+is "create: no name" says 2 "an argument is missing" create
 is "create: an unknown option" says 2 "no option" create --nonsense x
 is "create: two names" says 2 "one argument too many" create x y
 
@@ -57,7 +57,7 @@ is "info: no region's descriptor" says 1 "not a region" info 1:0
 is "info: no such mapping" says 1 "nothing mapped there" info 1:0x1000
 is "info: what it can is done" run 1 info nonsense first
 is "info: ... and shown" grep -q '^region.*first$' "$out"
-is "info: nothing" says 2 "what of?" info
+is "info: nothing" says 2 "an argument is missing" info
 
 # ---- clone ----
 is "clone: beside" quiet clone "$m/live" copy
@@ -165,7 +165,7 @@ scanned=$(./json scanned <"$out")
 is "merge: daemon keeps the rate ($scanned pages in 2 s)" sh -c '[ "$1" -ge 5 ] && [ "$1" -le 40 ]' - "$scanned"
 is "merge: a snapshot" says 1 "sealed" merge "$m/before"
 is "merge: bad rate" says 2 "wants a number" merge --rate 0 "$m/m1"
-is "merge: nothing" says 2 "what of?" merge
+is "merge: nothing" says 2 "an argument is missing" merge
 
 # ---- a directory as one cut ----
 t=$m/tree
@@ -228,6 +228,12 @@ done
 is "snapshot DIR: killed, it is all there or not at all ($whole, $none)" sh -c '[ "$1" = 0 ] && [ "$2" -gt 0 ]' - $part $none
 rm -r "$t/many"
 
+mkdir "$t/swap" "$t/away"
+echo inside >"$t/swap/file"
+ln -s ../away "$t/swap/link"
+echo outside >"$t/away/secret"
+is "snapshot DIR: no link is followed" sh -c './cowctl snapshot "$1" "$2" && [ -L "$2/link" ] && [ ! -e "$2/secret" ]' - "$t/swap" "$m/swapped"
+
 # One writer, two files: what is in the second cannot be older than what is in the first.
 mkdir "$t/pair"
 ./cowctl create -s 4K "$t/pair/1"
@@ -272,6 +278,9 @@ is "snapshot of PID: is not written" sh -c '! echo x 2>/dev/null >>"$1"' - "$COW
 is "snapshot of PID: diff" json extents.0.offset 4096 diff before-upgrade "$pid"
 is "snapshot of PID: restore" json pages 1 restore "$pid" before-upgrade
 is "snapshot of PID: the process sees it" [ "$(ask byte "$fd" 4096)" = 65 ]
+told store "$fd" 999999 67
+is "snapshot of PID: restore of a range, to the odd end" quiet restore --offset 4K "$pid" before-upgrade
+is "snapshot of PID: ... restores that byte" [ "$(ask byte "$fd" 999999)" = 0 ]
 is "snapshot of PID: expendable" quiet snapshot -e "$pid" may-go
 is "snapshot of PID: ... kind" json regions.0.kind expendable info may-go
 is "snapshot of PID: exists" says 1 "exists" snapshot "$pid" before-upgrade
@@ -358,6 +367,7 @@ nobody()
 	su -s /bin/sh nobody -c "LC_ALL=$LC_ALL COWMEM_STORE=$COWMEM_STORE exec ./cowctl $*" >"$out" 2>"$err" </dev/null
 	[ $? = "$want" ] && grep -qF -e "$words" "$err" && [ "$(wc -l <"$err")" = 1 ]
 }
+nobody_sees() { su -s /bin/sh nobody -c "./cowctl list --json $1" | ./json regions.0.name >"$out"; }
 chmod 755 "$dir"
 hold
 fd=$(ask region hidden 4096)
@@ -366,6 +376,7 @@ is "nobody: the store" nobody 1 "no right to make files there" create x
 is "nobody: a process that is not his" nobody 1 "may not be looked into" info "$pid"
 is "nobody: ... with a descriptor" nobody 1 "may not be looked into" info "$pid:$fd"
 is "nobody: list" nobody 0 "processes may not be looked into" list
+is "nobody: list of files that are not his" nobody_sees "$m"
 is "nobody: list of a process" nobody 1 "may not be looked into" list "$pid"
 is "nobody: top" nobody 1 "be root" top -b -n 1
 kill "$pid"
