@@ -13,6 +13,7 @@
 
 static const struct verb *const verbs[] = {
 	&verb_info, &verb_create, &verb_clone,
+	&verb_send, &verb_receive, &verb_export, &verb_import,
 };
 
 #define VERBS	(sizeof(verbs) / sizeof(*verbs))

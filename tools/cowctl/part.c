@@ -146,6 +146,11 @@ int part_keep(struct part *part)
 	return fsetxattr(part->fd, PART_ATTR, text, strlen(text), 0);
 }
 
+void part_forget(struct part *part)
+{
+	fremovexattr(part->fd, PART_ATTR);
+}
+
 int part_freeze(struct part *part)
 {
 	if (fchmod(part->fd, 0400))

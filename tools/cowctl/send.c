@@ -270,9 +270,9 @@ static int show_sent(const struct send *s)
 
 	id_format(&s->header.id, id);
 	id_format(&s->header.base, base);
-	return show_object(json_pack("{s:s, s:s?, s:I, s:I, s:I}", "id", id, "base", s->base_arg ? base : NULL,
-				     "size", (json_int_t)s->header.size, "start", (json_int_t)s->header.start,
-				     "stream_bytes", (json_int_t)stream_written(s->writer)), NULL);
+	return show_json(json_pack("{s:s, s:s?, s:I, s:I, s:I}", "id", id, "base", s->base_arg ? base : NULL,
+				   "size", (json_int_t)s->header.size, "start", (json_int_t)s->header.start,
+				   "stream_bytes", (json_int_t)stream_written(s->writer)), true);
 }
 
 static int send_opened(struct send *s)
@@ -283,7 +283,7 @@ static int send_opened(struct send *s)
 	s->header.page_size = sysconf(_SC_PAGESIZE);
 	if (find_id(s) || find_base(s) || find_start(s))
 		return -1;
-	s->out = stream_output(s->output);
+	s->out = open_output(s->output);
 	if (s->out < 0)
 		return -1;
 	s->buffer = must(malloc(STREAM_BLOCK_MAX));

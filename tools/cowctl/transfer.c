@@ -247,7 +247,7 @@ void source_close(struct source *source)
 
 /* ---- where bytes go to, or come from ---- */
 
-int stream_output(const char *path)
+int open_output(const char *path)
 {
 	struct stat st;
 	int fd;
@@ -268,7 +268,7 @@ int stream_output(const char *path)
 	return fd < 0 ? complain(path, "%s", strerror(errno)) : fd;
 }
 
-int stream_input(const char *path)
+int open_input(const char *path)
 {
 	int fd;
 
@@ -279,4 +279,36 @@ int stream_input(const char *path)
 	}
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? complain(path, "%s", strerror(errno)) : fd;
+}
+
+static int place_of_path(struct place *place, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir = slash ? must_printf("%.*s", slash == path ? 1 : (int)(slash - path), path) : must(strdup("."));
+	struct stat st;
+
+	place->name = must(strdup(slash ? slash + 1 : path));
+	place->path = must(strdup(path));
+	place->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (place->dir < 0)
+		complain(dir, "%s", strerror(errno));
+	free(dir);
+	if (place->dir < 0)
+		return -1;
+	if (!*place->name || !strcmp(place->name, ".") || !strcmp(place->name, ".."))
+		return complain(path, "not a name for something new");
+	if (!fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW))
+		return complain(path, "it exists; remove it, or choose another name");
+	return 0;
+}
+
+int new_place(struct place *place, const char *arg, bool may_be_path)
+{
+	if (!strchr(arg, '/') && !may_be_path)
+		return place_open(place, arg, -1);
+	*place = (struct place) { .dir = -1 };
+	if (!place_of_path(place, arg))
+		return 0;
+	place_close(place);
+	return -1;
 }

@@ -62,11 +62,17 @@ int complain_source(const struct source *source);
 
 /* ---- where bytes go to, or come from ---- */
 
-/* stream_output - @path or standard output, if that is no terminal. A regular file must be new. Returns fd or -1. */
-int stream_output(const char *path);
+/* open_output - @path or standard output, if that is no terminal. A regular file must be new. Returns fd or -1. */
+int open_output(const char *path);
 
-/* stream_input - @path or standard input, if that is no terminal. Returns fd, or -1 after it was said why. */
-int stream_input(const char *path);
+/* open_input - @path or standard input, if that is no terminal. Returns fd, or -1 after it was said why. */
+int open_input(const char *path);
+
+/*
+ * new_place - place_open() that takes paths outside of mounts, too; with @may_be_path a name without a slash is one of
+ * the current directory. Returns 0, or -1 after it was said why.
+ */
+int new_place(struct place *place, const char *arg, bool may_be_path);
 
 /* ---- part.c: a file that gets its name last ---- */
 
@@ -96,6 +102,9 @@ int part_make(struct part *part, const struct place *place);
 
 /* part_keep - keep part->state. Returns 0, or -1 with errno. */
 int part_keep(struct part *part);
+
+/* part_forget - it is whole, and says no longer where it stands */
+void part_forget(struct part *part);
 
 /* part_publish - give it its name, if nothing has that yet. Returns 0, or -1 after it was said why. */
 int part_publish(struct part *part);
