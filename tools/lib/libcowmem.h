@@ -149,7 +149,10 @@ int cowmem_clone_many(const int *fds, int *clones, size_t count, unsigned int fl
  */
 int cowmem_restore(int fd, int from, unsigned int flags, uint64_t *pages);
 
-/* cowmem_restore_range - the same for whole pages that lie in both regions; what is around them stays. */
+/*
+ * cowmem_restore_range - the same for whole pages that lie in both regions; what is around them stays. Unlike elsewhere
+ * a @length of 0 is an error, EINVAL.
+ */
 int cowmem_restore_range(int fd, int from, uint64_t offset, uint64_t length, uint64_t *pages);
 
 /* cowmem_resize - set the size, in bytes. Errors: EPERM (sealed), EFBIG. */
@@ -223,7 +226,7 @@ struct cowmem_merger *cowmem_merger_new(size_t pages);
  * cowmem_merger_add - let it look at a range of a region; a @length of 0 is up to the end
  *
  * The merger keeps a descriptor of its own. The region must be open for reading and writing. Begins a new round.
- * Errors: EINVAL (range), ENOSPC (COWMEM_MERGE_MAX ranges already), EMFILE.
+ * Errors: EINVAL (not of whole pages), ENOSPC (COWMEM_MERGE_MAX ranges already), EMFILE.
  */
 int cowmem_merger_add(struct cowmem_merger *merger, int fd, uint64_t offset, uint64_t length);
 
@@ -233,6 +236,7 @@ int cowmem_merger_add(struct cowmem_merger *merger, int fd, uint64_t offset, uin
  * @stats: where the sums since cowmem_merger_new() go, or NULL
  *
  * Return: 1 if this ended a round, else 0, or -1. What was merged before an error stays so.
+ * Errors: EINVAL (no range was added), EPERM (a region was sealed against writing).
  *
  *	struct cowmem_merger *m = cowmem_merger_new(0);
  *
@@ -272,9 +276,10 @@ int cowmem_remap(void *addr, size_t length, int fd, uint64_t offset, int prot);
 struct cowmem_found {
 	pid_t pid;
 	int fd;			/* its descriptor there, or -1: only mapped */
-	dev_t dev;		/* st_dev and st_ino tell regions apart */
-	ino_t ino;
+	uint64_t dev;		/* st_dev and st_ino tell regions apart, 0 if they are not known */
+	uint64_t ino;
 	uint64_t mapped;	/* bytes of mappings of it in that process */
+	uint64_t addr;		/* where one of them starts, 0 if there is none */
 	const char *name;	/* as in /proc/PID/fd or maps; valid during the call */
 };
 
@@ -285,7 +290,13 @@ typedef int (*cowmem_found_fn)(const struct cowmem_found *found, void *arg);
  * cowmem_find - all regions of a process: each descriptor of one, and each that is only mapped
  * @pid: the process, 0 for the caller
  *
- * Errors: ESRCH, EACCES or EPERM (as ptrace).
+ * What is mapped through a descriptor that open("/dev/cowmem") returned does not show which region it is: it is told
+ * of with such a descriptor, if all that the process has are of one region; without any, as a region whose dev and
+ * ino are 0; else it is not told of. What cowmem_create() and its like return has no such gap.
+ *
+ * A process that ends meanwhile, or closes and maps things, is no error: what was found is told.
+ *
+ * Errors: ESRCH (no such process), EACCES or EPERM (as ptrace).
  */
 int cowmem_find(pid_t pid, cowmem_found_fn fn, void *arg);
 
@@ -302,10 +313,16 @@ int cowmem_take(pid_t pid, int fd);
 /**
  * cowmem_take_mapped - a descriptor of the region that a process has mapped at an address
  *
- * Through /proc/PID/map_files, which needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
- * Errors: ESRCH, EPERM, ENOENT (nothing mapped there), ENOTTY (no region).
+ * @pid: the process, 0 for the caller
+ * @addr: any address in the mapping
+ * @flags: 0, to read and write, or COWMEM_FILE_RDONLY
+ *
+ * Through /proc/PID/map_files, which needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN. It opens the region's file as its
+ * mode, owner and seals allow. The mapping of a descriptor that open("/dev/cowmem") returned cannot be taken.
+ * Errors: ESRCH, EPERM (no right to, or sealed), EACCES, ENOENT (nothing is mapped there), ENOTTY (no region),
+ * ENXIO (mapped through the device), EINVAL (@flags).
  */
-int cowmem_take_mapped(pid_t pid, const void *addr, unsigned int flags);
+int cowmem_take_mapped(pid_t pid, uint64_t addr, unsigned int flags);
 
 /* The most descriptors that go in one message. */
 #define COWMEM_SEND_MAX	253
@@ -313,19 +330,24 @@ int cowmem_take_mapped(pid_t pid, const void *addr, unsigned int flags);
 /**
  * cowmem_send - send descriptors over a connected AF_UNIX socket
  * @fds, @count: the descriptors, 1 to COWMEM_SEND_MAX
- * @data, @length: bytes that go along, or NULL and 0
+ * @data, @length: bytes that go along, or NULL and 0: one byte of zero, as a stream wants one
  *
- * Errors: those of sendmsg(), EINVAL.
+ * An ordinary message with SCM_RIGHTS: the other end need not use this library. Once a part went, it waits for the
+ * rest to go, even if the socket does not block. No signal comes of a socket that the other end has closed.
+ *
+ * Errors: those of sendmsg(), EINVAL (@count).
  */
 int cowmem_send(int sock, const int *fds, size_t count, const void *data, size_t length);
 
 /**
  * cowmem_receive - receive what cowmem_send() sent
  * @fds: where at most *@count descriptors go; *@count is set to how many came
- * @data: where at most *@length bytes go; *@length is set to how many came; both may be NULL
+ * @data: where at most *@length bytes go; *@length is set to how many came; both may be NULL, then a byte is dropped
  *
- * The descriptors close on exec, and each is a region's. What does not fit, or is no region's, is closed, and the call fails.
- * Errors: those of recvmsg(), EMSGSIZE (more came than fit), ENOTTY (one is no region's), ECONNRESET (the other end is closed).
+ * The descriptors close on exec, and each is a region's. If more came than fit, or one is no region's, all are closed
+ * and the call fails. Bytes that do not fit stay in a stream for the next call; of another socket that is an error.
+ * Errors: those of recvmsg(), EMSGSIZE (more came than fit), ENOTTY (one is no region's), EMFILE (not all could be
+ * received), ECONNRESET (the other end is closed).
  */
 int cowmem_receive(int sock, int *fds, size_t *count, void *data, size_t *length);
 
