@@ -26,3 +26,4 @@ install-cowctl: $(CTL)
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(INSTALL) $(CTL) $(DESTDIR)$(PREFIX)/bin/cowctl
 	$(INSTALL) -m 644 $(S)/cowctl/cowctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cowctl
+include $(S)/cowctl/stream.mk

@@ -507,8 +507,6 @@ static int read_data(struct stream_reader *r, const struct head *head, struct st
 {
 	bool packed = head->flags & FLAG_ZSTD;
 
-	if (head->flags & ~FLAG_ZSTD)
-		return newer(r, "flags of a data record", head->flags);
 	if (head->length > STREAM_BLOCK_MAX)
 		return invalid(r, "a block that is too long");
 	if (packed ? head->stored >= head->length : head->stored != head->length)
@@ -525,8 +523,6 @@ static int read_data(struct stream_reader *r, const struct head *head, struct st
 static int read_hole(struct stream_reader *r, const struct head *head, struct stream_block *block)
 {
 	block->data = NULL;
-	if (head->flags)
-		return newer(r, "flags of a hole", head->flags);
 	return head->stored ? invalid(r, "a hole with something in it") : 0;
 }
 
@@ -535,7 +531,7 @@ static int read_end(struct stream_reader *r, const struct head *head)
 	uint8_t expected[END_SIZE];
 
 	if (head->flags)
-		return newer(r, "flags of the end", head->flags);
+		return newer(r, "flags of a record", head->flags);
 	if (head->stored != END_SIZE || head->length || head->offset != r->header.size)
 		return invalid(r, "an end that is none");
 	r->totals.stream_bytes -= HEAD_SIZE + END_SIZE;
@@ -556,6 +552,8 @@ static int read_record(struct stream_reader *r, const struct head *head, struct 
 		return read_end(r, head);
 	if (head->kind != STREAM_DATA && head->kind != STREAM_HOLE)
 		return head->kind & KIND_OPTIONAL ? 2 : newer(r, "kind of record", head->kind);
+	if (head->flags & ~(head->kind == STREAM_DATA ? FLAG_ZSTD : 0))
+		return newer(r, "flags of a record", head->flags);
 	fault = range_fault(&r->header, r->position, head->offset, head->length);
 	if (fault)
 		return invalid(r, fault);
