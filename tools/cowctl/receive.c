@@ -255,7 +255,8 @@ static const char *advice(const struct receive *r)
 		return "give it what cowctl send wrote";
 	case STREAM_CUT:
 	case STREAM_FAILED:
-		return "feed it all again, or send the rest: see cowctl receive --token";
+		return r->part.state.position ? "feed it all again, or send the rest: see cowctl receive --token" :
+						"send it again";
 	default:
 		return "send it again";
 	}

@@ -32,6 +32,9 @@ static const char help[] =
 "  cowctl snapshot 4711 tuesday &&\n"
 "  cowctl send -i monday tuesday | ssh backup cowctl receive tuesday\n";
 
+/* How much is one block: what is smaller packs worse, what is larger has to come again if it is cut. */
+#define SEND_BLOCK	(256U << 10)
+
 enum { OPT_RESUME = OPT_VERB, OPT_ID, OPT_BASE_ID };
 
 struct send {
@@ -80,7 +83,7 @@ static int send_data(struct send *s, uint64_t offset, uint64_t length)
 	ssize_t got;
 
 	for (; length; offset += n, length -= n) {
-		n = length < STREAM_BLOCK_MAX ? length : STREAM_BLOCK_MAX;
+		n = length < SEND_BLOCK ? length : SEND_BLOCK;
 		got = pread_whole(s->source.fd, s->buffer, n, offset);
 		if (got >= 0 && (size_t)got < n)
 			errno = EIO;
@@ -286,7 +289,7 @@ static int send_opened(struct send *s)
 	s->out = open_output(s->output);
 	if (s->out < 0)
 		return -1;
-	s->buffer = must(malloc(STREAM_BLOCK_MAX));
+	s->buffer = must(malloc(SEND_BLOCK));
 	s->writer = must(stream_writer_new(put, s, s->level));
 	ret = send_stream(s);
 	if (close(s->out) && !ret)

@@ -78,9 +78,10 @@ static int mount_store(void)
 static int make_store(void)
 {
 	const char *path = store_path();
+	bool made = !mkdir(path, 0755);
 	int dir, again, err = 0;
 
-	if (mkdir(path, 0755) && errno != EEXIST)
+	if (!made && errno != EEXIST)
 		return complain_store(strerror(errno));
 	dir = open_directory(path);
 	if (dir < 0)
@@ -92,6 +93,8 @@ static int make_store(void)
 		err = is_empty(path) ? mount_store() : complain_store("there is a directory with something in it");
 	if (again >= 0)
 		close(again);
+	if (err && made)
+		rmdir(path);
 out:
 	close(dir);
 	return err;
