@@ -24,7 +24,7 @@ $(B)/test/stream-fuzz: $(S)/cowctl/test/fuzz.c $(S)/cowctl/stream.c $(S)/cowctl/
 
 $(B)/test/stream-verbs: $(S)/cowctl/test/verbs.c $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) $(STREAM_LIBS)
 
 tests: $(STREAM_TESTS) $(STREAM_GUEST_TESTS)
 
