@@ -176,12 +176,15 @@ static int send_stream(struct send *s)
 
 /* ---- which snapshot that is ---- */
 
-/* The id of a snapshot, be it given by the user or kept in it. Returns 0, -1 with errno, or -2 after it was said why. */
+/*
+ * The id of a snapshot, be it kept in it or given by the user, who may not say another one than it has. Returns 0, -1 if
+ * there is none, or -2 after it was said why.
+ */
 static int known_id(const struct source *source, const struct stream_id *given, const char *option,
-		    int (*get)(int fd, struct stream_id *id), struct stream_id *id)
+		    struct stream_id *id)
 {
 	char text[ID_TEXT];
-	int ret = get(source->fd, id);
+	int ret = id_get(source->fd, id);
 
 	if (stream_id_is_none(given))
 		return ret;
@@ -191,27 +194,20 @@ static int known_id(const struct source *source, const struct stream_id *given, 
 		return -2;
 	}
 	*id = *given;
+	/* If it can keep it, it need not be given again. */
+	if (ret)
+		id_keep(source->fd, id);
 	return 0;
 }
 
-static int find_id(struct send *s)
+/* Give it a new one. If it can not keep that, the stream is as good as any, but the last one of a chain. */
+static int new_id(const struct source *source, struct stream_id *id)
 {
-	const struct source *source = &s->source;
-
-	if (source->made && !stream_id_is_none(&s->given_id))
-		return complain(source->region.arg, "it is no snapshot, so --id can not tell what will be sent");
-	if (source->made)
-		return id_random(&s->header.id) ? complain_errno(source->region.arg) : 0;
-	switch (known_id(source, &s->given_id, "--id", id_ensure, &s->header.id)) {
-	case 0:
+	if (!id_ensure(source->fd, id))
 		return 0;
-	case -1:
-		warn_user(source->region.arg, "it can not keep an id (%s), so no incremental stream will build on this "
-			  "one; give it one by --id", strerror(errno));
-		return id_random(&s->header.id) ? complain_errno(source->region.arg) : 0;
-	default:
-		return -1;
-	}
+	warn_user(source->region.arg, "it can not keep an id (%s), so no incremental stream will build on this one; "
+		  "give it one by --id", strerror(errno));
+	return id_random(id) ? complain_errno(source->region.arg) : 0;
 }
 
 static int find_base(struct send *s)
@@ -224,18 +220,35 @@ static int find_base(struct send *s)
 		return -1;
 	if (base->made)
 		return complain(s->base_arg, "it is no snapshot, so it may not be what the receiver has");
-	switch (known_id(base, &s->given_base, "--base-id", id_get, &s->header.base)) {
+	switch (known_id(base, &s->given_base, "--base-id", &s->header.base)) {
 	case 0:
-		break;
+		return 0;
 	case -1:
 		return complain(s->base_arg, "it has no id, so it was never sent, or was touched after that; send it "
 				"first, without -i");
 	default:
 		return -1;
 	}
-	if (stream_id_equal(&s->header.base, &s->header.id))
-		return complain(s->base_arg, "it is what shall be sent: nothing differs");
-	return 0;
+}
+
+/* What is sent gets an id only if all else is well, or it would have one that nobody knows. */
+static int find_id(struct send *s)
+{
+	const struct source *source = &s->source;
+
+	if (source->made && !stream_id_is_none(&s->given_id))
+		return complain(source->region.arg, "it is no snapshot, so --id can not tell what will be sent");
+	if (source->made)
+		return id_random(&s->header.id) ? complain_errno(source->region.arg) : 0;
+	switch (known_id(source, &s->given_id, "--id", &s->header.id)) {
+	case -1:
+		return new_id(source, &s->header.id);
+	case -2:
+		return -1;
+	}
+	if (!stream_id_equal(&s->header.base, &s->header.id))
+		return 0;
+	return complain(s->base_arg, "it is what shall be sent: nothing differs");
 }
 
 static int find_start(struct send *s)
@@ -284,7 +297,7 @@ static int send_opened(struct send *s)
 
 	s->header.size = s->source.size;
 	s->header.page_size = sysconf(_SC_PAGESIZE);
-	if (find_id(s) || find_base(s) || find_start(s))
+	if (find_base(s) || find_id(s) || find_start(s))
 		return -1;
 	s->out = open_output(s->output);
 	if (s->out < 0)

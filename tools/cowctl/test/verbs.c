@@ -385,7 +385,7 @@ static void chains(void)
 {
 	int i;
 
-	for (i = 0; i < (int)(8 * effort / 100); i++)
+	for (i = 0; i < (int)(4 * effort / 100); i++)
 		one_chain(B, 25);
 }
 
@@ -406,7 +406,7 @@ static void chain_to_files(void)
 {
 	if (!has_attributes(DISK))
 		SKIP("no extended attributes on " DISK);
-	one_chain(DISK, 15);
+	one_chain(DISK, 8);
 }
 
 /* A chain to a mount, from there to files, and back from there: one id all the way. */
@@ -472,7 +472,7 @@ static void live_writer(void)
 
 	CHECK(mem != MAP_FAILED);
 	CHECK(!pthread_create(&thread, NULL, stamp, mem));
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < 3; i++) {
 		snprintf(name, sizeof(name), "%d:%d", getpid(), fd);
 		snprintf(to, sizeof(to), B "live%d", i);
 		transfer("", name, to);
@@ -550,8 +550,8 @@ static void damaged(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort; i++) {
-		at = i < 20 ? (size_t)i * 8 : below(length);
+	for (i = 0; i < (int)effort / 2; i++) {
+		at = i < 5 ? (size_t)i * 25 : below(length);
 		bit = 1 << below(8);
 		data[at] ^= bit;
 		write_file(T "damaged", data, length);
@@ -571,8 +571,8 @@ static void cut(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort; i++) {
-		at = i < 5 ? (size_t)i * 30 : i < 10 ? length - (i - 4) : below(length);
+	for (i = 0; i < (int)effort / 2; i++) {
+		at = i < 3 ? (size_t)i * 60 : i < 6 ? length - (i - 2) : below(length);
 		write_file(T "cut", data, at);
 		REFUSED(1, "the stream is cut", T "cut", NULL, "receive %s", B "r");
 		after_damage("cut", at);
@@ -703,9 +703,9 @@ static void killed_by_the_clock(void)
 	pid_t pid;
 
 	small_stream();
-	for (i = 0; i < (int)effort * 2; i++) {
+	for (i = 0; i < (int)effort; i++) {
 		pid = start(in_file(T "stream"), out_file(NULL), "receive %s", B "r");
-		wait.tv_nsec = below(60) * 1000000;
+		wait.tv_nsec = below(150) * 1000000;
 		nanosleep(&wait, NULL);
 		kill(pid, SIGKILL);
 		ret = end_of(pid);
@@ -756,7 +756,7 @@ static void refused_streams(void)
 	CHECK(!exists(B "r") && !exists(B ".r.part"));
 	WELL(T "stream", NULL, "receive %s", B "r");
 	REFUSED(1, "exists", T "stream", NULL, "receive %s", B "r");
-	REFUSED(1, "no such", T "stream", NULL, "receive %s", DIR "/none/r");
+	REFUSED(1, "No such file", T "stream", NULL, "receive %s", DIR "/none/r");
 	REFUSED(1, "No such file", NULL, NULL, "receive -i %s %s", T "none", B "q");
 	REFUSED(2, "see cowctl receive --help", NULL, NULL, "receive");
 	REFUSED(2, "see cowctl receive --help", NULL, NULL, "receive --token --abort x");
@@ -774,7 +774,7 @@ static void refused_bases(void)
 	REFUSED(1, "no file beside it is that", T "more", NULL, "receive %s", B "r");
 	WELL(NULL, NULL, "send %s", A "s2");
 	REFUSED(1, "and this is", T "more", NULL, "receive -b %s %s", A "s2", B "r");
-	REFUSED(1, "may have changed", T "more", NULL, "receive -b %s %s", T "stream", B "r");
+	REFUSED(1, "and this has no id", T "more", NULL, "receive -b %s %s", T "stream", B "r");
 	REFUSED(1, "builds on nothing", T "stream", NULL, "receive -b %s %s", A "s1", B "r");
 	CHECK(!exists(B "r") && !exists(B ".r.part"));
 	/* A file that goes by the right id, but was written since, and sealed then. */
@@ -928,8 +928,6 @@ static void two_receivers(void)
 static void refused_regions(void)
 {
 	int ends[2];
-	char name[64];
-	int fd;
 
 	make_file(A "live", 20, 0);
 	snapshot(A "live", A "s1");
@@ -956,14 +954,31 @@ static void refused_regions(void)
 	CHECK(strstr(said(), "has gone"));
 	/* /dev/full is a device like any other. */
 	REFUSED(1, "No space left", NULL, NULL, "send -o /dev/full %s", A "s1");
-	/* A snapshot of a process has an id if it is told one. */
-	fd = in_file(A "live");
-	snprintf(name, sizeof(name), "%d:%d", getpid(), cowmem_snapshot(fd));
-	WELL(NULL, T "stream", "send --id 0123456789abcdef0123456789abcdef %s", name);
-	WELL(T "stream", NULL, "receive %s", B "r");
-	SAME(A "live", B "r");
+}
+
+/* Regions of the device: snapshots of them are nobody's files, and have ids like others, or are told one. */
+static void nameless(void)
+{
+	int fd = cowmem_create("nameless", 5 * PAGE, 0), one, two;
+	char name[64], base[64], options[256], was[5 * PAGE];
+
+	EQUAL(pwrite(fd, "one", 3, PAGE), 3);
+	one = cowmem_snapshot(fd);
+	EQUAL(pwrite(fd, "two", 3, 2 * PAGE), 3);
+	two = cowmem_snapshot(fd);
+	CHECK(one >= 0 && two >= 0);
+	snprintf(base, sizeof(base), "%d:%d", getpid(), one);
+	snprintf(name, sizeof(name), "%d:%d", getpid(), two);
+	transfer("--id 0123456789abcdef0123456789abcdef", base, B "one");
+	snprintf(options, sizeof(options), "--base-id 0123456789abcdef0123456789abcdef --id "
+		 "00000000000000000000000000000002 -i %s", base);
+	transfer(options, name, B "two");
+	EQUAL(pread(two, was, sizeof(was), 0), sizeof(was));
+	write_file(T "two", was, sizeof(was));
+	SAME(T "two", B "two");
 	close(fd);
-	close(atoi(strchr(name, ':') + 1));
+	close(one);
+	close(two);
 }
 
 static void terminals(void)
@@ -1053,7 +1068,7 @@ static void refused_exports(void)
 	EQUAL(size_of(T "plain"), 5);
 	REFUSED(1, "not a region", NULL, NULL, "export %s %s", T "plain", T "new");
 	REFUSED(1, "No such file", NULL, NULL, "export %s %s", A "live", T "none/new");
-	REFUSED(1, "exists", NULL, NULL, "export %s %s", A "live", T);
+	REFUSED(1, "not a name", NULL, NULL, "export %s %s", A "live", T);
 	REFUSED(1, "No space left", NULL, NULL, "export %s /dev/full", A "live");
 	REFUSED(2, "--help", NULL, NULL, "export %s", A "live");
 	REFUSED(2, "--help", NULL, NULL, "export --json %s -", A "live");
@@ -1100,6 +1115,7 @@ CASE(written_files)
 CASE(refused_parts)
 CASE(gap)
 CASE(two_receivers)
+CASE(nameless)
 CASE(refused_regions)
 CASE(terminals)
 CASE(no_room)
@@ -1123,6 +1139,7 @@ static const struct test tests[] = {
 	{ "a part and the rest find each other, or it is said why not", in_refused_parts },
 	{ "a rest that begins too late is refused", in_gap },
 	{ "two receivers of one name, and a name that is taken", in_two_receivers },
+	{ "snapshots without a name have an id, or are told one", in_nameless },
 	{ "what can not be sent is refused", in_refused_regions },
 	{ "terminals are not for streams", in_terminals },
 	{ "a mount that is full is no end", in_no_room },
