@@ -55,7 +55,8 @@ static int bring(const struct region *region, const struct place *place, uint64_
 	file = place_file(place);
 	if (file >= 0 && share_pages(file, cut, size)) {
 		if (errno == EXDEV)
-			complain(place->path, "%s is on another mount, which its pages never leave; name a path there", region->arg);
+			complain(place->path, "%s has pages of another mount, which never leave it; name a path there",
+				 region->arg);
 		else
 			complain_errno(place->path);
 		close(file);

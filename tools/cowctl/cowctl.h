@@ -177,6 +177,9 @@ void region_close(struct region *region);
 /* is_region - is this descriptor one's? Takes no time, whatever it holds. */
 bool is_region(int fd);
 
+/* take_region - cowmem_take(), for a regular file, also of what a process got by opening the device itself. */
+int take_region(pid_t pid, int fd);
+
 /* is_process_arg - does it look like PID or PID:FD, so that no NAME may? */
 bool is_process_arg(const char *arg);
 
@@ -225,5 +228,8 @@ void place_close(struct place *place);
  */
 int place_file(const struct place *place);
 int place_link(const struct place *place, int fd);
+
+/* complain_place - complain_errno(), in words that fit something that could not be made there. */
+int complain_place(const struct place *place);
 
 #endif /* COWCTL_H */

@@ -25,15 +25,16 @@ struct listing {
 	unsigned int hidden;
 };
 
-/* The object of a region, which is made if there is none; *@fresh tells. */
-static json_t *region_object(struct listing *listing, dev_t dev, ino_t ino, bool *fresh)
+/* The object of a region, which is made if there is none; *@fresh tells. Two that are not known, 0, are not the same. */
+static json_t *region_object(struct listing *listing, uint64_t dev, uint64_t ino, bool *fresh)
 {
 	char *key = must_printf("%llx:%llu", (unsigned long long)dev, (unsigned long long)ino);
-	json_t *object = json_object_get(listing->keys, key);
+	json_t *object = dev || ino ? json_object_get(listing->keys, key) : NULL;
 
 	*fresh = !object;
 	if (!object) {
-		object = json_pack("{s:I, s:n, s:[], s:[]}", "id", (json_int_t)ino, "name", "arguments", "users");
+		object = json_pack("{s:o, s:n, s:[], s:[]}", "id", ino ? json_integer((json_int_t)ino) : json_null(), "name",
+				   "arguments", "users");
 		json_object_set_new(listing->keys, key, object);
 		json_array_append(listing->regions, object);
 	}
@@ -86,7 +87,7 @@ static json_t *user_object(json_t *region, pid_t pid)
 /* What it holds, if we may know that. */
 static void look_into(json_t *object, const struct cowmem_found *found)
 {
-	int fd = found->fd >= 0 ? cowmem_take(found->pid, found->fd) :
+	int fd = found->fd >= 0 ? take_region(found->pid, found->fd) :
 		 cowmem_take_mapped(found->pid, found->addr, COWMEM_FILE_RDONLY);
 
 	if (fd < 0)

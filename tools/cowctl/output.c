@@ -122,7 +122,7 @@ static char *format_value(const json_t *value, enum column_kind kind)
 
 int show_json(json_t *value, bool compact)
 {
-	int err = json_dumpf(value, stdout, compact ? JSON_COMPACT : JSON_INDENT(2));
+	int err = json_dumpf(value, stdout, (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(6));
 
 	json_decref(value);
 	putchar('\n');

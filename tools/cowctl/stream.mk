@@ -1,34 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Tests of send, receive, export and import.
 
-STREAM_TESTS := $(B)/test/stream-codec $(B)/test/stream-fuzz
-STREAM_GUEST_TESTS := $(B)/test/stream-verbs
+STREAM_S := $(S)/cowctl/test/stream
 STREAM_CFLAGS := -I$(S)/cowctl -I$(S)/lib/test -I$(B)/cowctl
-STREAM_LIBS := -lzstd -lxxhash
+STREAM_LIBS := $(shell $(PKG_CONFIG) --libs libzstd libxxhash)
+STREAM_CODEC := $(S)/cowctl/stream.c
+# A mistake that a hostile stream could use is one that these see.
+STREAM_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 # The worked example in the page is what the test compares with.
 $(B)/cowctl/example.inc: $(S)/man/man5/cowmem-stream.5
 	@mkdir -p $(@D)
 	sed -n 's/^[0-9a-f]\{4\}: *\([0-9a-f ]*\)$$/\1/p' $< | sed 's/\([0-9a-f][0-9a-f]\)/0x\1,/g' >$@
 
-$(B)/test/stream-codec: $(S)/cowctl/test/codec.c $(S)/cowctl/stream.c $(S)/cowctl/stream.h $(B)/cowctl/example.inc
+$(B)/test/stream-codec: $(STREAM_S)/codec.c $(B)/cowctl/example.inc
+$(B)/test/stream-fuzz: $(STREAM_S)/fuzz.c
+$(B)/test/stream-codec $(B)/test/stream-fuzz: $(STREAM_CODEC) $(S)/cowctl/stream.h $(S)/lib/test/tap.h
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fsanitize=undefined -fno-sanitize-recover=undefined $(STREAM_CFLAGS) \
-		$(LDFLAGS) -o $@ $(filter %.c,$^) $(STREAM_LIBS)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_SANITIZE) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ \
+		$(filter %.c,$^) $(STREAM_LIBS)
 
-# A mistake that a mutated stream could use is one that ASan and UBSan see.
-$(B)/test/stream-fuzz: $(S)/cowctl/test/fuzz.c $(S)/cowctl/stream.c $(S)/cowctl/stream.h
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined \
-		$(STREAM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) $(STREAM_LIBS)
-
-$(B)/test/stream-verbs: $(S)/cowctl/test/verbs.c $(LIBCOWMEM_A)
+$(B)/test/stream-verbs: $(STREAM_S)/verbs.c $(S)/cowctl/stream.h $(S)/lib/test/tap.h $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) $(STREAM_LIBS)
 
-tests: $(STREAM_TESTS) $(STREAM_GUEST_TESTS)
+STREAM_PAGES := $(patsubst %,$(S)/man/man1/cowctl-%.1,send receive export import)
 
-.PHONY: check-stream
-check-host: check-stream
-check-stream: $(STREAM_TESTS)
-	for t in $(STREAM_TESTS); do $$t || exit 1; done
+$(B)/test/stream-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(STREAM_S)/ssh.sh \
+		$(S)/cowctl/test/examples.sh $(STREAM_PAGES)
+	@mkdir -p $(@D)
+	{ cat $< $(STREAM_S)/ssh.sh && awk -f $(S)/cowctl/test/examples.awk $(STREAM_PAGES) && \
+		cat $(S)/cowctl/test/examples.sh; } >$@
+	chmod +x $@
+
+HOST_TESTS += stream-codec stream-fuzz
+GUEST_TESTS += stream-verbs stream-examples
+
+tests: $(B)/test/stream-codec $(B)/test/stream-fuzz $(B)/test/stream-verbs $(B)/test/stream-examples

@@ -229,7 +229,7 @@ static int build(const struct tree *tree, int dir, bool snapshot, const struct p
 
 	for (i = 0; i < tree->nr_entries; i++)
 		if (build_entry(tree, dir, &tree->entries[i]))
-			return complain_errno(place->path);
+			return complain_place(place);
 	for (i = tree->nr_entries; i--;)
 		dress(dir, tree->entries[i].path, &tree->entries[i], snapshot);
 	return 0;
@@ -251,9 +251,7 @@ static int publish(const struct place *place, const char *name)
 {
 	if (!renameat2(place->dir, name, place->dir, place->name, RENAME_NOREPLACE))
 		return 0;
-	if (errno == EEXIST)
-		return complain(place->path, "exists; remove it, or take another name");
-	return complain_errno(place->path);
+	return complain_place(place);
 }
 
 static int build_at(const struct tree *tree, const struct place *place, bool snapshot)
@@ -262,7 +260,7 @@ static int build_at(const struct tree *tree, const struct place *place, bool sna
 	int dir = -1, err = -1;
 
 	if (mkdirat(place->dir, name, 0700)) {
-		complain_errno(place->path);
+		complain_place(place);
 		goto out;
 	}
 	dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
