@@ -13,20 +13,20 @@ $(B)/cowctl/example.inc: $(S)/man/man5/cowmem-stream.5
 	@mkdir -p $(@D)
 	sed -n 's/^[0-9a-f]\{4\}: *\([0-9a-f ]*\)$$/\1/p' $< | sed 's/\([0-9a-f][0-9a-f]\)/0x\1,/g' >$@
 
-$(B)/test/stream-codec: $(STREAM_S)/codec.c $(B)/cowctl/example.inc
-$(B)/test/stream-fuzz: $(STREAM_S)/fuzz.c
-$(B)/test/stream-codec $(B)/test/stream-fuzz: $(STREAM_CODEC) $(S)/cowctl/stream.h $(S)/lib/test/tap.h
+$(B)/tests/stream-codec: $(STREAM_S)/codec.c $(B)/cowctl/example.inc
+$(B)/tests/stream-fuzz: $(STREAM_S)/fuzz.c
+$(B)/tests/stream-codec $(B)/tests/stream-fuzz: $(STREAM_CODEC) $(S)/cowctl/stream.h $(S)/lib/test/tap.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_SANITIZE) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ \
 		$(filter %.c,$^) $(STREAM_LIBS)
 
-$(B)/test/stream-verbs: $(STREAM_S)/verbs.c $(S)/cowctl/stream.h $(S)/lib/test/tap.h $(LIBCOWMEM_A)
+$(B)/tests/stream-verbs: $(STREAM_S)/verbs.c $(S)/cowctl/stream.h $(S)/lib/test/tap.h $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) $(STREAM_LIBS)
 
 STREAM_PAGES := $(patsubst %,$(S)/man/man1/cowctl-%.1,send receive export import)
 
-$(B)/test/stream-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(STREAM_S)/ssh.sh \
+$(B)/tests/stream-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(STREAM_S)/ssh.sh \
 		$(S)/cowctl/test/examples.sh $(STREAM_PAGES)
 	@mkdir -p $(@D)
 	{ cat $< $(STREAM_S)/ssh.sh && awk -f $(S)/cowctl/test/examples.awk $(STREAM_PAGES) && \
@@ -36,4 +36,4 @@ $(B)/test/stream-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk
 HOST_TESTS += stream-codec stream-fuzz
 GUEST_TESTS += stream-verbs stream-examples
 
-tests: $(B)/test/stream-codec $(B)/test/stream-fuzz $(B)/test/stream-verbs $(B)/test/stream-examples
+TESTS += stream-codec stream-fuzz stream-verbs stream-examples
