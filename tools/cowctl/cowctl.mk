@@ -63,3 +63,5 @@ HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion
 GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
 
 tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
+
+include $(S)/cowctl/stream.mk
