@@ -89,6 +89,8 @@ is "text: has the columns" grep -q '^ *PID COMMAND .*SPLITS.*RESTORES' "$out"
 is "text: a restore and a clone" sh -c '[ "$(grep -cE " (0[.][5-9]|1[.].) " "$1")" -ge 2 ]' - "$out"
 is "hostile: nothing that a terminal obeys" not grep -q "$(printf '\033')" "$out"
 
+./pty ./cowctl top -n 2 -d 0.1 >"$out"
+is "on a terminal the screen is cleared" [ "$(grep -c "$(printf '\033\[H\033\[2J')" "$out")" = 2 ]
 # However it ends.
 for signal in INT TERM HUP; do
 	./cowctl top -b >"$out" 2>"$err" &

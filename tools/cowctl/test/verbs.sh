@@ -170,6 +170,9 @@ wait $daemon
 is "merge: daemon ends by SIGTERM, status 0" [ $? = 0 ]
 scanned=$(./json scanned <"$out")
 is "merge: daemon keeps the rate ($scanned pages in 2 s)" sh -c '[ "$1" -ge 5 ] && [ "$1" -le 40 ]' - "$scanned"
+./pty ./cowctl merge --daemon --rounds 10 --rate 100 "$m/m1" >"$out"
+is "merge: on a terminal, how far it is" grep -q 'merge \[#.* of .*/s' "$out"
+is "merge: ... is wiped away" grep -q "$(printf '\r\033\[Kscanned')" "$out"
 is "merge: a snapshot" says 1 "sealed" merge "$m/before"
 is "merge: bad rate" says 2 "wants a number" merge --rate 0 "$m/m1"
 is "merge: nothing" says 2 "an argument is missing" merge
