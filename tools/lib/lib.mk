@@ -54,6 +54,10 @@ $(B)/tests/lib-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ $< $(LIBCOWMEM_A)
 
+# These stand between the library and the kernel.
+LIB_TEST_FLAGS_old := -Wl,--wrap=ioctl
+LIB_TEST_FLAGS_absent := -Wl,--wrap=open64
+
 TESTS += $(LIB_TESTS)
 HOST_TESTS += $(filter lib-buf-small lib-absent,$(LIB_TESTS))
 GUEST_TESTS += $(LIB_TESTS)
