@@ -17,6 +17,9 @@
 #define PAGE	4096UL
 
 static size_t size_of_all = 64 * PAGE;	/* of the values of a case */
+#if !SMALL
+static size_t default_region;
+#endif
 
 static cowmem_buf *filled(char byte)
 {
@@ -113,7 +116,7 @@ static void zeroes(void)
 
 static void sizes(void)
 {
-	static const size_t list[] = { 0, 1, 100, PAGE, PAGE + 1, 4 * PAGE - 1, 4 * PAGE, 4 * PAGE + 1, 300 * PAGE };
+	static const size_t list[] = { 0, 100, PAGE + 1, 4 * PAGE - 1, 4 * PAGE, 4 * PAGE + 1, 70 * PAGE };
 	size_t i, j, k, nr = sizeof(list) / sizeof(list[0]);
 
 	if (!SMALL)
@@ -144,14 +147,33 @@ static void sizes(void)
 		}
 }
 
+static int last_region(const struct cowmem_found *found, void *arg)
+{
+	*(int *)arg = found->fd;
+	return 0;
+}
+
+/* Of the only region that there is. */
+static struct cowmem_info info_of_region(void)
+{
+	struct cowmem_info info;
+	int fd = -1;
+
+	EQUAL(cowmem_find(0, last_region, &fd), 0);
+	EQUAL(cowmem_get_info(fd, &info), 0);
+	return info;
+}
+
 static void too_large(void)
 {
 	cowmem_buf *buf = filled('a');
 
 	CHECK(!cowmem_buf_new(SIZE_MAX) && errno == EFBIG);
 	ERRNO(cowmem_buf_resize(buf, SIZE_MAX), EFBIG);
-	if (!SMALL)
+	if (!SMALL) {
 		ERRNO(cowmem_buf_resize(buf, PTRDIFF_MAX - 2 * PAGE), ENOMEM);
+		EQUAL(info_of_region().size, size_of_all);
+	}
 	EQUAL(cowmem_buf_size(buf), size_of_all);
 	EQUAL(at(buf, size_of_all - 1), 'a');
 	set(buf, 0, 'b');
@@ -274,7 +296,7 @@ static void as_arrays(void)
 	srandom(17);
 	for (i = 0; i < VALUES; i++)
 		m[i].buf = cowmem_buf_new(0);
-	for (i = 0; i < 20000; i++) {
+	for (i = 0; i < 10000; i++) {
 		model_step(m);
 		if (!(i % 50))
 			check_all(m);
@@ -298,7 +320,7 @@ static void *user(void *arg)
 	cowmem_buf *mine, *old;
 	unsigned int i;
 
-	for (i = 0; i < 3000; i++) {
+	for (i = 0; i < 1500; i++) {
 		size_t offset = (i * 1031) % size_of_all;
 
 		pthread_mutex_lock(&lock);
@@ -352,7 +374,7 @@ static void last_of_two(void)
 	pthread_t thread;
 	unsigned int i;
 
-	for (i = 0; i < 500; i++) {
+	for (i = 0; i < 300; i++) {
 		cowmem_buf *a = filled('a'), *b = dup_of(a);
 
 		EQUAL(pthread_create(&thread, NULL, writer, b), 0);
@@ -393,6 +415,9 @@ static void across_fork(void)
 	EQUAL(pipe(up), 0);
 	pid = fork();
 	CHECK(pid >= 0);
+	/* Who fails closes the other one's pipe. */
+	close(pid ? down[0] : down[1]);
+	close(pid ? up[1] : up[0]);
 	for (i = 0; i < 3; i++) {
 		if (!pid) {
 			set(own, i, 'c');
@@ -419,10 +444,8 @@ static void across_fork(void)
 	if (!pid)
 		_exit(0);
 	end_of(pid);
-	for (i = 0; i < 2; i++) {
-		close(down[i]);
-		close(up[i]);
-	}
+	close(down[1]);
+	close(up[0]);
 }
 
 /* A value that was not copied is shared by fork, until it was written; grandchildren, too. */
@@ -438,6 +461,7 @@ static void generations(void)
 		pid = fork();
 		if (!pid) {
 			set(buf, 0, 'g');
+			EQUAL(cowmem_buf_shared(buf), 0);
 			EQUAL(cowmem_buf_resize(buf, 5 * size_of_all), 0);
 			_exit(0);
 		}
@@ -543,6 +567,7 @@ static void written_by_fork_handlers(void)
 	in_window = filled(0);
 	pid = fork();
 	if (!pid) {
+		close(go[1]);
 		EQUAL(read(go[0], &byte, 1), 1);
 		EQUAL(at(in_window, 0), 1);
 		_exit(0);
@@ -582,22 +607,14 @@ static void no_descriptor(void)
 	cowmem_buf_free(b);
 }
 
-static int last_region(const struct cowmem_found *found, void *arg)
-{
-	*(int *)arg = found->fd;
-	return 0;
-}
-
 /* A copy takes no memory, and a write of a page that page. */
 static void only_pages_written(void)
 {
 	cowmem_buf *a = filled('a'), *b = dup_of(a);
 	struct cowmem_info info;
-	int fd = -1;
 
 	set(b, 3 * PAGE, 'b');
-	EQUAL(cowmem_find(0, last_region, &fd), 0);
-	EQUAL(cowmem_get_info(fd, &info), 0);
+	info = info_of_region();
 	EQUAL(info.pages_populated, size_of_all / PAGE);
 	EQUAL(info.pages_exclusive, 1);
 	cowmem_buf_free(a);
@@ -607,9 +624,13 @@ static void only_pages_written(void)
 /* The boundary is where the header says. */
 static void boundary(void)
 {
-	cowmem_buf *small = cowmem_buf_new(COWMEM_BUF_REGION - 1), *large;
+	cowmem_buf *small, *large;
 	int before = count_fds();
 
+	EQUAL(default_region, COWMEM_BUF_REGION);
+	cowmem_int_buf_region = default_region;
+	small = cowmem_buf_new(COWMEM_BUF_REGION - 1);
+	EQUAL(count_fds(), before);
 	large = cowmem_buf_new(COWMEM_BUF_REGION);
 	EQUAL(count_fds(), before + 1);
 	EQUAL(cowmem_buf_resize(large, COWMEM_BUF_REGION - 1), 0);
@@ -644,9 +665,11 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	if (SMALL)
-		cowmem_int_buf_region = SIZE_MAX;
-	else
-		size_of_all = COWMEM_BUF_REGION + 3 * PAGE;
+#if SMALL
+	cowmem_int_buf_region = SIZE_MAX;
+#else
+	default_region = cowmem_int_buf_region;
+	cowmem_int_buf_region = 32 * PAGE;
+#endif
 	return run_tests(tests, argc, argv);
 }
