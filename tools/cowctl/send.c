@@ -231,7 +231,7 @@ static int find_base(struct send *s)
 	}
 }
 
-/* What is sent gets an id only if all else is well, or it would have one that nobody knows. */
+/* What is sent gets an id after its base was looked at, or it would have one that nobody knows. */
 static int find_id(struct send *s)
 {
 	const struct source *source = &s->source;
@@ -367,8 +367,6 @@ static int run(int argc, char **argv)
 	parse(&s, argc, argv);
 	argv = want_args(argc, argv, 1, 1);
 	signal(SIGPIPE, SIG_IGN);
-	if (!s.output && isatty(STDOUT_FILENO))
-		return complain("standard output", "a stream is nothing for a terminal; use -o FILE, or a pipe");
 	if (source_open(&s.source, argv[0]))
 		return -1;
 	ret = send_opened(&s);

@@ -1031,8 +1031,9 @@ static void terminals(void)
 static void yielded(void)
 {
 	unsigned char data[PAGE];
+	int fd, snap, out, i, ends[2];
 	char name[64];
-	int fd, snap, i;
+	pid_t pid;
 
 	CHECK(!mkdir(DIR "/small", 0700));
 	CHECK(!mount("cowmem", DIR "/small", "cowmem", 0, "size=1m"));
@@ -1042,16 +1043,28 @@ static void yielded(void)
 	CHECK(snap >= 0);
 	snprintf(name, sizeof(name), "%d:%d", getpid(), snap);
 	WELL(NULL, NULL, "send %s", name);
+	/* This one has begun, and waits for us to read. */
+	CHECK(!pipe2(ends, O_CLOEXEC));
+	unlink(ERR);
+	pid = start(in_file(NULL), ends[1], "send -l 0 %s", name);
+	out = out_file(T "cut");
+	CHECK(pass(ends[0], out, 100));
 	for (i = 0; i < 200; i++) {
 		noise(data, PAGE);
 		EQUAL(pwrite(fd, data, PAGE, i * PAGE), PAGE);
 	}
+	CHECK(!pass(ends[0], out, UINT64_MAX));
+	close(out);
+	EQUAL(end_of(pid), 1);
+	CHECK(strstr(said(), "yielded"));
+	REFUSED(1, "the stream is cut", T "cut", NULL, "receive %s", B "r");
 	REFUSED(1, "yielded", NULL, T "stream", "send %s", name);
 	REFUSED(1, "the stream is cut", T "stream", NULL, "receive %s", B "r");
 	REFUSED(1, "yielded", NULL, NULL, "export %s %s", name, T "raw");
 	CHECK(!exists(T "raw") && !exists(T ".raw.part"));
 	close(fd);
 	close(snap);
+	close(ends[0]);
 	CHECK(!umount(DIR "/small"));
 }
 
