@@ -84,8 +84,8 @@ char *must_printf(const char *format, ...) __attribute__((format(printf, 1, 2)))
 /* ---- safe.c: names that others chose ---- */
 
 /*
- * safe_string - @s as it may be shown on a terminal: what is not printable in this locale, a backslash, and what turns the
- * direction of text becomes \n, \t, \\ or \xNN. The caller frees it.
+ * safe_string - @s as it may be shown on a terminal: what is not printable in this locale, a backslash, and what turns
+ * the direction of text becomes \n, \t, \\ or \xNN. The caller frees it.
  */
 char *safe_string(const char *s);
 

@@ -29,15 +29,15 @@ install-cowctl: $(CTL)
 
 # ---- tests: cowctl with the library in it, two programs, and scripts, all in one directory ----
 
-CTL_TEST_PROGRAMS := $(patsubst $(S)/cowctl/test/%.c,$(B)/test/%,$(wildcard $(S)/cowctl/test/*.c))
-CTL_TEST_SCRIPTS := $(patsubst $(S)/cowctl/test/%.sh,$(B)/test/cowctl-%,\
+CTL_TEST_PROGRAMS := $(patsubst $(S)/cowctl/test/%.c,$(B)/tests/%,$(wildcard $(S)/cowctl/test/*.c))
+CTL_TEST_SCRIPTS := $(patsubst $(S)/cowctl/test/%.sh,$(B)/tests/cowctl-%,\
 	$(filter-out %/lib.sh,$(wildcard $(S)/cowctl/test/*.sh)))
 
-$(B)/test/cowctl: $(CTL_OBJS) $(LIBCOWMEM_A)
+$(B)/tests/cowctl: $(CTL_OBJS) $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(CTL_OBJS) $(LIBCOWMEM_A) $(CTL_LIBS)
 
-$(CTL_TEST_PROGRAMS): $(B)/test/%: $(S)/cowctl/test/%.c $(LIBCOWMEM_A)
+$(CTL_TEST_PROGRAMS): $(B)/tests/%: $(S)/cowctl/test/%.c $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(CTL_CFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) -ljansson
 
@@ -45,19 +45,23 @@ $(CTL_TEST_PROGRAMS): $(B)/test/%: $(S)/cowctl/test/%.c $(LIBCOWMEM_A)
 CTL_PAGES := $(S)/man/man1/cowctl.1 $(patsubst %,$(S)/man/man1/cowctl-%.1,\
 	list info create clone snapshot restore diff merge seal top doctor)
 
-$(B)/test/cowctl-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(S)/cowctl/test/examples.sh $(CTL_PAGES)
+$(B)/tests/cowctl-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(S)/cowctl/test/examples.sh $(CTL_PAGES)
 	@mkdir -p $(@D)
 	{ cat $< && awk -f $(S)/cowctl/test/examples.awk $(CTL_PAGES) && cat $(S)/cowctl/test/examples.sh; } >$@
 	chmod +x $@
 
-$(filter-out %/cowctl-examples,$(CTL_TEST_SCRIPTS)): $(B)/test/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
+$(filter-out %/cowctl-examples,$(CTL_TEST_SCRIPTS)): $(B)/tests/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
 	@mkdir -p $(@D)
 	cat $^ >$@
 	chmod +x $@
 
-HOST_TESTS += cowctl-missing cowctl-doctor
+$(B)/tests/cowctl.bash: $(S)/cowctl/cowctl.bash
+	@mkdir -p $(@D)
+	cp $< $@
+
+HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion
 GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
 
-tests: $(B)/test/cowctl $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
+tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
 
 include $(S)/cowctl/stream.mk

@@ -2,8 +2,8 @@
 /*
  * cowctl doctor - is all there that cowmem needs, and if not, what mends it?
  *
- * Each check looks at files and says one line. They are looked for below $COWCTL_ROOT, if that is set: so tests can show
- * it a machine that this one is not.
+ * Each check looks at files and says one line. They are looked for below $COWCTL_ROOT, if that is set: so tests can
+ * show it a machine that this one is not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,8 @@
 static const char help[] =
 "Usage: cowctl doctor [OPTION]...\n"
 "\n"
-"Looks at the module, the kernel, the device and who may open it, Secure Boot, and versions. A line each:\n"
+"Looks at the module, the kernel, the device and who may open it, Secure Boot,\n"
+"and versions. A line each:\n"
 "\n"
 "  ok        it is as it should be\n"
 "  note      it is not, but does not matter for most\n"
@@ -31,7 +32,8 @@ static const char help[] =
 "\n"
 "The exit status is 1 if there is a problem.\n"
 "\n"
-"      --json            as JSON: { \"checks\": [ { \"check\": ..., \"status\": ..., \"text\": ..., \"mend\": ... } ] }\n"
+"      --json            as JSON: { \"checks\": [ { \"check\": ..., \"status\": ...,\n"
+"                        \"text\": ..., \"mend\": ... } ] }\n"
 "      --help            this text\n";
 
 /* The kernels that the module was tried with. */
@@ -159,7 +161,8 @@ static void check_kernel(struct doctor *d)
 		problem(d, "kernel", must_printf("Linux %s is older than %s", d->release, OLDEST),
 			"boot a kernel from " OLDEST " to " NEWEST);
 	else if (number > number_of(NEWEST))
-		note(d, "kernel", must_printf("Linux %s is newer than %s, the last one that was tried", d->release, NEWEST),
+		note(d, "kernel",
+		     must_printf("Linux %s is newer than %s, the last one that was tried", d->release, NEWEST),
 		     "if the module does not build for it, boot an older kernel or take a newer cowmem");
 	else
 		ok(d, "kernel", must_printf("Linux %s", d->release));
@@ -184,8 +187,9 @@ static void check_config(struct doctor *d)
 		file = at("/lib/modules/%s/build/.config", d->release);
 	}
 	if (access(file, R_OK)) {
-		note(d, "config", must_printf("the kernel's configuration is neither in /boot nor in /lib/modules/%s/build",
-					      d->release), NULL);
+		note(d, "config",
+		     must_printf("the kernel's configuration is neither in /boot nor in /lib/modules/%s/build",
+				 d->release), NULL);
 		free(file);
 		return;
 	}
@@ -193,8 +197,8 @@ static void check_config(struct doctor *d)
 		wanted = must_printf("%s=y\n", config_options[i].option);
 		line = find_line(must(strdup(file)), wanted);
 		if (!line)
-			note(d, "config", must_printf("%s is off: %s", config_options[i].option, config_options[i].lacks),
-			     NULL);
+			note(d, "config",
+			     must_printf("%s is off: %s", config_options[i].option, config_options[i].lacks), NULL);
 		missing += !line;
 		free(wanted);
 		free(line);
@@ -259,7 +263,8 @@ static void check_module(struct doctor *d)
 	mend = must_printf("apt install %slinux-headers-%s%s%s", other ? "" : "cowmem-dkms ", d->release,
 			   other ? "; dkms autoinstall -k " : "", other ? d->release : "");
 	if (other)
-		problem(d, "module", must_printf("cowmem is not loaded: it is built for %s, not for %s", other, d->release), mend);
+		problem(d, "module",
+			must_printf("cowmem is not loaded: it is built for %s, not for %s", other, d->release), mend);
 	else
 		problem(d, "module", must_printf("cowmem is not loaded, nor built for any kernel here"), mend);
 	free(mend);
@@ -272,7 +277,8 @@ static void check_versions(struct doctor *d)
 	bool module = read_line(at("/sys/module/cowmem/version"), line);
 
 	if (strcmp(cowmem_version(), COWMEM_VERSION))
-		problem(d, "versions", must_printf("cowctl is %s, but the library is %s", COWMEM_VERSION, cowmem_version()),
+		problem(d, "versions",
+			must_printf("cowctl is %s, but the library is %s", COWMEM_VERSION, cowmem_version()),
 			"apt install --only-upgrade libcowmem1 cowmem-tools");
 	else if (d->loaded && module && strcmp(line, COWMEM_VERSION))
 		problem(d, "versions", must_printf("cowctl and the library are %s, but the module that is loaded is %s",
@@ -386,7 +392,8 @@ static void check_rule(struct doctor *d, const struct stat *device)
 		problem(d, "group", must(strdup("there is a udev rule, but no group cowmem")),
 			"groupadd --system cowmem && udevadm trigger --name-match=cowmem");
 	else if (device && (device->st_gid != (gid_t)group || (device->st_mode & 0060) != 0060))
-		problem(d, "group", must(strdup("the device does not belong to the group cowmem, though there is a udev rule")),
+		problem(d, "group",
+			must(strdup("the device does not belong to the group cowmem, though there is a udev rule")),
 			"udevadm control --reload && udevadm trigger --name-match=cowmem");
 	else
 		ok(d, "group", must(strdup("members of the group cowmem may open the device")));

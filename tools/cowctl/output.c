@@ -29,7 +29,8 @@ char *format_size(char text[32], uint64_t bytes)
 		unit++;
 	}
 	if (unit && whole < 10 && rest)
-		snprintf(text, 32, "%llu.%u%c", (unsigned long long)whole, (unsigned int)(rest * 10 / 1024), units[unit]);
+		snprintf(text, 32, "%llu.%u%c", (unsigned long long)whole, (unsigned int)(rest * 10 / 1024),
+			 units[unit]);
 	else
 		snprintf(text, 32, "%llu%c", (unsigned long long)whole, units[unit]);
 	return text;

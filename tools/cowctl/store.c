@@ -72,8 +72,8 @@ static int mount_store(void)
 }
 
 /*
- * Under a lock of the directory, which goes when the mount hides it or we end: of two that come at once, one mounts, and
- * the other one sees that.
+ * Under a lock of the directory, which goes when it is closed: of two that come at once, one mounts, and the other one
+ * sees that.
  */
 static int make_store(void)
 {

@@ -24,7 +24,8 @@
 static const char help[] =
 "Usage: cowctl top [OPTION]...\n"
 "\n"
-"Shows what happens to regions, each second, by process and region, the busiest first. All columns are per second:\n"
+"Shows what happens to regions, each second, by process and region, the busiest\n"
+"first. All columns are per second:\n"
 "\n"
 "  FAULTS    page faults of the process, of whatever memory\n"
 "  SPLITS    shared pages that were copied for their writer\n"
@@ -33,10 +34,12 @@ static const char help[] =
 "  ZAPS      ranges that became holes\n"
 "  YIELDS    snapshots whose memory was taken back for a write\n"
 "\n"
-"  -b, --batch           no screen: one table after the other; so it is if stdout is no terminal\n"
+"  -b, --batch           no screen: one table after the other; so it is if\n"
+"                        stdout is no terminal\n"
 "  -n, --iterations N    end after N of them\n"
 "  -d, --delay SECONDS   time between two, 0.1 to 3600; 1 if it is not given\n"
-"      --json            as JSON, a line each: { \"time\": ..., \"seconds\": ..., \"lost\": EVENTS, \"rows\": [...] }\n"
+"      --json            as JSON, a line each: { \"time\": ..., \"seconds\": ...,\n"
+"                        \"lost\": EVENTS, \"rows\": [...] }\n"
 "      --help            this text\n"
 "\n"
 "It needs root, for tracefs.\n";
@@ -127,7 +130,8 @@ static int compare_numbers(const void *a, const void *b)
 }
 
 /* What is in a tree, or a copy of @like that is put there; *@fresh tells. */
-static void *find_or_add(void **tree, const void *like, size_t size, int (*compare)(const void *, const void *), bool *fresh)
+static void *find_or_add(void **tree, const void *like, size_t size, int (*compare)(const void *, const void *),
+			 bool *fresh)
 {
 	void *copy, **found = tfind(like, tree, compare);
 
@@ -244,8 +248,9 @@ static json_t *row_json(struct top *top, const struct row *row, double seconds)
 {
 	struct process *process = find_process(top, row->pid);
 	uint64_t faults = process_faults(row->pid);
+	json_t *region = row->region ? json_integer((json_int_t)row->region) : json_null();
 	json_t *object = json_pack("{s:i, s:o, s:o, s:f}", "pid", (int)row->pid, "command", json_name(process->name),
-				   "region", row->region ? json_integer((json_int_t)row->region) : json_null(), "faults",
+				   "region", region, "faults",
 				   faults > process->faults ? (double)(faults - process->faults) / seconds : 0.0);
 	int i;
 
@@ -436,8 +441,8 @@ static int show(struct top *top, const struct options *options, double seconds, 
 
 	top->lost = lost;
 	if (output.json)
-		return show_json(json_pack("{s:I, s:f, s:I, s:o}", "time", (json_int_t)time(NULL), "seconds", seconds, "lost",
-					   (json_int_t)news, "rows", rows), true);
+		return show_json(json_pack("{s:I, s:f, s:I, s:o}", "time", (json_int_t)time(NULL), "seconds", seconds,
+					   "lost", (json_int_t)news, "rows", rows), true);
 	if (!options->batch)
 		fputs("\033[H\033[2J", stdout);
 	else if (!first)

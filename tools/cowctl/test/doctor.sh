@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2154
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
 # doctor, shown machines that this one is not.
 r=$dir/root
 export COWCTL_ROOT=$r

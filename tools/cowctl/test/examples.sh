@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2154
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
 # What the EXAMPLES of the manual pages say: examples() prints a line for each, "PAGE COMMAND"; cowctl.mk makes it of the
 # pages. In them 4711 is a process that has one region, and /mnt/live a mount with a file db.
 need_module

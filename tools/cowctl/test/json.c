@@ -10,7 +10,8 @@
 static json_t *step(json_t *value, const char *word)
 {
 	if (!strcmp(word, "#"))
-		return json_integer((json_int_t)(json_is_array(value) ? json_array_size(value) : json_object_size(value)));
+		return json_integer((json_int_t)(json_is_array(value) ? json_array_size(value) :
+						 json_object_size(value)));
 	if (json_is_array(value))
 		return json_array_get(value, strtoul(word, NULL, 10));
 	return json_object_get(value, word);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck shell=dash
+# shellcheck shell=dash disable=SC2016 # for sh -c
 # What the tests of cowctl begin with: cowctl.mk puts it in front of each. They run in the directory they are in, where
 # cowctl, holder and json are as well, and need no more than busybox.
 export LC_ALL=C.UTF-8

@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2154
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
 # Without the module each verb says so and ends with 1, or with 2 where it was called wrongly.
 if [ -e /sys/module/cowmem ]; then
 	echo "ok 1 missing # SKIP the module is loaded"
@@ -16,7 +16,7 @@ for verb in info merge; do
 	is "$verb: a name" says 1 "no store" $verb name
 	is "$verb: a process without regions" says 1 "has no region" $verb $$
 	is "$verb: a descriptor" says 1 "not a region" $verb $$:1
-	is "$verb: no argument" says 2 "what of?" $verb
+	is "$verb: no argument" says 2 "an argument is missing" $verb
 done
 for verb in clone snapshot restore diff; do
 	is "$verb: a file" says 1 "not a region" $verb "$dir/file" "$dir/file"

@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2154
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
 # Each verb: what it does, and what it says where it cannot.
 need_module
 need_root
@@ -33,7 +33,7 @@ is "create: no such directory" says 1 "No such file" create "$dir/nowhere/x"
 is "create: a name for a process" says 1 "name of a process" create 4711
 is "create: a bad size" says 2 "wants a size" create --size 12x x
 is "create: too large a size" says 2 "wants a size" create --size 9E x
-is "create: no name" says 2 "what of?" create
+is "create: no name" says 2 "an argument is missing" create
 is "create: an unknown option" says 2 "no option" create --nonsense x
 is "create: two names" says 2 "one argument too many" create x y
 
@@ -57,7 +57,7 @@ is "info: no region's descriptor" says 1 "not a region" info 1:0
 is "info: no such mapping" says 1 "nothing mapped there" info 1:0x1000
 is "info: what it can is done" run 1 info nonsense first
 is "info: ... and shown" grep -q '^region.*first$' "$out"
-is "info: nothing" says 2 "what of?" info
+is "info: nothing" says 2 "an argument is missing" info
 
 # ---- clone ----
 is "clone: beside" quiet clone "$m/live" copy
@@ -165,7 +165,7 @@ scanned=$(./json scanned <"$out")
 is "merge: daemon keeps the rate ($scanned pages in 2 s)" sh -c '[ "$1" -ge 5 ] && [ "$1" -le 40 ]' - "$scanned"
 is "merge: a snapshot" says 1 "sealed" merge "$m/before"
 is "merge: bad rate" says 2 "wants a number" merge --rate 0 "$m/m1"
-is "merge: nothing" says 2 "what of?" merge
+is "merge: nothing" says 2 "an argument is missing" merge
 
 # ---- a directory as one cut ----
 t=$m/tree
@@ -202,6 +202,38 @@ is "snapshot DIR: expendable" quiet snapshot -e "$t/sub" "$m/cut2"
 is "snapshot DIR: ... kind" json regions.0.kind expendable info "$m/cut2/b"
 is "snapshot DIR: nothing half made is left" [ -z "$(find "$m" "$dir/other" -name '.cowctl*')" ]
 
+# Where it ends in the middle, nothing is left, neither of its own accord nor by force.
+mkdir "$dir/small"
+mount -t cowmem -o nr_inodes=24 cowmem "$dir/small"
+mkdir "$dir/small/d" "$dir/small/d/e"
+for i in 1 2 3 4 5 6 7; do echo $i >"$dir/small/d/e/$i"; ln "$dir/small/d/e/$i" "$dir/small/d/$i"; done
+is "snapshot DIR: no room for all" says 1 "" snapshot "$dir/small/d" "$dir/small/new"
+is "snapshot DIR: ... nothing is left" [ "$(ls -A "$dir/small")" = d ]
+umount "$dir/small"
+mkdir "$t/many"
+i=0
+while [ $i -lt 400 ]; do
+	echo $i >"$t/many/$i"
+	i=$((i + 1))
+done
+whole=0 none=0 part=0
+for delay in 0 10 20 30 40 50 60 80 100 150 200 300; do
+	./cowctl snapshot "$t/many" "$m/killed" 2>/dev/null &
+	usleep $((delay * 1000))
+	kill -KILL $! 2>/dev/null
+	wait $! 2>/dev/null
+	case $(find "$m/killed" -type f 2>/dev/null | wc -l) in 0) none=$((none + 1)) ;; 400) whole=$((whole + 1)) ;; *) part=$((part + 1)) ;; esac
+	rm -rf "$m/killed" "$m"/.cowctl-*
+done
+is "snapshot DIR: killed, it is all there or not at all ($whole, $none)" sh -c '[ "$1" = 0 ] && [ "$2" -gt 0 ]' - $part $none
+rm -r "$t/many"
+
+mkdir "$t/swap" "$t/away"
+echo inside >"$t/swap/file"
+ln -s ../away "$t/swap/link"
+echo outside >"$t/away/secret"
+is "snapshot DIR: no link is followed" sh -c './cowctl snapshot "$1" "$2" && [ -L "$2/link" ] && [ ! -e "$2/secret" ]' - "$t/swap" "$m/swapped"
+
 # One writer, two files: what is in the second cannot be older than what is in the first.
 mkdir "$t/pair"
 ./cowctl create -s 4K "$t/pair/1"
@@ -216,7 +248,7 @@ ask map "$one" >"$dir/x" && ask map "$two" >"$dir/x"
 	echo "store $two 0 $((i % 200))"
 done) >&9 &
 writer=$!
-(n=0; while [ $n -lt 8000 ] && read -r x; do n=$((n + 1)); done) <&8 &
+(n=0; while [ $n -lt 8000 ] && read -r _; do n=$((n + 1)); done) <&8 &
 reader=$!
 bad=0
 for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -246,6 +278,9 @@ is "snapshot of PID: is not written" sh -c '! echo x 2>/dev/null >>"$1"' - "$COW
 is "snapshot of PID: diff" json extents.0.offset 4096 diff before-upgrade "$pid"
 is "snapshot of PID: restore" json pages 1 restore "$pid" before-upgrade
 is "snapshot of PID: the process sees it" [ "$(ask byte "$fd" 4096)" = 65 ]
+told store "$fd" 999999 67
+is "snapshot of PID: restore of a range, to the odd end" quiet restore --offset 4K "$pid" before-upgrade
+is "snapshot of PID: ... restores that byte" [ "$(ask byte "$fd" 999999)" = 0 ]
 is "snapshot of PID: expendable" quiet snapshot -e "$pid" may-go
 is "snapshot of PID: ... kind" json regions.0.kind expendable info may-go
 is "snapshot of PID: exists" says 1 "exists" snapshot "$pid" before-upgrade
@@ -332,6 +367,7 @@ nobody()
 	su -s /bin/sh nobody -c "LC_ALL=$LC_ALL COWMEM_STORE=$COWMEM_STORE exec ./cowctl $*" >"$out" 2>"$err" </dev/null
 	[ $? = "$want" ] && grep -qF -e "$words" "$err" && [ "$(wc -l <"$err")" = 1 ]
 }
+nobody_sees() { su -s /bin/sh nobody -c "./cowctl list --json $1" | ./json regions.0.name >"$out"; }
 chmod 755 "$dir"
 hold
 fd=$(ask region hidden 4096)
@@ -340,10 +376,19 @@ is "nobody: the store" nobody 1 "no right to make files there" create x
 is "nobody: a process that is not his" nobody 1 "may not be looked into" info "$pid"
 is "nobody: ... with a descriptor" nobody 1 "may not be looked into" info "$pid:$fd"
 is "nobody: list" nobody 0 "processes may not be looked into" list
+is "nobody: list of files that are not his" nobody_sees "$m"
 is "nobody: list of a process" nobody 1 "may not be looked into" list "$pid"
 is "nobody: top" nobody 1 "be root" top -b -n 1
 kill "$pid"
 exec 9>&- 8<&-
+mkdir "$dir/his"
+mount -t cowmem -o mode=1777 cowmem "$dir/his"
+root_store=$COWMEM_STORE
+COWMEM_STORE=$dir/his
+is "nobody: a store for him" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl create --size 4K mine" && [ "$(stat -c %U "$1/mine")" = nobody ]' - "$dir/his"
+is "nobody: a snapshot there" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl snapshot mine then" && [ -e "$1/then" ]' - "$dir/his"
+COWMEM_STORE=$root_store
+umount "$dir/his"
 
 # ---- the program itself ----
 is "no verb" sh -c './cowctl >"$1" 2>"$2"; [ $? = 2 ] && [ ! -s "$1" ] && grep -q ^Usage "$2"' - "$out" "$err"
