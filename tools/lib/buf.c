@@ -54,7 +54,6 @@ static int no_handlers;			/* the errno of pthread_atfork() */
 static void before_fork(void)
 {
 	atomic_fetch_add(&forking, 1);
-	atomic_fetch_add(&generation, 1);
 }
 
 static void after_in_parent(void)

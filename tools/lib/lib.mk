@@ -54,6 +54,18 @@ $(B)/tests/lib-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ $< $(LIBCOWMEM_A)
 
+# The wrapper, as old and new compilers see it; and the header by itself.
+LIB_CXX_TESTS := lib-cxx98 lib-cxx11 lib-cxx20
+$(B)/tests/lib-cxx%: $(S)/lib/test/cxx.cc $(S)/lib/libcowmem.hpp $(LIBCOWMEM_A)
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CPPFLAGS) -std=c++$* -pedantic $(ALL_CXXFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A)
+
+LIB_TESTS += $(LIB_CXX_TESTS)
+
+# These stand between the library and the kernel.
+LIB_TEST_FLAGS_old := -Wl,--wrap=ioctl
+LIB_TEST_FLAGS_absent := -Wl,--wrap=open64
+
 TESTS += $(LIB_TESTS)
 HOST_TESTS += $(filter lib-buf-small lib-absent,$(LIB_TESTS))
 GUEST_TESTS += $(LIB_TESTS)

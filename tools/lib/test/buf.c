@@ -144,14 +144,33 @@ static void sizes(void)
 		}
 }
 
+static int last_region(const struct cowmem_found *found, void *arg)
+{
+	*(int *)arg = found->fd;
+	return 0;
+}
+
+/* Of the only region that there is. */
+static struct cowmem_info info_of_region(void)
+{
+	struct cowmem_info info;
+	int fd = -1;
+
+	EQUAL(cowmem_find(0, last_region, &fd), 0);
+	EQUAL(cowmem_get_info(fd, &info), 0);
+	return info;
+}
+
 static void too_large(void)
 {
 	cowmem_buf *buf = filled('a');
 
 	CHECK(!cowmem_buf_new(SIZE_MAX) && errno == EFBIG);
 	ERRNO(cowmem_buf_resize(buf, SIZE_MAX), EFBIG);
-	if (!SMALL)
+	if (!SMALL) {
 		ERRNO(cowmem_buf_resize(buf, PTRDIFF_MAX - 2 * PAGE), ENOMEM);
+		EQUAL(info_of_region().size, size_of_all);
+	}
 	EQUAL(cowmem_buf_size(buf), size_of_all);
 	EQUAL(at(buf, size_of_all - 1), 'a');
 	set(buf, 0, 'b');
@@ -393,6 +412,9 @@ static void across_fork(void)
 	EQUAL(pipe(up), 0);
 	pid = fork();
 	CHECK(pid >= 0);
+	/* Who fails closes the other one's pipe. */
+	close(pid ? down[0] : down[1]);
+	close(pid ? up[1] : up[0]);
 	for (i = 0; i < 3; i++) {
 		if (!pid) {
 			set(own, i, 'c');
@@ -419,10 +441,8 @@ static void across_fork(void)
 	if (!pid)
 		_exit(0);
 	end_of(pid);
-	for (i = 0; i < 2; i++) {
-		close(down[i]);
-		close(up[i]);
-	}
+	close(down[1]);
+	close(up[0]);
 }
 
 /* A value that was not copied is shared by fork, until it was written; grandchildren, too. */
@@ -438,6 +458,7 @@ static void generations(void)
 		pid = fork();
 		if (!pid) {
 			set(buf, 0, 'g');
+			EQUAL(cowmem_buf_shared(buf), 0);
 			EQUAL(cowmem_buf_resize(buf, 5 * size_of_all), 0);
 			_exit(0);
 		}
@@ -543,6 +564,7 @@ static void written_by_fork_handlers(void)
 	in_window = filled(0);
 	pid = fork();
 	if (!pid) {
+		close(go[1]);
 		EQUAL(read(go[0], &byte, 1), 1);
 		EQUAL(at(in_window, 0), 1);
 		_exit(0);
@@ -582,22 +604,14 @@ static void no_descriptor(void)
 	cowmem_buf_free(b);
 }
 
-static int last_region(const struct cowmem_found *found, void *arg)
-{
-	*(int *)arg = found->fd;
-	return 0;
-}
-
 /* A copy takes no memory, and a write of a page that page. */
 static void only_pages_written(void)
 {
 	cowmem_buf *a = filled('a'), *b = dup_of(a);
 	struct cowmem_info info;
-	int fd = -1;
 
 	set(b, 3 * PAGE, 'b');
-	EQUAL(cowmem_find(0, last_region, &fd), 0);
-	EQUAL(cowmem_get_info(fd, &info), 0);
+	info = info_of_region();
 	EQUAL(info.pages_populated, size_of_all / PAGE);
 	EQUAL(info.pages_exclusive, 1);
 	cowmem_buf_free(a);
