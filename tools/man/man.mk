@@ -11,15 +11,17 @@ install-man:
 		cp -P $(S)/man/$$page $(DESTDIR)$(PREFIX)/share/man/$$page || exit; \
 	done
 
-# The programs of the sections EXAMPLES, and what runs them.
-MAN_TESTS := $(B)/test/man-examples
+# The programs in EXAMPLES of the module's pages, and what runs them.
+MAN_EXAMPLES := $(wildcard $(S)/man/man2/* $(S)/man/man4/* $(S)/man/man5/cowmem.5)
 
-$(MAN_TESTS): $(S)/man/test/extract $(S)/man/test/man-examples $(MAN_PAGES) $(LIBCOWMEM_A)
+$(B)/tests/man-examples: $(S)/man/test/extract $(S)/man/test/man-examples $(MAN_EXAMPLES) $(S)/../uapi/linux/cowmem.h
+	@mkdir -p $(@D)
 	rm -rf $@.d
-	$(S)/man/test/extract $@.d $(MAN_PAGES)
+	$(S)/man/test/extract $@.d $(MAN_EXAMPLES)
 	for program in $@.d/*/*.c; do \
-		$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $${program%.c} $$program $(LIBCOWMEM_A) || exit; \
+		$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $${program%.c} $$program || exit; \
 	done
 	cp $(S)/man/test/man-examples $@
 
-tests: $(MAN_TESTS)
+TESTS += man-examples
+GUEST_TESTS += man-examples
