@@ -177,8 +177,8 @@ static int send_stream(struct send *s)
 /* ---- which snapshot that is ---- */
 
 /*
- * The id of a snapshot, be it kept in it or given by the user, who may not say another one than it has. Returns 0, -1 if
- * there is none, or -2 after it was said why.
+ * The id of a snapshot, be it kept in it or given by the user, who may not say another one than it has. Returns 0, -1
+ * if there is none, or -2 after it was said why.
  */
 static int known_id(const struct source *source, const struct stream_id *given, const char *option,
 		    struct stream_id *id)
