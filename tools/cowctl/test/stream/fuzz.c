@@ -213,7 +213,8 @@ int main(int argc, char **argv)
 		make(&origin);
 		bad = read_all(&origin) != 1;
 		for (i = 0; i < 200 && !bad; i++) {
-			memcpy(&mutant, &origin, sizeof(origin));
+			memcpy(mutant.at, origin.at, origin.length);
+			mutant.length = origin.length;
 			do
 				mutate_once(&mutant);
 			while (rng() % 3 == 0);

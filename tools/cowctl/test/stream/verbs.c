@@ -1088,6 +1088,27 @@ static void ordinary_user(void)
 	WELL(NULL, NULL, "send -i %s %s", B "i", B "s2");
 }
 
+/* What others put in a directory for all is not taken for ours. */
+static void strangers(void)
+{
+	half();
+	CHECK(!chown(B ".r.part", 65534, 65534));
+	REFUSED(1, "somebody else's", T "stream", NULL, "receive %s", B "r");
+	REFUSED(1, "somebody else's", NULL, NULL, "receive --token %s", B "r");
+	REFUSED(1, "somebody else's", NULL, NULL, "receive --abort %s", B "r");
+	unlink(B ".r.part");
+	CHECK(!symlink(T "stream", B ".r.part"));
+	REFUSED(1, "can not be opened", T "stream", NULL, "receive %s", B "r");
+	unlink(B ".r.part");
+	WELL(T "stream", NULL, "receive %s", B "s1");
+	make_file(A "live", 61, 0);
+	snapshot(A "live", A "s2");
+	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
+	CHECK(!chown(B "s1", 65534, 65534));
+	REFUSED(1, "no file beside it", T "more", NULL, "receive %s", B "s2");
+	WELL(T "more", NULL, "receive -b %s %s", B "s1", B "s2");
+}
+
 static void json(void)
 {
 	size_t n;
@@ -1228,6 +1249,7 @@ CASE(terminals)
 CASE(no_room)
 CASE(yielded)
 CASE(ordinary_user)
+CASE(strangers)
 CASE(json)
 CASE(export_import)
 CASE(a_pipe_has_no_holes)
@@ -1255,6 +1277,7 @@ static const struct test tests[] = {
 	{ "a mount that is full is no end", in_no_room },
 	{ "a snapshot that has yielded is an error", in_yielded },
 	{ "an ordinary user can do it", in_ordinary_user },
+	{ "what strangers put there is not used", in_strangers },
 	{ "JSON says what was done", in_json },
 	{ "export and import keep bytes and holes", in_export_import },
 	{ "pipes carry zeroes, of which import makes holes", in_a_pipe_has_no_holes },
