@@ -27,6 +27,13 @@ is "create: has the size" [ "$(stat -c %s "$COWMEM_STORE/first")" = 65536 ]
 is "create: belongs to its maker" [ "$(stat -c %a "$COWMEM_STORE/first")" = 600 ]
 is "create: by path" json path "$m/live" create --size 1M "$m/live"
 is "create: huge" quiet create --size 2M --huge "$m/huge"
+printf x | dd of="$m/huge" conv=notrunc 2>/dev/null
+if ./cowctl doctor | grep -q '^ok *features .*huge'; then
+	is "create: ... gets memory 2 MiB at a time" json regions.0.huge 2097152 info "$m/huge"
+else
+	tests=$((tests + 1))
+	echo "ok $tests create: ... gets memory 2 MiB at a time # SKIP not with this kernel"
+fi
 is "create: what exists stays" says 1 "exists" create "$m/live"
 is "create: not on a mount" says 1 "not on a mount" create "$dir/plain/x"
 is "create: no such directory" says 1 "No such file" create "$dir/nowhere/x"
