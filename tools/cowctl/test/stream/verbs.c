@@ -390,7 +390,7 @@ static void chains(void)
 	int i;
 
 	for (i = 0; i < (int)(4 * effort / 100); i++)
-		one_chain(B, 25);
+		one_chain(B, 16);
 }
 
 static bool has_attributes(const char *dir)
@@ -554,8 +554,8 @@ static void damaged(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort / 2; i++) {
-		at = i < 5 ? (size_t)i * 25 : below(length);
+	for (i = 0; i < (int)effort / 3; i++) {
+		at = i < 4 ? (size_t)i * 25 : below(length);
 		bit = 1 << below(8);
 		data[at] ^= bit;
 		write_file(T "damaged", data, length);
@@ -575,8 +575,8 @@ static void cut(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort / 2; i++) {
-		at = i < 3 ? (size_t)i * 60 : i < 6 ? length - (i - 2) : below(length);
+	for (i = 0; i < (int)effort / 3; i++) {
+		at = i < 2 ? (size_t)i * 60 : i < 4 ? length - (i - 1) : below(length);
 		write_file(T "cut", data, at);
 		REFUSED(1, "the stream is cut", T "cut", NULL, "receive %s", B "r");
 		after_damage("cut", at);
@@ -686,10 +686,10 @@ static void killed(void)
 	int i;
 
 	signal(SIGPIPE, SIG_IGN);
-	make_file(A "live", 2000, 77);
+	make_file(A "live", 20 * effort, 77);
 	snapshot(A "live", A "s1");
 	transfer("", A "s1", B "s1");
-	make_file(A "live", 2500, 0);
+	make_file(A "live", 25 * effort, 0);
 	snapshot(A "live", A "s2");
 	for (i = 0; i < (int)(1 + effort / 50); i++) {
 		WELL(NULL, T "stream", "send %s", A "s2");
@@ -707,7 +707,7 @@ static void killed_by_the_clock(void)
 	pid_t pid;
 
 	small_stream();
-	for (i = 0; i < (int)effort; i++) {
+	for (i = 0; i < (int)effort / 2; i++) {
 		pid = start(in_file(T "stream"), out_file(NULL), "receive %s", B "r");
 		wait.tv_nsec = below(150) * 1000000;
 		nanosleep(&wait, NULL);
