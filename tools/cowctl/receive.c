@@ -41,7 +41,7 @@ static const char help[] =
 enum { OPT_TOKEN = OPT_VERB, OPT_ABORT };
 
 /* How much may have to come again after a kill; of files that have to be written to a disk more, as that takes time. */
-#define KEEP_REGION	(1ULL << 20)
+#define KEEP_REGION	(256ULL << 10)
 #define KEEP_FILE	(64ULL << 20)
 
 struct receive {
