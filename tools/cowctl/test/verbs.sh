@@ -235,7 +235,7 @@ ticks=$(($(now) - began + 1))
 rm -r "$m/killed"
 whole=0 none=0 part=0 percent=0
 while [ $percent -lt 100 ]; do
-	percent=$((percent + 4))
+	percent=$((percent + 400 / ${COWMEM_EFFORT:-100}))
 	./cowctl snapshot "$t/many" "$m/killed" 2>/dev/null &
 	usleep $((ticks * percent * 100))
 	kill -KILL $! 2>/dev/null
