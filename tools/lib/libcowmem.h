@@ -353,8 +353,11 @@ int cowmem_receive(int sock, int *fds, size_t *count, void *data, size_t *length
 
 /* ---- an implicit-sharing value ---- */
 
-/* From so many bytes on the content of a cowmem_buf is in a region. Below, to copy all of it is quicker. */
-#define COWMEM_BUF_REGION	(256 << 10)
+/*
+ * From so many bytes on the content of a cowmem_buf is in a region. Below, to copy all of it takes less than to clone a
+ * region, map it and write one page of it; cowmem_buf(3) has the figures.
+ */
+#define COWMEM_BUF_REGION	(1 << 20)
 
 /*
  * A buffer that is passed by value: a copy takes a constant time, and a write after it copies the pages that are

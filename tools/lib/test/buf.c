@@ -17,6 +17,9 @@
 #define PAGE	4096UL
 
 static size_t size_of_all = 64 * PAGE;	/* of the values of a case */
+#if !SMALL
+static size_t default_region;
+#endif
 
 static cowmem_buf *filled(char byte)
 {
@@ -113,7 +116,7 @@ static void zeroes(void)
 
 static void sizes(void)
 {
-	static const size_t list[] = { 0, 1, 100, PAGE, PAGE + 1, 4 * PAGE - 1, 4 * PAGE, 4 * PAGE + 1, 300 * PAGE };
+	static const size_t list[] = { 0, 100, PAGE + 1, 4 * PAGE - 1, 4 * PAGE, 4 * PAGE + 1, 70 * PAGE };
 	size_t i, j, k, nr = sizeof(list) / sizeof(list[0]);
 
 	if (!SMALL)
@@ -293,7 +296,7 @@ static void as_arrays(void)
 	srandom(17);
 	for (i = 0; i < VALUES; i++)
 		m[i].buf = cowmem_buf_new(0);
-	for (i = 0; i < 20000; i++) {
+	for (i = 0; i < 10000; i++) {
 		model_step(m);
 		if (!(i % 50))
 			check_all(m);
@@ -317,7 +320,7 @@ static void *user(void *arg)
 	cowmem_buf *mine, *old;
 	unsigned int i;
 
-	for (i = 0; i < 3000; i++) {
+	for (i = 0; i < 1500; i++) {
 		size_t offset = (i * 1031) % size_of_all;
 
 		pthread_mutex_lock(&lock);
@@ -371,7 +374,7 @@ static void last_of_two(void)
 	pthread_t thread;
 	unsigned int i;
 
-	for (i = 0; i < 500; i++) {
+	for (i = 0; i < 300; i++) {
 		cowmem_buf *a = filled('a'), *b = dup_of(a);
 
 		EQUAL(pthread_create(&thread, NULL, writer, b), 0);
@@ -621,9 +624,13 @@ static void only_pages_written(void)
 /* The boundary is where the header says. */
 static void boundary(void)
 {
-	cowmem_buf *small = cowmem_buf_new(COWMEM_BUF_REGION - 1), *large;
+	cowmem_buf *small, *large;
 	int before = count_fds();
 
+	EQUAL(default_region, COWMEM_BUF_REGION);
+	cowmem_int_buf_region = default_region;
+	small = cowmem_buf_new(COWMEM_BUF_REGION - 1);
+	EQUAL(count_fds(), before);
 	large = cowmem_buf_new(COWMEM_BUF_REGION);
 	EQUAL(count_fds(), before + 1);
 	EQUAL(cowmem_buf_resize(large, COWMEM_BUF_REGION - 1), 0);
@@ -658,9 +665,11 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	if (SMALL)
-		cowmem_int_buf_region = SIZE_MAX;
-	else
-		size_of_all = COWMEM_BUF_REGION + 3 * PAGE;
+#if SMALL
+	cowmem_int_buf_region = SIZE_MAX;
+#else
+	default_region = cowmem_int_buf_region;
+	cowmem_int_buf_region = 32 * PAGE;
+#endif
 	return run_tests(tests, argc, argv);
 }

@@ -3,7 +3,8 @@
  * What the tests of libcowmem share: each case is a function that returns if it is well, and ends the process if not.
  *
  * Each case runs in a process of its own, so that a crash is one failed case, and what it leaves open is not the next
- * one's. It fails too if it ends with more descriptors than it began with.
+ * one's. It fails too if it ends with more descriptors than it began with. With TAP_NO_FORK in the environment they run
+ * in this process, for ThreadSanitizer, which hangs in threads of a child, and debuggers.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -104,18 +105,28 @@ static inline int get(int fd, uint64_t offset)
 	return byte;
 }
 
+static inline void run_here(const struct test *test)
+{
+	int fds = count_fds();
+
+	test->run();
+	if (count_fds() != fds)
+		FAIL("%d descriptors more than before", count_fds() - fds);
+}
+
 static inline int run_one(const struct test *test)
 {
-	int status, fds;
+	int status;
 	pid_t pid;
 
 	fflush(stdout);
+	if (getenv("TAP_NO_FORK")) {
+		run_here(test);
+		return 0;
+	}
 	pid = fork();
 	if (!pid) {
-		fds = count_fds();
-		test->run();
-		if (count_fds() != fds)
-			FAIL("%d descriptors more than before", count_fds() - fds);
+		run_here(test);
 		exit(0);
 	}
 	if (pid == -1 || waitpid(pid, &status, 0) == -1)
