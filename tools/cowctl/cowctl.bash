@@ -2,11 +2,12 @@
 # shellcheck shell=bash
 # Completion for cowctl: verbs, their options as --help has them, and regions: files, names in the store, processes.
 
-# What follows the option that takes a value, or nothing.
+# Is what follows this option of this verb a number, or the like, that nobody can guess?
 _cowctl_value()
 {
-	case $1 in
-	--size | -s | --offset | --length | --rate | -r | --rounds | --iterations | -n | --delay | -d) return 0 ;;
+	case $1:$2 in
+	create:-s | create:--size | *:--offset | *:--length | merge:-r | *:--rate | *:--rounds | top:-n | \
+		*:--iterations | top:-d | *:--delay | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
 	esac
 	return 1
 }
@@ -34,7 +35,7 @@ _cowctl()
 		mapfile -t COMPREPLY < <(compgen -W "$help --help --version" -- "$word")
 		return
 	fi
-	_cowctl_value "${COMP_WORDS[COMP_CWORD - 1]}" && [ "$verb" != restore ] && [ "$verb" != diff ] && return
+	_cowctl_value "$verb" "${COMP_WORDS[COMP_CWORD - 1]}" && return
 	case $word in
 	-*)
 		help=$(cowctl "$verb" --help 2>/dev/null | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+')

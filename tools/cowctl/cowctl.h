@@ -3,7 +3,7 @@
  * cowctl - what its verbs share
  *
  * A verb is a file of its own, with one struct verb that main.c lists. It returns 0, or -1 after it has said on stderr
- * what is wrong: complain() and friends do both. USAGE() is the way out for wrong usage.
+ * what is wrong: complain() and friends do both. usage() is the way out for wrong usage.
  */
 #ifndef COWCTL_H
 #define COWCTL_H

@@ -55,9 +55,13 @@ $(filter-out %/cowctl-examples,$(CTL_TEST_SCRIPTS)): $(B)/tests/cowctl-%: $(S)/c
 	cat $^ >$@
 	chmod +x $@
 
-HOST_TESTS += cowctl-missing cowctl-doctor
+$(B)/tests/cowctl.bash: $(S)/cowctl/cowctl.bash
+	@mkdir -p $(@D)
+	cp $< $@
+
+HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion
 GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
 
-tests: $(B)/tests/cowctl $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
+tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
 
 include $(S)/cowctl/stream.mk

@@ -23,6 +23,11 @@ static const char help[] =
 "  cowctl export 4711 /var/tmp/4711.raw\n"
 "  cowctl export before-upgrade - | sha256sum\n";
 
+static int complain_copy(const struct source *source, const char *path)
+{
+	return source_has_yielded(source) ? complain_source(source) : complain(path, "%s", strerror(errno));
+}
+
 static int export_whole(const struct source *source, const char *path, int fd)
 {
 	struct progress p;
@@ -33,7 +38,7 @@ static int export_whole(const struct source *source, const char *path, int fd)
 	progress_end(&p);
 	if (close(fd) && !ret)
 		ret = -1;
-	return ret ? complain(path, "%s", strerror(errno)) : 0;
+	return ret ? complain_copy(source, path) : 0;
 }
 
 static int fill_part(const struct source *source, struct part *part)
@@ -44,7 +49,7 @@ static int fill_part(const struct source *source, struct part *part)
 	progress_begin(&p, "export", source->size, true);
 	ret = copy_sparse(source->fd, part->fd, source->size, &p);
 	progress_end(&p);
-	return ret || fsync(part->fd) ? complain(part->place->path, "%s", strerror(errno)) : 0;
+	return ret || fsync(part->fd) ? complain_copy(source, part->place->path) : 0;
 }
 
 static int export_sparse(const struct source *source, const char *path)

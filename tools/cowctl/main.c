@@ -81,7 +81,7 @@ char **want_args(int argc, char **argv, int min, int max)
 	int n = argc - optind;
 
 	if (n < min)
-		usage(n ? "something is missing behind '%s'" : "what of?%s", n ? argv[argc - 1] : "");
+		usage(n ? "an argument is missing behind '%s'" : "an argument is missing%s", n ? argv[argc - 1] : "");
 	if (n > max)
 		usage("one argument too many: '%s'", argv[optind + max]);
 	return argv + optind;

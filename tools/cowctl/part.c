@@ -71,6 +71,16 @@ static int part_read_state(struct part *part)
 	return token_parse(text, &part->state);
 }
 
+/* What others put there would be taken for what was checked here. */
+static int part_is_ours(const struct part *part)
+{
+	struct stat st;
+
+	if (!fstat(part->lock, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid())
+		return 0;
+	return complain(part->place->path, "its part %s is somebody else's; remove it, or choose another name", part->name);
+}
+
 /* Open and lock what has the name now. Returns 1, 0 if nothing has, or -1 after it was said why. */
 static int part_open(struct part *part)
 {
@@ -80,7 +90,7 @@ static int part_open(struct part *part)
 		return 0;
 	if (part->lock < 0)
 		return complain(part->place->path, "its part %s can not be opened: %s", part->name, strerror(errno));
-	return part_lock(part) ? -1 : 1;
+	return part_is_ours(part) || part_lock(part) ? -1 : 1;
 }
 
 int part_find(struct part *part, const struct place *place)

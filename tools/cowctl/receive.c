@@ -41,7 +41,7 @@ static const char help[] =
 enum { OPT_TOKEN = OPT_VERB, OPT_ABORT };
 
 /* How much may have to come again after a kill; of files that have to be written to a disk more, as that takes time. */
-#define KEEP_REGION	(1ULL << 20)
+#define KEEP_REGION	(256ULL << 10)
 #define KEEP_FILE	(64ULL << 20)
 
 struct receive {
@@ -70,6 +70,14 @@ static ssize_t get(void *arg, void *buffer, size_t length)
 
 /* ---- the base ---- */
 
+/* Who can write the file could give it any content and any id. */
+static bool is_trusted(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && (st.st_uid == geteuid() || !st.st_uid);
+}
+
 /* Is a file in the directory the base? Returns its descriptor, or -1. */
 static int try_base(const struct receive *r, const char *name)
 {
@@ -78,7 +86,7 @@ static int try_base(const struct receive *r, const char *name)
 
 	if (fd < 0)
 		return -1;
-	if (!id_get(fd, &id) && stream_id_equal(&id, &r->header.base))
+	if (is_trusted(fd) && !id_get(fd, &id) && stream_id_equal(&id, &r->header.base))
 		return fd;
 	close(fd);
 	return -1;
@@ -154,16 +162,23 @@ static int find_base(struct receive *r)
 	return complain(r->base_arg, "this stream is full and builds on nothing; leave out --base");
 }
 
+/* What errno means for the file, which need not be a region. */
+static int complain_write(const struct receive *r)
+{
+	return r->region ? complain_errno(r->place.path) : complain(r->place.path, "%s", strerror(errno));
+}
+
 static int begin_part(struct receive *r, int base)
 {
 	if (part_make(&r->part, &r->place))
 		return -1;
+	r->region = is_region(r->part.fd);
 	r->part.state = (struct token) { .id = r->header.id, .base = r->header.base };
 	if ((base < 0 || !copy_base(r, base)) && !ftruncate(r->part.fd, r->header.size)) {
 		r->part.resumable = !part_keep(&r->part);
 		return 0;
 	}
-	complain_errno(r->place.path);
+	complain_write(r);
 	part_remove(&r->part);
 	part_close(&r->part);
 	return -1;
@@ -285,7 +300,7 @@ static int take_blocks(struct receive *r)
 	while ((ret = stream_get_block(r->reader, &block)) > 0) {
 		if (apply(r, &block)) {
 			progress_end(&r->progress);
-			return complain_errno(r->place.path);
+			return complain_write(r);
 		}
 		progress_show(&r->progress, block.offset);
 	}
@@ -298,10 +313,8 @@ static int take_blocks(struct receive *r)
 /* It is whole. */
 static int finish(struct receive *r)
 {
-	if (part_freeze(&r->part)) {
-		complain_errno(r->place.path);
-		return -1;
-	}
+	if (part_freeze(&r->part))
+		return complain_write(r);
 	if (id_keep(r->part.fd, &r->header.id))
 		warn_user(r->place.path, "it can not keep its id (%s), so no incremental stream can build on it",
 			  strerror(errno));

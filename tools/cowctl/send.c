@@ -177,8 +177,8 @@ static int send_stream(struct send *s)
 /* ---- which snapshot that is ---- */
 
 /*
- * The id of a snapshot, be it kept in it or given by the user, who may not say another one than it has. Returns 0, -1 if
- * there is none, or -2 after it was said why.
+ * The id of a snapshot, be it kept in it or given by the user, who may not say another one than it has. Returns 0, -1
+ * if there is none, or -2 after it was said why.
  */
 static int known_id(const struct source *source, const struct stream_id *given, const char *option,
 		    struct stream_id *id)
@@ -231,7 +231,7 @@ static int find_base(struct send *s)
 	}
 }
 
-/* What is sent gets an id only if all else is well, or it would have one that nobody knows. */
+/* What is sent gets an id after its base was looked at, or it would have one that nobody knows. */
 static int find_id(struct send *s)
 {
 	const struct source *source = &s->source;
@@ -367,8 +367,6 @@ static int run(int argc, char **argv)
 	parse(&s, argc, argv);
 	argv = want_args(argc, argv, 1, 1);
 	signal(SIGPIPE, SIG_IGN);
-	if (!s.output && isatty(STDOUT_FILENO))
-		return complain("standard output", "a stream is nothing for a terminal; use -o FILE, or a pipe");
 	if (source_open(&s.source, argv[0]))
 		return -1;
 	ret = send_opened(&s);

@@ -33,7 +33,12 @@ $(B)/tests/stream-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.aw
 		cat $(S)/cowctl/test/examples.sh; } >$@
 	chmod +x $@
 
-HOST_TESTS += stream-codec stream-fuzz
+$(B)/tests/stream-host: $(S)/cowctl/test/lib.sh $(STREAM_S)/host.sh
+	@mkdir -p $(@D)
+	cat $^ >$@
+	chmod +x $@
+
+HOST_TESTS += stream-host stream-codec stream-fuzz
 GUEST_TESTS += stream-verbs stream-examples
 
-TESTS += stream-codec stream-fuzz stream-verbs stream-examples
+TESTS += stream-host stream-codec stream-fuzz stream-verbs stream-examples

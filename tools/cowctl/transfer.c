@@ -204,11 +204,23 @@ int copy_all(int from, int to, uint64_t size, struct progress *p)
 
 /* ---- a region that is read ---- */
 
+bool source_has_yielded(const struct source *source)
+{
+	int error = errno;
+	struct cowmem_info info;
+	bool yielded = !cowmem_get_info(source->fd, &info) && info.state & COWMEM_STATE_YIELDED;
+
+	errno = error;
+	return yielded;
+}
+
 int complain_source(const struct source *source)
 {
+	if (errno == EIO && source_has_yielded(source))
+		return complain(source->region.arg, "the snapshot has yielded its memory; choose another one, or take one "
+				"that does not");
 	if (errno == EIO)
-		return complain(source->region.arg, "it can not be read: it was a snapshot that has yielded its memory, "
-				"or memory is broken; choose another snapshot");
+		return complain(source->region.arg, "a part of it is in broken memory, and can not be read");
 	return complain_region(&source->region);
 }
 

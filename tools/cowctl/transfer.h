@@ -57,6 +57,9 @@ struct source {
 int source_open(struct source *source, const char *arg);
 void source_close(struct source *source);
 
+/* source_has_yielded - was it a snapshot that has given its memory back? Leaves errno alone. */
+bool source_has_yielded(const struct source *source);
+
 /* complain_source - what errno means for somebody who reads it */
 int complain_source(const struct source *source);
 

@@ -10,8 +10,10 @@
 #include <fts.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/openat2.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tree.h"
@@ -31,6 +33,7 @@ struct entry {
 };
 
 struct tree {
+	int dir;
 	struct entry *entries;
 	size_t nr_entries;
 	int *fds;
@@ -85,12 +88,23 @@ static int complain_files(const char *what)
 	return complain(what, "%s", strerror(errno));
 }
 
+/* Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. */
+static int open_below(int dir, const char *path)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+	};
+
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
 /* Returns 1 if it is gone, or is no file any more. */
 static int open_file(struct tree *tree, const char *path, struct stat *stat)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	int fd = open_below(tree->dir, path);
 
-	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
+	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR))
 		return 1;
 	if (fd < 0)
 		return complain_files(path);
@@ -109,7 +123,7 @@ static int open_file(struct tree *tree, const char *path, struct stat *stat)
 	return 0;
 }
 
-static int add_file(struct tree *tree, const char *path, const char *below, struct stat *stat)
+static int add_file(struct tree *tree, const char *path, struct stat *stat)
 {
 	size_t file = find_file(tree, stat);
 	int err;
@@ -119,7 +133,7 @@ static int add_file(struct tree *tree, const char *path, const char *below, stru
 		if (err)
 			return err < 0 ? -1 : 0;
 	}
-	add_entry(tree, below, stat)->file = file;
+	add_entry(tree, path, stat)->file = file;
 	return 0;
 }
 
@@ -142,7 +156,7 @@ static int add_walked(struct tree *tree, FTSENT *walked, const char *below)
 		add_entry(tree, below, walked->fts_statp);
 		return 0;
 	case FTS_F:
-		return add_file(tree, walked->fts_path, below, walked->fts_statp);
+		return add_file(tree, below, walked->fts_statp);
 	case FTS_SL:
 	case FTS_SLNONE:
 		return add_symlink(tree, walked->fts_path, below, walked->fts_statp);
@@ -316,7 +330,7 @@ static void free_tree(struct tree *tree)
 
 int clone_tree(int dir, const char *arg, const struct place *place, unsigned int flags, size_t *files)
 {
-	struct tree tree = { };
+	struct tree tree = { .dir = dir };
 	struct stat here, there;
 	int err;
 

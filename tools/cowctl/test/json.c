@@ -34,10 +34,9 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return 0;
 	if (json_is_string(value))
-		puts(json_string_value(value));
-	else if (json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT))
+		return puts(json_string_value(value)) < 0;
+	if (json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT))
 		return 2;
-	else
-		putchar('\n');
+	putchar('\n');
 	return 0;
 }

@@ -16,7 +16,7 @@ for verb in info merge; do
 	is "$verb: a name" says 1 "no store" $verb name
 	is "$verb: a process without regions" says 1 "has no region" $verb $$
 	is "$verb: a descriptor" says 1 "not a region" $verb $$:1
-	is "$verb: no argument" says 2 "what of?" $verb
+	is "$verb: no argument" says 2 "an argument is missing" $verb
 done
 for verb in clone snapshot restore diff; do
 	is "$verb: a file" says 1 "not a region" $verb "$dir/file" "$dir/file"

@@ -64,8 +64,8 @@ is "a line each" [ "$(wc -l <"$out")" = 3 ]
 is "each is JSON" sh -c 'while read -r line; do echo "$line" | ./json rows || exit 1; done <"$1" >/dev/null' - "$out"
 is "clones: 1" [ "$(events clones "$pid" "$id")" = 1 ]
 is "splits: 60" [ "$(events splits "$pid" "$id")" = 60 ]
-# One of them may make several pages writable.
-is "reuses: 1 to 30" sh -c '[ "$1" -ge 1 ] && [ "$1" -le 30 ]' - "$(events reuses "$pid" "$id")"
+# A fault may make others writable along with its own.
+is "reuses: some" [ "$(events reuses "$pid" "$id")" -ge 1 ]
 # Those before the first event was read are not known.
 is "faults: about as many" [ "$(events faults "$pid" "$id")" -ge 40 ]
 is "restores: none" [ "$(events restores "$pid" "$id")" = 0 ]
@@ -86,9 +86,11 @@ printf y | dd of="$m/a" conv=notrunc 2>/dev/null
 wait $top
 is "text: status 0" [ $? = 0 ]
 is "text: has the columns" grep -q '^ *PID COMMAND .*SPLITS.*RESTORES' "$out"
-is "text: a restore and a clone" sh -c '[ "$(grep -c " 1.0 " "$1")" -ge 2 ]' - "$out"
+is "text: a restore and a clone" sh -c '[ "$(grep -cE " (0[.][5-9]|1[.].) " "$1")" -ge 2 ]' - "$out"
 is "hostile: nothing that a terminal obeys" not grep -q "$(printf '\033')" "$out"
 
+./pty ./cowctl top -n 2 -d 0.1 >"$out"
+is "on a terminal the screen is cleared" [ "$(grep -c "$(printf '\033\[H\033\[2J')" "$out")" = 2 ]
 # However it ends.
 for signal in INT TERM HUP; do
 	./cowctl top -b >"$out" 2>"$err" &

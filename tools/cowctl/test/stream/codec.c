@@ -499,7 +499,25 @@ static const struct test tests[] = {
 	{ NULL, NULL }
 };
 
+/* A full stream of 12 bytes in a file, for tests that can not make one as they have no module. */
+static int write_stream(const char *path)
+{
+	struct stream_header header = { .size = PAGE + 12, .page_size = PAGE, .id = ID };
+	struct bytes b = { 0 };
+	struct stream_writer *w = writer(&b, &header, STREAM_LEVEL_DEFAULT);
+	FILE *file = fopen(path, "w");
+
+	CHECK(file);
+	EQUAL(stream_put_data(w, PAGE, "hello world\n", 12), 0);
+	end(w);
+	EQUAL(fwrite(b.at, 1, b.length, file), b.length);
+	free(b.at);
+	return fclose(file) ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 3 && !strcmp(argv[1], "--write"))
+		return write_stream(argv[2]);
 	return run_tests(tests, argc, argv);
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Mutated streams: the reader may refuse them or not, but does nothing that a sanitizer sees, and says nothing senseless
+ * Mutated streams: the reader may refuse them or not, but does nothing that a sanitizer sees and
+ * says nothing senseless
  *
- * Checksums would refuse nearly all of them at once, so most mutants get right ones. Usage: stream-fuzz [SECONDS [SEED]]
+ * Checksums would refuse nearly all of them at once, so most mutants get right ones.
+ * Usage: stream-fuzz [SECONDS [SEED]]
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -211,7 +213,8 @@ int main(int argc, char **argv)
 		make(&origin);
 		bad = read_all(&origin) != 1;
 		for (i = 0; i < 200 && !bad; i++) {
-			memcpy(&mutant, &origin, sizeof(origin));
+			memcpy(mutant.at, origin.at, origin.length);
+			mutant.length = origin.length;
 			do
 				mutate_once(&mutant);
 			while (rng() % 3 == 0);

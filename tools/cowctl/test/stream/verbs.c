@@ -28,6 +28,8 @@
 
 static char cowctl_path[4096];
 static unsigned int effort = 25;
+/* Who cowctl is run as. */
+static uid_t user;
 static uint64_t state;
 
 static uint64_t rng(void)
@@ -88,6 +90,8 @@ static pid_t start(int in, int out, const char *format, ...)
 		close(out);
 		return pid;
 	}
+	if (user && (setgid(user) || setuid(user)))
+		_exit(125);
 	err = open(ERR, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	dup2(in, 0);
 	dup2(out, 1);
@@ -386,7 +390,7 @@ static void chains(void)
 	int i;
 
 	for (i = 0; i < (int)(4 * effort / 100); i++)
-		one_chain(B, 25);
+		one_chain(B, 16);
 }
 
 static bool has_attributes(const char *dir)
@@ -550,8 +554,8 @@ static void damaged(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort / 2; i++) {
-		at = i < 5 ? (size_t)i * 25 : below(length);
+	for (i = 0; i < (int)effort / 3; i++) {
+		at = i < 4 ? (size_t)i * 25 : below(length);
 		bit = 1 << below(8);
 		data[at] ^= bit;
 		write_file(T "damaged", data, length);
@@ -571,8 +575,8 @@ static void cut(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort / 2; i++) {
-		at = i < 3 ? (size_t)i * 60 : i < 6 ? length - (i - 2) : below(length);
+	for (i = 0; i < (int)effort / 3; i++) {
+		at = i < 2 ? (size_t)i * 60 : i < 4 ? length - (i - 1) : below(length);
 		write_file(T "cut", data, at);
 		REFUSED(1, "the stream is cut", T "cut", NULL, "receive %s", B "r");
 		after_damage("cut", at);
@@ -682,10 +686,10 @@ static void killed(void)
 	int i;
 
 	signal(SIGPIPE, SIG_IGN);
-	make_file(A "live", 2000, 77);
+	make_file(A "live", 20 * effort, 77);
 	snapshot(A "live", A "s1");
 	transfer("", A "s1", B "s1");
-	make_file(A "live", 2500, 0);
+	make_file(A "live", 25 * effort, 0);
 	snapshot(A "live", A "s2");
 	for (i = 0; i < (int)(1 + effort / 50); i++) {
 		WELL(NULL, T "stream", "send %s", A "s2");
@@ -703,7 +707,7 @@ static void killed_by_the_clock(void)
 	pid_t pid;
 
 	small_stream();
-	for (i = 0; i < (int)effort; i++) {
+	for (i = 0; i < (int)effort / 2; i++) {
 		pid = start(in_file(T "stream"), out_file(NULL), "receive %s", B "r");
 		wait.tv_nsec = below(150) * 1000000;
 		nanosleep(&wait, NULL);
@@ -763,10 +767,44 @@ static void refused_streams(void)
 	REFUSED(2, "see cowctl receive --help", NULL, NULL, "receive --nonsense x");
 }
 
-static void refused_bases(void)
+/* Give a file the id of another one, as copying it with its attributes does. */
+static int fake(const char *path, bool with_time)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	char value[128];
+	ssize_t n = getxattr(A "s1", "user.cowmem.id", value, sizeof(value));
+	struct stat st;
+
+	CHECK(fd >= 0 && n > 32);
+	if (with_time) {
+		CHECK(!fstat(fd, &st));
+		n = snprintf(value + 32, sizeof(value) - 32, " %lld.%09ld", (long long)st.st_mtim.tv_sec,
+			     st.st_mtim.tv_nsec) + 32;
+	}
+	CHECK(!fsetxattr(fd, "user.cowmem.id", value, n, 0));
+	return fd;
+}
+
+/* Files that go by the right id, but may have been written since. */
+static void fakes(void)
 {
 	int fd;
 
+	make_file(B "fake", 60, 100);
+	fd = fake(B "fake", true);
+	REFUSED(1, "no file beside it is that", T "more", NULL, "receive %s", B "r");
+	REFUSED(1, "may have changed", T "more", NULL, "receive -b %s %s", B "fake", B "r");
+	close(fd);
+	make_file(B "fake", 60, 100);
+	fd = fake(B "fake", false);
+	CHECK(!cowmem_seal(fd, 15));
+	REFUSED(1, "may have changed", T "more", NULL, "receive -b %s %s", B "fake", B "r");
+	close(fd);
+	unlink(B "fake");
+}
+
+static void refused_bases(void)
+{
 	small_stream();
 	make_file(A "live", 61, 0);
 	snapshot(A "live", A "s2");
@@ -777,22 +815,7 @@ static void refused_bases(void)
 	REFUSED(1, "and this has no id", T "more", NULL, "receive -b %s %s", T "stream", B "r");
 	REFUSED(1, "builds on nothing", T "stream", NULL, "receive -b %s %s", A "s1", B "r");
 	CHECK(!exists(B "r") && !exists(B ".r.part"));
-	/* A file that goes by the right id, but was written since, and sealed then. */
-	make_file(B "fake", 60, 100);
-	fd = open(B "fake", O_RDWR | O_CLOEXEC);
-	CHECK(fd >= 0);
-	{
-		char value[128];
-		ssize_t n = getxattr(A "s1", "user.cowmem.id", value, sizeof(value));
-
-		CHECK(n > 0);
-		CHECK(!fsetxattr(fd, "user.cowmem.id", value, n, 0));
-	}
-	REFUSED(1, "no file beside it is that", T "more", NULL, "receive %s", B "r");
-	REFUSED(1, "may have changed", T "more", NULL, "receive -b %s %s", B "fake", B "r");
-	CHECK(!cowmem_seal(fd, 15));
-	REFUSED(1, "may have changed", T "more", NULL, "receive -b %s %s", B "fake", B "r");
-	close(fd);
+	fakes();
 	/* From another mount, by its name. */
 	WELL(T "more", NULL, "receive -b %s %s", A "s1", B "r");
 	SAME(A "s2", B "r");
@@ -1004,6 +1027,111 @@ static void terminals(void)
 	close(master);
 }
 
+/* A snapshot that has yielded is no stream of zeroes. */
+static void yielded(void)
+{
+	unsigned char data[PAGE];
+	int fd, snap, out, i, ends[2];
+	char name[64];
+	pid_t pid;
+
+	CHECK(!mkdir(DIR "/small", 0700));
+	CHECK(!mount("cowmem", DIR "/small", "cowmem", 0, "size=1m"));
+	make_file(DIR "/small/live", 200, 0);
+	fd = open(DIR "/small/live", O_RDWR | O_CLOEXEC);
+	snap = cowmem_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE);
+	CHECK(snap >= 0);
+	snprintf(name, sizeof(name), "%d:%d", getpid(), snap);
+	WELL(NULL, NULL, "send %s", name);
+	/* This one has begun, and waits for us to read. */
+	CHECK(!pipe2(ends, O_CLOEXEC));
+	unlink(ERR);
+	pid = start(in_file(NULL), ends[1], "send -l 0 %s", name);
+	out = out_file(T "cut");
+	CHECK(pass(ends[0], out, 100));
+	for (i = 0; i < 200; i++) {
+		noise(data, PAGE);
+		EQUAL(pwrite(fd, data, PAGE, i * PAGE), PAGE);
+	}
+	CHECK(!pass(ends[0], out, UINT64_MAX));
+	close(out);
+	EQUAL(end_of(pid), 1);
+	CHECK(strstr(said(), "yielded"));
+	REFUSED(1, "the stream is cut", T "cut", NULL, "receive %s", B "r");
+	REFUSED(1, "yielded", NULL, T "stream", "send %s", name);
+	REFUSED(1, "the stream is cut", T "stream", NULL, "receive %s", B "r");
+	REFUSED(1, "yielded", NULL, NULL, "export %s %s", name, T "raw");
+	CHECK(!exists(T "raw") && !exists(T ".raw.part"));
+	close(fd);
+	close(snap);
+	close(ends[0]);
+	CHECK(!umount(DIR "/small"));
+}
+
+static void ordinary_user(void)
+{
+	small_stream();
+	make_file(A "live", 61, 0);
+	snapshot(A "live", A "s2");
+	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
+	user = 65534;
+	REFUSED(1, "Permission denied", NULL, NULL, "send %s", A "s1");
+	WELL(T "stream", NULL, "receive %s", B "s1");
+	WELL(T "more", NULL, "receive %s", B "s2");
+	SAME(A "s2", B "s2");
+	WELL(NULL, T "again", "send -i %s %s", B "s1", B "s2");
+	CHECK(same(T "again", T "more"));
+	WELL(NULL, NULL, "export %s %s", B "s2", T "raw");
+	WELL(NULL, NULL, "import --snapshot %s %s", T "raw", B "i");
+	WELL(NULL, T "again", "send %s", B "i");
+	user = 0;
+	WELL(NULL, NULL, "send -i %s %s", B "i", B "s2");
+}
+
+/* What others put in a directory for all is not taken for ours. */
+static void strangers(void)
+{
+	half();
+	CHECK(!chown(B ".r.part", 65534, 65534));
+	REFUSED(1, "somebody else's", T "stream", NULL, "receive %s", B "r");
+	REFUSED(1, "somebody else's", NULL, NULL, "receive --token %s", B "r");
+	REFUSED(1, "somebody else's", NULL, NULL, "receive --abort %s", B "r");
+	unlink(B ".r.part");
+	CHECK(!symlink(T "stream", B ".r.part"));
+	REFUSED(1, "can not be opened", T "stream", NULL, "receive %s", B "r");
+	unlink(B ".r.part");
+	WELL(T "stream", NULL, "receive %s", B "s1");
+	make_file(A "live", 61, 0);
+	snapshot(A "live", A "s2");
+	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
+	CHECK(!chown(B "s1", 65534, 65534));
+	REFUSED(1, "no file beside it", T "more", NULL, "receive %s", B "s2");
+	WELL(T "more", NULL, "receive -b %s %s", B "s1", B "s2");
+}
+
+static void json(void)
+{
+	size_t n;
+	unsigned char *text;
+
+	make_file(A "live", 10, 5);
+	snapshot(A "live", A "s1");
+	WELL(NULL, T "json", "send --json -o %s --id 0123456789abcdef0123456789abcdef %s", T "stream", A "s1");
+	text = read_file(T "json", &n);
+	text[n] = 0;
+	CHECK(strstr((char *)text, "\"id\":\"0123456789abcdef0123456789abcdef\""));
+	CHECK(strstr((char *)text, "\"size\":40965") && strstr((char *)text, "\"base\":null"));
+	free(text);
+	WELL(T "stream", T "json", "receive --json %s", B "r");
+	text = read_file(T "json", &n);
+	text[n] = 0;
+	CHECK(strstr((char *)text, "\"path\":\"" B "r\"") && strstr((char *)text, "\"base\":null"));
+	free(text);
+	/* A stream on standard output is alone there. */
+	WELL(NULL, T "again", "send --json %s", A "s1");
+	CHECK(same(T "stream", T "again"));
+}
+
 /* ---- room ---- */
 
 static void no_room(void)
@@ -1119,6 +1247,10 @@ CASE(nameless)
 CASE(refused_regions)
 CASE(terminals)
 CASE(no_room)
+CASE(yielded)
+CASE(ordinary_user)
+CASE(strangers)
+CASE(json)
 CASE(export_import)
 CASE(a_pipe_has_no_holes)
 CASE(refused_exports)
@@ -1143,6 +1275,10 @@ static const struct test tests[] = {
 	{ "what can not be sent is refused", in_refused_regions },
 	{ "terminals are not for streams", in_terminals },
 	{ "a mount that is full is no end", in_no_room },
+	{ "a snapshot that has yielded is an error", in_yielded },
+	{ "an ordinary user can do it", in_ordinary_user },
+	{ "what strangers put there is not used", in_strangers },
+	{ "JSON says what was done", in_json },
 	{ "export and import keep bytes and holes", in_export_import },
 	{ "pipes carry zeroes, of which import makes holes", in_a_pipe_has_no_holes },
 	{ "what can not be exported or imported is refused", in_refused_exports },
