@@ -6,8 +6,7 @@
  * and a tmpfs of its own, which go with it. COWMEM_EFFORT (100: all) says how much, COWMEM_SEED repeats a run.
  */
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
+#include <sys/prctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -432,19 +431,20 @@ static void chain_from_the_receiver(void)
 
 #define STAMPED	512
 
-static volatile bool stop;
-
-/* Page after page gets the number of the round. */
-static void *stamp(void *arg)
+/* Page after page gets the number of the round, in a process that goes on until it is killed. */
+static pid_t stamp(volatile uint64_t *mem)
 {
-	volatile uint64_t *mem = arg;
+	pid_t pid = fork();
 	uint64_t round;
 	int i;
 
-	for (round = 1; !stop; round++)
+	CHECK(pid >= 0);
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (round = 1; !pid; round++)
 		for (i = 0; i < STAMPED; i++)
 			mem[i * PAGE / 8] = round;
-	return NULL;
+	return pid;
 }
 
 /* A cut is consistent if pages have one round, and those from some page on the one before. */
@@ -472,10 +472,10 @@ static void live_writer(void)
 	int fd = cowmem_create("stamped", STAMPED * PAGE, 0), i;
 	void *mem = cowmem_map(fd, 0, STAMPED * PAGE, PROT_READ | PROT_WRITE);
 	char name[64], to[64];
-	pthread_t thread;
+	pid_t writer;
 
 	CHECK(mem != MAP_FAILED);
-	CHECK(!pthread_create(&thread, NULL, stamp, mem));
+	writer = stamp(mem);
 	for (i = 0; i < 3; i++) {
 		snprintf(name, sizeof(name), "%d:%d", getpid(), fd);
 		snprintf(to, sizeof(to), B "live%d", i);
@@ -485,8 +485,8 @@ static void live_writer(void)
 		WELL(NULL, NULL, "export %s %s", name, to);
 		check_stamps(to);
 	}
-	stop = true;
-	pthread_join(thread, NULL);
+	CHECK(!kill(writer, SIGKILL));
+	EQUAL(end_of(writer), 128 + SIGKILL);
 	munmap(mem, STAMPED * PAGE);
 	close(fd);
 }
