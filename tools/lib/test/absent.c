@@ -5,6 +5,7 @@
  * open() here stands between the library and /dev/cowmem. So this needs neither the module nor that it is absent.
  */
 #include <stdarg.h>
+#include <sys/socket.h>
 
 #include "tap.h"
 
@@ -98,6 +99,22 @@ static void small_values(void)
 	cowmem_buf_free(buf);
 }
 
+/* Sockets of some families say to all ioctls what a region says to one that it does not know. */
+static void sockets(void)
+{
+	struct cowmem_info info;
+	int family, type, sock;
+
+	for (family = 1; family < AF_MAX; family++)
+		for (type = SOCK_STREAM; type <= SOCK_SEQPACKET; type++) {
+			sock = socket(family, type, 0);
+			if (sock == -1)
+				continue;
+			ERRNO(cowmem_get_info(sock, &info), ENOTTY);
+			close(sock);
+		}
+}
+
 static int none(const struct cowmem_found *found, void *arg)
 {
 	(void)arg;
@@ -140,6 +157,7 @@ static const struct test tests[] = {
 	{ "other_reasons", other_reasons },
 	{ "arguments", arguments },
 	{ "small_values", small_values },
+	{ "sockets", sockets },
 	{ "find", find },
 	{ "messages", messages },
 	{ "version", version },

@@ -296,7 +296,7 @@ static void as_arrays(void)
 	srandom(17);
 	for (i = 0; i < VALUES; i++)
 		m[i].buf = cowmem_buf_new(0);
-	for (i = 0; i < 10000; i++) {
+	for (i = 0; i < effort(10000); i++) {
 		model_step(m);
 		if (!(i % 50))
 			check_all(m);
@@ -320,7 +320,7 @@ static void *user(void *arg)
 	cowmem_buf *mine, *old;
 	unsigned int i;
 
-	for (i = 0; i < 1500; i++) {
+	for (i = 0; i < effort(1500); i++) {
 		size_t offset = (i * 1031) % size_of_all;
 
 		pthread_mutex_lock(&lock);
@@ -374,7 +374,7 @@ static void last_of_two(void)
 	pthread_t thread;
 	unsigned int i;
 
-	for (i = 0; i < 300; i++) {
+	for (i = 0; i < effort(300); i++) {
 		cowmem_buf *a = filled('a'), *b = dup_of(a);
 
 		EQUAL(pthread_create(&thread, NULL, writer, b), 0);
@@ -534,7 +534,7 @@ static void fork_while_written(void)
 
 	EQUAL(pthread_atfork(take_lock, give_lock, give_lock), 0);
 	EQUAL(pthread_create(&thread, NULL, counter, buf), 0);
-	for (i = 0; i < 60; i++) {
+	for (i = 0; i < effort(60); i++) {
 		pid = fork();
 		if (!pid)
 			check_in_child(buf);

@@ -323,7 +323,7 @@ static void find_races(void)
 	unsigned int i, gone = 0;
 	struct list list;
 
-	for (i = 0; i < 300; i++) {
+	for (i = 0; i < effort(300); i++) {
 		pid_t pid = fork();
 
 		if (!pid) {

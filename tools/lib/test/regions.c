@@ -636,7 +636,7 @@ static void remap(void)
 	put(a, 0, 'a');
 	put(b, 0, 'b');
 	EQUAL(pthread_create(&thread, NULL, reader, mem), 0);
-	for (i = 0; i < 2000; i++) {
+	for (i = 0; i < (int)effort(2000); i++) {
 		EQUAL(cowmem_remap(mem, PAGE, i & 1 ? a : b, 0, PROT_READ), 0);
 		EQUAL(mem[0], i & 1 ? 'a' : 'b');
 	}

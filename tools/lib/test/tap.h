@@ -71,6 +71,14 @@ struct test {
 	void (*run)(void);
 };
 
+/* How often something random is done: all the time that there is, or as many per cent as COWMEM_EFFORT says. */
+static inline unsigned int effort(unsigned int most)
+{
+	const char *per_cent = getenv("COWMEM_EFFORT");
+
+	return per_cent ? most * atoi(per_cent) / 100 : most;
+}
+
 static inline int count_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
