@@ -265,16 +265,26 @@ struct raw {
 	uint64_t check;
 };
 
-static void raw_header(struct raw *raw, void (*change)(unsigned char *header, size_t *length))
+/* A byte of the header that is another one than usual. */
+struct change {
+	int at;
+	int value;
+};
+
+/* At most three, and NULL for none. */
+static void raw_header(struct raw *raw, const struct change *changes)
 {
 	unsigned char header[5000] = { 0x89, 'C', 'O', 'W', 'M', 'E', 'M', '\n', 1, 0, 0, 0, 80 };
-	size_t length = 80;
+	size_t length;
+	int i;
 
 	header[21] = 0x10;	/* page size 4096 */
 	header[26] = 0x10;	/* size 1 MiB */
 	header[40] = 1;		/* id */
-	if (change)
-		change(header, &length);
+	for (i = 0; changes && i < 3; i++)
+		if (changes[i].at)
+			header[changes[i].at] = changes[i].value;
+	length = header[12] | header[13] << 8;
 	raw->check = XXH64(header, length - 8, 0);
 	memcpy(header + length - 8, &raw->check, 8);
 	memset(&raw->b, 0, sizeof(raw->b));
@@ -315,40 +325,22 @@ static enum stream_error raw_verdict(struct raw *raw)
 	return error;
 }
 
-static void longer_header(unsigned char *h, size_t *length)
-{
-	*length = 4096;
-	h[12] = 0;
-	h[13] = 0x10;
-	h[100] = 77;
-	h[10] = 9;	/* minor */
-}
-
-static void major_2(unsigned char *h, size_t *length)
-{
-	(void)length;
-	h[8] = 2;
-}
-
-static void flag_2(unsigned char *h, size_t *length)
-{
-	(void)length;
-	h[16] = 2;
-}
-
 static void growth(void)
 {
+	/* 4096 bytes long, and of another minor version. */
+	static const struct change longer[3] = { { 13, 0x10 }, { 12, 0 }, { 10, 9 } };
+	static const struct change major[3] = { { 8, 2 } }, flag[3] = { { 16, 2 } };
 	struct raw raw;
 
-	raw_header(&raw, longer_header);
+	raw_header(&raw, longer);
 	raw_record(&raw, 0x8123, 99, 77, 5, "whatever", 8);
 	raw_record(&raw, 2, 0, 0, PAGE, NULL, 0);
 	raw_record(&raw, 0xffff, 0, ~0ull, ~0ull, NULL, 0);
 	raw_end(&raw, 0, 1, 0);
 	EQUAL(raw_verdict(&raw), STREAM_OK);
-	raw_header(&raw, major_2);
+	raw_header(&raw, major);
 	EQUAL(raw_verdict(&raw), STREAM_NEWER);
-	raw_header(&raw, flag_2);
+	raw_header(&raw, flag);
 	EQUAL(raw_verdict(&raw), STREAM_NEWER);
 	raw_header(&raw, NULL);
 	raw_record(&raw, 4, 0, 0, PAGE, NULL, 0);
@@ -361,21 +353,18 @@ static void growth(void)
 	EQUAL(raw_verdict(&raw), STREAM_NEWER);
 }
 
-static void page_size_5000(unsigned char *h, size_t *length) { (void)length; h[20] = 0x88; h[21] = 0x13; }
-static void page_size_0(unsigned char *h, size_t *length) { (void)length; h[21] = 0; }
-static void no_id(unsigned char *h, size_t *length) { (void)length; h[40] = 0; }
-static void huge_size(unsigned char *h, size_t *length) { (void)length; h[31] = 0x80; }
-static void bad_start(unsigned char *h, size_t *length) { (void)length; h[32] = 1; }
-static void late_start(unsigned char *h, size_t *length) { (void)length; h[39] = 1; }
-static void base_without_flag(unsigned char *h, size_t *length) { (void)length; h[56] = 2; }
-static void flag_without_base(unsigned char *h, size_t *length) { (void)length; h[16] = 1; }
-static void own_base(unsigned char *h, size_t *length) { (void)length; h[16] = 1; h[56] = 1; }
-
 static void senseless_headers(void)
 {
-	static void (*const changes[])(unsigned char *, size_t *) = {
-		page_size_5000, page_size_0, no_id, huge_size, bad_start, late_start, base_without_flag,
-		flag_without_base, own_base,
+	static const struct change changes[][3] = {
+		{ { 20, 0x88 }, { 21, 0x13 } },	/* pages of 5000 bytes */
+		{ { 21, 0 } },			/* or of none */
+		{ { 40, 0 } },			/* no id */
+		{ { 31, 0x80 } },		/* larger than any file */
+		{ { 32, 1 } },			/* starts inside a page */
+		{ { 39, 1 } },			/* or past the end */
+		{ { 56, 2 } },			/* a base, but full */
+		{ { 16, 1 } },			/* incremental, but no base */
+		{ { 16, 1 }, { 56, 1 } },	/* its own base */
 	};
 	struct raw raw;
 	size_t i;

@@ -6,8 +6,7 @@
  * and a tmpfs of its own, which go with it. COWMEM_EFFORT (100: all) says how much, COWMEM_SEED repeats a run.
  */
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
+#include <sys/prctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -27,7 +26,7 @@
 #define PAGE	4096u
 
 static char cowctl_path[4096];
-static unsigned int effort = 25;
+static unsigned int percent = 25;
 /* Who cowctl is run as. */
 static uid_t user;
 static uint64_t state;
@@ -389,7 +388,7 @@ static void chains(void)
 {
 	int i;
 
-	for (i = 0; i < (int)(4 * effort / 100); i++)
+	for (i = 0; i < (int)(4 * percent / 100); i++)
 		one_chain(B, 16);
 }
 
@@ -432,19 +431,20 @@ static void chain_from_the_receiver(void)
 
 #define STAMPED	512
 
-static volatile bool stop;
-
-/* Page after page gets the number of the round. */
-static void *stamp(void *arg)
+/* Page after page gets the number of the round, in a process that goes on until it is killed. */
+static pid_t stamp(volatile uint64_t *mem)
 {
-	volatile uint64_t *mem = arg;
+	pid_t pid = fork();
 	uint64_t round;
 	int i;
 
-	for (round = 1; !stop; round++)
+	CHECK(pid >= 0);
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (round = 1; !pid; round++)
 		for (i = 0; i < STAMPED; i++)
 			mem[i * PAGE / 8] = round;
-	return NULL;
+	return pid;
 }
 
 /* A cut is consistent if pages have one round, and those from some page on the one before. */
@@ -472,10 +472,10 @@ static void live_writer(void)
 	int fd = cowmem_create("stamped", STAMPED * PAGE, 0), i;
 	void *mem = cowmem_map(fd, 0, STAMPED * PAGE, PROT_READ | PROT_WRITE);
 	char name[64], to[64];
-	pthread_t thread;
+	pid_t writer;
 
 	CHECK(mem != MAP_FAILED);
-	CHECK(!pthread_create(&thread, NULL, stamp, mem));
+	writer = stamp(mem);
 	for (i = 0; i < 3; i++) {
 		snprintf(name, sizeof(name), "%d:%d", getpid(), fd);
 		snprintf(to, sizeof(to), B "live%d", i);
@@ -485,8 +485,8 @@ static void live_writer(void)
 		WELL(NULL, NULL, "export %s %s", name, to);
 		check_stamps(to);
 	}
-	stop = true;
-	pthread_join(thread, NULL);
+	CHECK(!kill(writer, SIGKILL));
+	EQUAL(end_of(writer), 128 + SIGKILL);
 	munmap(mem, STAMPED * PAGE);
 	close(fd);
 }
@@ -495,7 +495,7 @@ static void live_writer(void)
 
 static void one_percent(void)
 {
-	uint64_t size = effort >= 100 ? 1ULL << 30 : 64ULL << 20, pages = size / PAGE, i, n = pages / 100, done = 0;
+	uint64_t size = percent >= 100 ? 1ULL << 30 : 64ULL << 20, pages = size / PAGE, i, n = pages / 100, done = 0;
 	unsigned char data[PAGE], *changed = calloc(1, pages);
 	int fd = open(A "live", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -554,7 +554,7 @@ static void damaged(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort / 3; i++) {
+	for (i = 0; i < (int)percent / 3; i++) {
 		at = i < 4 ? (size_t)i * 25 : below(length);
 		bit = 1 << below(8);
 		data[at] ^= bit;
@@ -575,7 +575,7 @@ static void cut(void)
 
 	small_stream();
 	data = read_file(T "stream", &length);
-	for (i = 0; i < (int)effort / 3; i++) {
+	for (i = 0; i < (int)percent / 3; i++) {
 		at = i < 2 ? (size_t)i * 60 : i < 4 ? length - (i - 1) : below(length);
 		write_file(T "cut", data, at);
 		REFUSED(1, "the stream is cut", T "cut", NULL, "receive %s", B "r");
@@ -686,12 +686,12 @@ static void killed(void)
 	int i;
 
 	signal(SIGPIPE, SIG_IGN);
-	make_file(A "live", 20 * effort, 77);
+	make_file(A "live", 20 * percent, 77);
 	snapshot(A "live", A "s1");
 	transfer("", A "s1", B "s1");
-	make_file(A "live", 25 * effort, 0);
+	make_file(A "live", 25 * percent, 0);
 	snapshot(A "live", A "s2");
-	for (i = 0; i < (int)(1 + effort / 50); i++) {
+	for (i = 0; i < (int)(1 + percent / 50); i++) {
 		WELL(NULL, T "stream", "send %s", A "s2");
 		length = size_of(T "stream");
 		kills_of("", length);
@@ -707,7 +707,7 @@ static void killed_by_the_clock(void)
 	pid_t pid;
 
 	small_stream();
-	for (i = 0; i < (int)effort / 2; i++) {
+	for (i = 0; i < (int)percent / 2; i++) {
 		pid = start(in_file(T "stream"), out_file(NULL), "receive %s", B "r");
 		wait.tv_nsec = below(150) * 1000000;
 		nanosleep(&wait, NULL);
@@ -1306,9 +1306,9 @@ int main(int argc, char **argv)
 	find_cowctl(argv[0]);
 	text = getenv("COWMEM_EFFORT");
 	if (text)
-		effort = atoi(text);
+		percent = atoi(text) > 25 ? atoi(text) : 25;
 	text = getenv("COWMEM_SEED");
 	state = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL) << 20 | getpid();
-	printf("# COWMEM_SEED=%#" PRIx64 " COWMEM_EFFORT=%u\n", state, effort);
+	printf("# COWMEM_SEED=%#" PRIx64 " COWMEM_EFFORT=%u\n", state, percent);
 	return run_tests(tests, argc, argv);
 }
