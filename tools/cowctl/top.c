@@ -400,7 +400,7 @@ static int begin(struct top *top)
 		return complain_errno("top");
 	}
 	if (!tracefs_tracing_dir() || access(tracefs_tracing_dir(), R_OK | W_OK | X_OK))
-		return complain("top", "tracefs may not be used; be root, and mount -t tracefs tracefs /sys/kernel/tracing");
+		return complain("top", "tracefs may not be used; be root, and mount -t tracefs none /sys/kernel/tracing");
 	if (find_events(top))
 		return -1;
 	remove_stale();
