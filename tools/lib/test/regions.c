@@ -556,7 +556,7 @@ static void merge(void)
 	EQUAL(stats.scanned, 600);
 	EQUAL(stats.zeroed, 1);
 	CHECK(stats.merged > 250 && stats.merged <= 299);
-	/* Pages that are parts of larger folios, as those that are written in order on some kernels, go with the last. */
+	/* Pages of larger folios, as what is written in order has on some kernels, are freed with the last of them. */
 	CHECK(stats.saved > 0 && stats.saved <= (stats.merged + 1) * PAGE);
 	EQUAL(get(b, 5 * PAGE), 's');
 	/* Another round begins by itself, finds what was written since, and adds up. */
