@@ -19,9 +19,7 @@ begin_page()
 
 end_page()
 {
-	kill "$pid"
-	wait "$pid" 2>/dev/null
-	exec 9>&- 8<&-
+	release
 	umount "$dir/mount" "$COWMEM_STORE" 2>/dev/null
 }
 

@@ -90,6 +90,14 @@ hold()
 	exec 9>"$dir/to" 8<"$dir/from"
 }
 
+# release: end it. Waited for, as the news of its end would interrupt the next one's beginning.
+release()
+{
+	kill "$pid"
+	wait "$pid" 2>/dev/null
+	exec 9>&- 8<&-
+}
+
 # ask WORD...: tell it, and print its answer
 ask()
 {

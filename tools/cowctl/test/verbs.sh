@@ -281,8 +281,7 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 done
 is "snapshot DIR: is one cut, ten times under a writer" [ "$bad" = 0 ]
 wait $writer $reader
-kill "$pid"
-exec 9>&- 8<&-
+release
 
 # ---- regions of processes ----
 hold
@@ -341,8 +340,7 @@ is "list: one region" says 1 "that is one region" list "$pid:$fd"
 is "list: no such directory" run 1 list "$dir/nowhere"
 snap=$(ask snapshot "$fd")
 is "restore: PID:FD of a snapshot" says 1 "sealed" restore "$pid:$snap" "$pid:$fd"
-kill "$pid"
-exec 9>&- 8<&-
+release
 
 # ---- names that others chose ----
 hold
@@ -368,8 +366,7 @@ is "hostile: info" run 0 info "$bad"
 is "hostile: ... no control character" plain "$out"
 bidi=$(printf 'a\342\200\256b')
 is "hostile: text that turns round" sh -c './cowctl create "$1" && ./cowctl info "$1" | grep -qF "a\\xe2\\x80\\xaeb"' - "$bidi"
-kill "$pid"
-exec 9>&- 8<&-
+release
 
 # ---- a reader that goes away ----
 ./cowctl create -s 64M "$m/large"
@@ -403,8 +400,7 @@ is "nobody: list" nobody 0 "processes may not be looked into" list
 is "nobody: list of files that are not his" nobody_sees "$m"
 is "nobody: list of a process" nobody 1 "may not be looked into" list "$pid"
 is "nobody: top" nobody 1 "be root" top -b -n 1
-kill "$pid"
-exec 9>&- 8<&-
+release
 mkdir "$dir/his"
 mount -t cowmem -o mode=1777 cowmem "$dir/his"
 root_store=$COWMEM_STORE
