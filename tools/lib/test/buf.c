@@ -554,8 +554,8 @@ static void write_in_window(void)
 }
 
 /*
- * Handlers that were set before the library's own run inside of them: between those and the fork they get a content that
- * the child will have, and behind the fork they must not write it in place.
+ * Handlers that were set before the library's own run inside of them: between those and the fork they get a content
+ * that the child will have, and behind the fork they must not write it in place.
  */
 static void written_by_fork_handlers(void)
 {
