@@ -61,7 +61,7 @@ static int complain_restore(const struct job *job, const struct region *region)
 	return complain_region(region);
 }
 
-/* Without a length: whole pages that both have. */
+/* Without a length: all that both have. A range is of whole pages, so if there is more than that, say so. */
 static int find_length(struct job *job, int to, int from)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), end;
@@ -70,7 +70,9 @@ static int find_length(struct job *job, int to, int from)
 	if (fstat(to, &a) || fstat(from, &b))
 		return complain_errno(job->to);
 	end = (uint64_t)(a.st_size < b.st_size ? a.st_size : b.st_size);
-	end = (end + page - 1) / page * page;
+	if (job->offset < end && end % page)
+		return complain(job->to, "the end is not that of a page, so a range cannot reach it; --length %llu is "
+				"what can be restored", (unsigned long long)(end / page * page - job->offset / page * page));
 	if (job->offset >= end)
 		return complain(job->to, "there is nothing behind offset %llu in both regions",
 				(unsigned long long)job->offset);

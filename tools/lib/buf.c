@@ -12,9 +12,9 @@
  *
  * fork() copies values and counts, but the regions are shared: the child has the same ones mapped. So after a fork no
  * content that was there before is written in place any more, on either side, though the count be 1: whoever wants to
- * write gets a clone, and lets go of the old one, which costs fork() nothing. What tells old from new is the generation,
- * which every fork raises in both processes. And while a fork is under way, from before the memory is copied until after
- * it, nothing may be written in place that another thread makes: the child has it or has it not.
+ * write gets a clone, and lets go of the old one, which costs fork() nothing. What tells old from new is the
+ * generation, which every fork raises in both processes. And while a fork is under way, from before the memory is
+ * copied until after it, nothing is written in place: what is made meanwhile the child has or has not.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -16,7 +16,7 @@ machine()
 	echo 0 >"$r/sys/module/cowmem/parameters/limit_mib"
 	echo 2048 >"$r/sys/module/cowmem/parameters/held_kib"
 	echo 'updates/cowmem.ko:' >"$r/lib/modules/6.1.0-9-amd64/modules.dep"
-	echo module >"$r/lib/modules/6.1.0-9-amd64/updates/cowmem.ko"
+	echo "a module that is longer than the mark of a signature" >"$r/lib/modules/6.1.0-9-amd64/updates/cowmem.ko"
 	echo '[none] integrity confidentiality' >"$r/sys/kernel/security/lockdown"
 	echo N >"$r/sys/module/module/parameters/sig_enforce"
 	printf '\6\0\0\0\0' >"$secure_boot"

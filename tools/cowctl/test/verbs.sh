@@ -301,8 +301,10 @@ is "snapshot of PID: diff" json extents.0.offset 4096 diff before-upgrade "$pid"
 is "snapshot of PID: restore" json pages 1 restore "$pid" before-upgrade
 is "snapshot of PID: the process sees it" [ "$(ask byte "$fd" 4096)" = 65 ]
 told store "$fd" 999999 67
-is "snapshot of PID: restore of a range, to the odd end" quiet restore --offset 4K "$pid" before-upgrade
-is "snapshot of PID: ... restores that byte" [ "$(ask byte "$fd" 999999)" = 0 ]
+is "snapshot of PID: restore of a range, to an odd end" says 1 "--length 995328 is what can be" restore --offset 4K "$pid" before-upgrade
+is "snapshot of PID: ... that length" quiet restore --offset 4K --length 995328 "$pid" before-upgrade
+is "snapshot of PID: restore of all, with an odd end" quiet restore "$pid" before-upgrade
+is "snapshot of PID: ... restores its last byte" [ "$(ask byte "$fd" 999999)" = 0 ]
 is "snapshot of PID: expendable" quiet snapshot -e "$pid" may-go
 is "snapshot of PID: ... kind" json regions.0.kind expendable info may-go
 is "snapshot of PID: exists" says 1 "exists" snapshot "$pid" before-upgrade
@@ -426,7 +428,11 @@ mkdir -p "$dir/full"
 echo x >"$dir/full/x"
 is "store: a directory with something in it" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "something in it" "$2"' - "$dir/full" "$err"
 is "store: no parent" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "mount -t cowmem" "$2"' - "$dir/no/where" "$err"
-(for i in 1 2 3 4 5 6 7 8; do COWMEM_STORE=$dir/race ./cowctl create r$i & done; wait)
-is "store: eight make it at once" [ "$(find "$dir/race" -type f | wc -l)/$(grep -c " $dir/race " /proc/mounts)" = 8/1 ]
-umount "$dir/race"
+race=0
+for round in 1 2 3 4 5 6; do
+	(for i in 1 2 3 4 5 6 7 8; do COWMEM_STORE=$dir/race ./cowctl create "r$i" & done; wait)
+	[ "$(find "$dir/race" -type f | wc -l)/$(grep -c " $dir/race " /proc/mounts)" = 8/1 ] || race=$round
+	while umount "$dir/race" 2>/dev/null; do :; done
+done
+is "store: eight make it at once, six times" [ $race = 0 ]
 done_testing

@@ -413,8 +413,7 @@ static void across_fork(void)
 
 	EQUAL(pipe(down), 0);
 	EQUAL(pipe(up), 0);
-	pid = fork();
-	CHECK(pid >= 0);
+	pid = child();
 	/* Who fails closes the other one's pipe. */
 	close(pid ? down[0] : down[1]);
 	close(pid ? up[1] : up[0]);
@@ -455,19 +454,21 @@ static void generations(void)
 	pid_t pid;
 
 	EQUAL(cowmem_buf_shared(buf), 0);
-	pid = fork();
+	pid = child();
 	if (!pid) {
 		EQUAL(cowmem_buf_shared(buf), !SMALL);
-		pid = fork();
+		pid = child();
 		if (!pid) {
 			set(buf, 0, 'g');
 			EQUAL(cowmem_buf_shared(buf), 0);
 			EQUAL(cowmem_buf_resize(buf, 5 * size_of_all), 0);
+			cowmem_buf_free(buf);
 			_exit(0);
 		}
 		end_of(pid);
 		EQUAL(at(buf, 0), 'a');
 		EQUAL(cowmem_buf_resize(buf, 1), 0);
+		cowmem_buf_free(buf);
 		_exit(0);
 	}
 	end_of(pid);
@@ -535,7 +536,7 @@ static void fork_while_written(void)
 	EQUAL(pthread_atfork(take_lock, give_lock, give_lock), 0);
 	EQUAL(pthread_create(&thread, NULL, counter, buf), 0);
 	for (i = 0; i < effort(60); i++) {
-		pid = fork();
+		pid = child();
 		if (!pid)
 			check_in_child(buf);
 		end_of(pid);
@@ -553,8 +554,8 @@ static void write_in_window(void)
 }
 
 /*
- * Handlers that were set before the library's own run inside of them: between those and the fork they get a content that
- * the child will have, and behind the fork they must not write it in place.
+ * Handlers that were set before the library's own run inside of them: between those and the fork they get a content
+ * that the child will have, and behind the fork they must not write it in place.
  */
 static void written_by_fork_handlers(void)
 {
@@ -565,7 +566,7 @@ static void written_by_fork_handlers(void)
 	EQUAL(pipe(go), 0);
 	EQUAL(pthread_atfork(write_in_window, write_in_window, NULL), 0);
 	in_window = filled(0);
-	pid = fork();
+	pid = child();
 	if (!pid) {
 		close(go[1]);
 		EQUAL(read(go[0], &byte, 1), 1);

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -89,6 +91,17 @@ static inline int count_fds(void)
 		nr++;
 	closedir(dir);
 	return nr;
+}
+
+/* A child that does not outlive a case that fails: it would keep the output open. */
+static inline pid_t child(void)
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (!pid)
+		CHECK(!prctl(PR_SET_PDEATHSIG, SIGKILL));
+	return pid;
 }
 
 /* A new region that has to be there. */
