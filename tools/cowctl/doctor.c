@@ -448,7 +448,8 @@ static void check_features(struct doctor *d)
 		return;
 	}
 	if (!(features & COWMEM_FEATURE_KEEP))
-		note(d, "features", must(strdup("this kernel cannot tell written pages: restore --keep keeps none")), NULL);
+		note(d, "features",
+		     must(strdup("this kernel cannot tell written pages: restore --keep keeps none")), NULL);
 	if (!(features & COWMEM_FEATURE_EXPENDABLE))
 		note(d, "features", must(strdup("the module is too old for snapshot --expendable")), NULL);
 	if (!(features & COWMEM_FEATURE_HUGE))

@@ -54,7 +54,8 @@ static int complain_restore(const struct job *job, const struct region *region)
 	if (errno == EINVAL)
 		return complain(job->to, "%s is of another size; --size restores that, too", job->from);
 	if (errno == EXDEV)
-		return complain(job->to, "%s is on another mount, and pages never leave the one they are on", job->from);
+		return complain(job->to, "%s is on another mount, and pages never leave the one they are on",
+				job->from);
 	if (errno == EIO)
 		return complain(job->from,
 				"its memory was taken back, as of a snapshot made with --expendable, or is broken");
@@ -71,8 +72,9 @@ static int find_length(struct job *job, int to, int from)
 		return complain_errno(job->to);
 	end = (uint64_t)(a.st_size < b.st_size ? a.st_size : b.st_size);
 	if (job->offset < end && end % page)
-		return complain(job->to, "the end is not that of a page, so a range cannot reach it; --length %llu is "
-				"what can be restored", (unsigned long long)(end / page * page - job->offset / page * page));
+		return complain(job->to,
+				"the end is not that of a page, so a range cannot reach it; --length %llu is what can be",
+				(unsigned long long)(end / page * page - job->offset / page * page));
 	if (job->offset >= end)
 		return complain(job->to, "there is nothing behind offset %llu in both regions",
 				(unsigned long long)job->offset);

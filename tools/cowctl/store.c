@@ -42,7 +42,7 @@ static int complain_store(const char *why)
 {
 	const char *path = store_path();
 
-	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem cowmem %s", why, path);
+	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem none %s", why, path);
 }
 
 /* Nobody's files are to be hidden by a mount. */

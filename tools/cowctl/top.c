@@ -20,6 +20,7 @@
 
 #include "cowctl.h"
 #include "process.h"
+#include "version.h"
 
 static const char help[] =
 "Usage: cowctl top [OPTION]...\n"
@@ -344,14 +345,38 @@ static void remove_stale(void)
 		closedir(dir);
 }
 
+/*
+ * What the kernel says of the layout of its buffers and of our events. tracefs_local_events_system() would do it, but
+ * reads the kernel's symbols as well, which takes seconds and tens of MiB.
+ */
+static int read_formats(struct top *top)
+{
+	char *text;
+	int i, size = 0, err;
+
+	top->events = must(tep_alloc());
+	text = tracefs_instance_file_read(NULL, "events/header_page", &size);
+	err = !text || tep_parse_header_page(top->events, text, (unsigned long)size, sizeof(long));
+	free(text);
+	for (i = 0; !err && i < COUNTERS; i++) {
+		text = tracefs_event_file_read(NULL, "cowmem", sources[i].name, "format", &size);
+		err = !text || tep_parse_event(top->events, text, (unsigned long)size, "cowmem");
+		free(text);
+	}
+	if (err)
+		return complain("top", "the events of the module are not as they are in %s; see cowctl doctor",
+				COWMEM_VERSION);
+	return 0;
+}
+
 static int find_events(struct top *top)
 {
-	static const char *const systems[] = { "cowmem", NULL };
 	struct tep_event *event;
 	int i;
 
-	top->events = tracefs_local_events_system(NULL, systems);
-	for (i = 0; top->events && i < COUNTERS; i++) {
+	if (read_formats(top))
+		return -1;
+	for (i = 0; i < COUNTERS; i++) {
 		event = tep_find_event_by_name(top->events, "cowmem", sources[i].name);
 		if (!event)
 			return complain("top", "the module has no event %s: it is of another version; see cowctl doctor",
@@ -359,7 +384,7 @@ static int find_events(struct top *top)
 		sources[i].id = event->id;
 		sources[i].region = tep_find_field(event, "region");
 	}
-	return top->events ? 0 : complain("top", "the events of the module cannot be read from tracefs; see cowctl doctor");
+	return 0;
 }
 
 /* Room for what comes until it is read again, in KiB for each CPU. */
@@ -375,7 +400,7 @@ static int begin(struct top *top)
 		return complain_errno("top");
 	}
 	if (!tracefs_tracing_dir() || access(tracefs_tracing_dir(), R_OK | W_OK | X_OK))
-		return complain("top", "tracefs may not be used; be root, and mount -t tracefs tracefs /sys/kernel/tracing");
+		return complain("top", "tracefs may not be used; be root, and mount -t tracefs none /sys/kernel/tracing");
 	if (find_events(top))
 		return -1;
 	remove_stale();

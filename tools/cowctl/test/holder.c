@@ -98,8 +98,11 @@ static long long obey(char *line)
 	char word[16] = "", text[600] = "";
 	int fd = 0, byte = 0;
 
-	sscanf(line, "%15s %599s", word, text);
-	sscanf(line, "%*s %d %llu %llu %d", &fd, &a, &b, &byte);
+	if (sscanf(line, "%15s %599s", word, text) < 1)
+		return -1;
+	/* As many numbers as there are. */
+	if (sscanf(line, "%*s %d %llu %llu %d", &fd, &a, &b, &byte) < 0)
+		fd = 0;
 	decode(text);
 	if (!strcmp(word, "region"))
 		return sscanf(line, "%*s %*s %llu", &a) == 1 ? cowmem_create(text, a, 0) : -1;
