@@ -314,7 +314,7 @@ static void raw_end(struct raw *raw, uint64_t data, uint64_t holes, uint64_t byt
 {
 	uint64_t totals[4] = { data, holes, bytes, raw->b.length };
 
-	raw_record(raw, 3, 0, 1 << 20, 0, totals, sizeof(totals));
+	raw_record(raw, 3, 0, raw->b.at[26] << 16, 0, totals, sizeof(totals));
 }
 
 static enum stream_error raw_verdict(struct raw *raw)
@@ -414,7 +414,8 @@ static void senseless_records(void)
 		raw_header(&raw, NULL);
 		raw_record(&raw, cases[i].kind, cases[i].flags, cases[i].offset, cases[i].length, cases[i].data,
 			   cases[i].stored);
-		raw_end(&raw, 0, 0, 0);
+		/* With sums that match, so that it is not refused for those. */
+		raw_end(&raw, cases[i].kind == 1, cases[i].kind == 2, cases[i].kind == 1 ? cases[i].length : 0);
 		if (raw_verdict(&raw) != STREAM_INVALID)
 			FAIL("case %zu was accepted", i);
 	}
@@ -428,6 +429,7 @@ static void senseless_records(void)
 /* A frame that unpacks to more than the record says must not be written behind the buffer. */
 static void bomb(void)
 {
+	static const struct change larger[3] = { { 26, 0x40 } };
 	size_t length = 64 << 20, stored;
 	char *zeroes = calloc(1, length), packed[65536];
 	struct raw raw;
@@ -444,6 +446,12 @@ static void bomb(void)
 	raw_header(&raw, NULL);
 	raw_record(&raw, 1, 1, 0, 2 * PAGE, packed, stored);
 	raw_end(&raw, 1, 0, 2 * PAGE);
+	EQUAL(raw_verdict(&raw), STREAM_INVALID);
+	/* Or says itself that it is longer than any may be. */
+	stored = ZSTD_compress(packed, sizeof(packed), zeroes, 2 << 20, 3);
+	raw_header(&raw, larger);
+	raw_record(&raw, 1, 1, 0, 2 << 20, packed, stored);
+	raw_end(&raw, 1, 0, 2 << 20);
 	EQUAL(raw_verdict(&raw), STREAM_INVALID);
 	free(zeroes);
 }
