@@ -7,7 +7,10 @@
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr
+LIBDIR ?= $(PREFIX)/lib
 W ?= 1
+# For make -C, which goes elsewhere.
+override DESTDIR := $(if $(DESTDIR),$(abspath $(DESTDIR)))
 export COWMEM_BUILD := $(CURDIR)/build
 
 # A kernel by name is one that scripts/kernels keeps.
@@ -25,9 +28,30 @@ modules_install:
 	@kdir="$(module_kdir)" && ko=$$(scripts/build-module "$$kdir" W=$(W)) && \
 	$(MAKE) -C "$$kdir" M="$${ko%/*}" modules_install
 
-install:
+tools:
+	@scripts/build-tools PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
+
+# All but the module. The linker's cache wants to know of a new library, unless a package or an image is made.
+install: tools
 	install -D -m 644 uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux/cowmem.h
 	install -D -m 644 scripts/99-cowmem.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-cowmem.rules
+	@scripts/build-tools install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
+	[ "$(DESTDIR)" ] || PATH=$$PATH:/sbin:/usr/sbin ldconfig
+
+# What install would put there. Directories stay: others may use them.
+uninstall:
+	@rm -rf $(COWMEM_BUILD)/uninstall
+	@$(MAKE) -s install DESTDIR=$(COWMEM_BUILD)/uninstall
+	cd $(COWMEM_BUILD)/uninstall && find . ! -type d | while read -r file; do \
+		rm -f "$(DESTDIR)/$$file" || exit; \
+	done
+	[ "$(DESTDIR)" ] || PATH=$$PATH:/sbin:/usr/sbin ldconfig
+
+deb:
+	@scripts/deb
+
+test-packages:
+	@scripts/test-packages
 
 demo:
 	@scripts/demo
@@ -72,7 +96,11 @@ help:
 	@echo 'make bench BASE=FILE     ... and tell what got worse than in a run before: a copy of its results.jsonl'
 	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
 	@echo 'make modules_install     install the module (INSTALL_MOD_PATH=)'
-	@echo 'make install             install the header and the udev rule (DESTDIR=, PREFIX=/usr)'
+	@echo 'make install             install libcowmem, cowctl, headers, manual pages, udev rule (DESTDIR=, PREFIX=/usr, LIBDIR=)'
+	@echo 'make uninstall           take that away again'
+	@echo 'make tools               build libcowmem and cowctl, in build/tools/'
+	@echo 'make deb                 build the Debian packages, in build/deb/'
+	@echo 'make test-packages       install, upgrade, remove and purge them in a chroot, on 6.1 and 6.12'
 	@echo 'make clean               remove build/; the fetched kernels stay in ~/.cache/cowmem'
 
-.PHONY: all modules modules_install install demo check lint vm clean help model torture peers bench
+.PHONY: all modules modules_install install uninstall tools deb test-packages demo check lint vm clean help model torture peers bench

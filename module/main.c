@@ -8,6 +8,7 @@
 #include <linux/module.h>
 
 #include "cowmem.h"
+#include "version.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -60,4 +61,5 @@ module_init(cowmem_init);
 module_exit(cowmem_exit);
 
 MODULE_DESCRIPTION("Memory regions that can be cloned live");
+MODULE_VERSION(COWMEM_VERSION);
 MODULE_LICENSE("GPL");

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * REGION arguments: paths, names in the store, and regions of processes
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cowctl.h"
+
+bool is_region(int fd)
+{
+	/* An unknown flag is found before anything is counted. */
+	struct cowmem_info info = { .flags = ~0U };
+
+	return ioctl(fd, COWMEM_IOC_INFO, &info) < 0 && errno == EOPNOTSUPP;
+}
+
+bool is_process_arg(const char *arg)
+{
+	size_t n = strspn(arg, "0123456789");
+
+	if (!n)
+		return false;
+	if (!arg[n])
+		return true;
+	if (arg[n] != ':' || !arg[n + 1])
+		return false;
+	arg += n + 1;
+	if (!strncmp(arg, "0x", 2) && arg[2])
+		return !arg[2 + strspn(arg + 2, "0123456789abcdefABCDEF")];
+	return !arg[strspn(arg, "0123456789")];
+}
+
+int complain_region(const struct region *region)
+{
+	if (errno == EIO)
+		return complain(region->arg, "its memory was taken back, as of a snapshot made with --expendable, or is broken");
+	if (errno == EPERM)
+		return complain(region->arg, "it is sealed, as a snapshot is: see cowctl info; cowctl clone makes one to write to");
+	if (errno == EXDEV)
+		return complain(region->arg, "the pages of a mount never leave it: use regions of one mount");
+	return complain_errno(region->arg);
+}
+
+/* ---- by path ---- */
+
+static int open_path(struct region *region, int dir, const char *path, int mode)
+{
+	/* Whatever it is, do not wait for it: a FIFO would. */
+	region->fd = openat(dir, path, mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (region->fd < 0 && (errno == EISDIR || errno == ENXIO))
+		return complain(region->arg, "not a region, but a directory, socket or the like");
+	if (region->fd < 0 && errno == EPERM)
+		return complain_region(region);
+	if (region->fd < 0)
+		return complain(region->arg, "%s", strerror(errno));
+	if (is_region(region->fd))
+		return 0;
+	region_close(region);
+	return complain(region->arg, "not a region: those are files on a mount of type cowmem; see cowctl list");
+}
+
+static int open_name(struct region *region, int mode)
+{
+	int dir = store_open(false), err;
+
+	if (dir < 0 && errno == ENOENT)
+		return complain(region->arg, "no such file here, and there is no store at %s yet, which cowctl snapshot makes",
+				store_path());
+	if (dir < 0)
+		return complain_errno(store_path());
+	if (faccessat(dir, region->arg, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
+		err = complain(region->arg, "no such file here, nor in the store at %s; see cowctl list", store_path());
+	else
+		err = open_path(region, dir, region->arg, mode);
+	close(dir);
+	return err;
+}
+
+/* ---- of a process ---- */
+
+/* The regions that a process has, each once. */
+struct candidates {
+	size_t count;
+	struct candidate {
+		int fd;		/* or -1: only mapped, at @addr */
+		uint64_t addr;
+		uint64_t dev;
+		uint64_t ino;
+		char *name;
+	} *list;
+};
+
+static int add_candidate(const struct cowmem_found *found, void *arg)
+{
+	struct candidates *all = arg;
+	size_t i;
+
+	for (i = 0; i < all->count; i++) {
+		if (all->list[i].dev != found->dev || all->list[i].ino != found->ino)
+			continue;
+		if (all->list[i].fd < 0)
+			all->list[i].fd = found->fd;
+		return 0;
+	}
+	all->list = must(reallocarray(all->list, all->count + 1, sizeof(*all->list)));
+	all->list[all->count++] = (struct candidate) {
+		.fd = found->fd, .addr = found->addr, .dev = found->dev, .ino = found->ino,
+		.name = must(strdup(found->name)),
+	};
+	return 0;
+}
+
+static void free_candidates(struct candidates *all)
+{
+	while (all->count)
+		free(all->list[--all->count].name);
+	free(all->list);
+}
+
+int take_region(pid_t pid, int fd)
+{
+	int taken = cowmem_take(pid, fd), file;
+	struct stat st;
+
+	/* What open("/dev/cowmem") returned is the device's, and says so to fstat(). */
+	if (taken < 0 || fstat(taken, &st) || S_ISREG(st.st_mode))
+		return taken;
+	file = cowmem_reopen(taken, NULL, (fcntl(taken, F_GETFL) & O_ACCMODE) == O_RDONLY ? COWMEM_FILE_RDONLY : 0);
+	close(taken);
+	return file;
+}
+
+static int complain_process(const char *arg, pid_t pid)
+{
+	switch (errno) {
+	case ESRCH:
+		return complain(arg, "no process %d", (int)pid);
+	case EPERM:
+	case EACCES:
+		return complain(arg, "process %d may not be looked into: be root, or its user", (int)pid);
+	case EBADF:
+		return complain(arg, "process %d has no such descriptor; see cowctl list %d", (int)pid, (int)pid);
+	case ENOENT:
+		return complain(arg, "process %d has nothing mapped there; see cowctl list %d", (int)pid, (int)pid);
+	case ENXIO:
+		return complain(arg, "mapped through the device, and the descriptor is closed: nobody can take that");
+	case ENOTTY:
+		return complain(arg, "not a region; see cowctl list %d", (int)pid);
+	}
+	return complain_errno(arg);
+}
+
+/* Of several nobody can know which is meant. */
+static int complain_choice(const char *arg, pid_t pid, const struct candidates *all)
+{
+	char *list = must(strdup("")), *longer;
+	size_t i;
+
+	for (i = 0; i < all->count; i++) {
+		if (all->list[i].fd >= 0)
+			longer = must_printf("%s%s%d:%d (%s)", list, i ? ", " : "", (int)pid, all->list[i].fd,
+					     all->list[i].name);
+		else
+			longer = must_printf("%s%s%d:0x%llx (%s)", list, i ? ", " : "", (int)pid,
+					     (unsigned long long)all->list[i].addr, all->list[i].name);
+		free(list);
+		list = longer;
+	}
+	complain(arg, "process %d has %zu regions; name one: %s", (int)pid, all->count, list);
+	free(list);
+	return -1;
+}
+
+static int take_mapped(struct region *region, pid_t pid, uint64_t at, int mode)
+{
+	region->fd = cowmem_take_mapped(pid, at, mode == O_RDONLY ? COWMEM_FILE_RDONLY : 0);
+	return region->fd < 0 ? complain_process(region->arg, pid) : 0;
+}
+
+/* The one region that a process has. */
+static int take_only(struct region *region, pid_t pid, int mode)
+{
+	struct candidates all = { };
+	int err;
+
+	if (cowmem_find(pid, add_candidate, &all)) {
+		err = complain_process(region->arg, pid);
+	} else if (!all.count) {
+		err = complain(region->arg, "process %d has no region; see cowctl list", (int)pid);
+	} else if (all.count > 1) {
+		err = complain_choice(region->arg, pid, &all);
+	} else if (all.list[0].fd < 0) {
+		err = take_mapped(region, pid, all.list[0].addr, mode);
+	} else {
+		region->fd = take_region(pid, all.list[0].fd);
+		err = region->fd < 0 ? complain_process(region->arg, pid) : 0;
+	}
+	free_candidates(&all);
+	return err;
+}
+
+/* What the process has open for less than we need is opened once more, if mode and owner of the region allow it. */
+static int want_mode(struct region *region, int mode)
+{
+	int have = fcntl(region->fd, F_GETFL) & O_ACCMODE, fd;
+	char *path;
+
+	if (have == O_RDWR || have == mode)
+		return 0;
+	path = must_printf("/proc/self/fd/%d", region->fd);
+	fd = open(path, mode | O_CLOEXEC);
+	free(path);
+	if (fd < 0 && errno == EPERM)
+		complain_region(region);
+	else if (fd < 0)
+		complain(region->arg, "the process has it open for %s only, and it is not for us to open it otherwise: %s",
+			 have == O_RDONLY ? "reading" : "writing", strerror(errno));
+	region_close(region);
+	region->fd = fd;
+	return fd < 0 ? -1 : 0;
+}
+
+static int open_process(struct region *region, int mode)
+{
+	const char *colon = strchr(region->arg, ':');
+	unsigned long pid, fd;
+	int err;
+
+	errno = 0;
+	pid = strtoul(region->arg, NULL, 10);
+	if (errno || !pid || pid > INT32_MAX)
+		return complain(region->arg, "no process has such a number");
+	if (!colon) {
+		err = take_only(region, (pid_t)pid, mode);
+	} else if (!strncmp(colon, ":0x", 3)) {
+		err = take_mapped(region, (pid_t)pid, strtoull(colon + 1, NULL, 16), mode);
+	} else {
+		fd = strtoul(colon + 1, NULL, 10);
+		if (errno || fd > INT32_MAX)
+			return complain(region->arg, "no descriptor has such a number");
+		region->fd = take_region((pid_t)pid, (int)fd);
+		err = region->fd < 0 ? complain_process(region->arg, (pid_t)pid) : 0;
+	}
+	return err ? err : want_mode(region, mode);
+}
+
+/* ---- */
+
+int region_open(struct region *region, const char *arg, int mode)
+{
+	*region = (struct region) { .fd = -1, .arg = arg };
+	if (!*arg)
+		return complain("''", "not the name of a region");
+	if (strchr(arg, '/'))
+		return open_path(region, AT_FDCWD, arg, mode);
+	if (is_process_arg(arg))
+		return open_process(region, mode);
+	if (!access(arg, F_OK))
+		return open_path(region, AT_FDCWD, arg, mode);
+	return open_name(region, mode);
+}
+
+void region_close(struct region *region)
+{
+	if (region->fd >= 0)
+		close(region->fd);
+	region->fd = -1;
+}

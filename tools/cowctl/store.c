@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The store, a mount where regions get names, and places on it or another mount for new ones
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "cowctl.h"
+
+/* What statfs() says of a mount, and of regions of the device. */
+#define COWMEM_FS_MAGIC	0x636f776d
+
+const char *store_path(void)
+{
+	const char *path = getenv("COWMEM_STORE");
+
+	return path && *path ? path : STORE_DEFAULT;
+}
+
+bool is_mount(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type == COWMEM_FS_MAGIC;
+}
+
+static int open_directory(const char *path)
+{
+	return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int complain_store(const char *why)
+{
+	const char *path = store_path();
+
+	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem none %s", why, path);
+}
+
+/* Nobody's files are to be hidden by a mount. */
+static bool is_empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	int entries = 0;
+
+	while (dir && (entry = readdir(dir)))
+		entries++;
+	if (dir)
+		closedir(dir);
+	/* "." and ".." */
+	return entries == 2;
+}
+
+static int mount_store(void)
+{
+	const char *path = store_path();
+
+	if (!mount("cowmem", path, "cowmem", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755"))
+		return 0;
+	if (errno == ENODEV)
+		return complain_errno(path);
+	return complain_store(strerror(errno));
+}
+
+/*
+ * Under a lock of the directory, which goes when it is closed: of two that come at once, one mounts, and the other one
+ * sees that.
+ */
+static int make_store(void)
+{
+	const char *path = store_path();
+	bool made = !mkdir(path, 0755);
+	int dir, again, err = 0;
+
+	if (!made && errno != EEXIST)
+		return complain_store(strerror(errno));
+	dir = open_directory(path);
+	if (dir < 0)
+		return complain_store(strerror(errno));
+	if (is_mount(dir) || flock(dir, LOCK_EX))
+		goto out;
+	again = open_directory(path);
+	if (again >= 0 && !is_mount(again))
+		err = is_empty(path) ? mount_store() : complain_store("there is a directory with something in it");
+	if (again >= 0)
+		close(again);
+	if (err && made)
+		rmdir(path);
+out:
+	close(dir);
+	return err;
+}
+
+int store_open(bool make)
+{
+	int dir = open_directory(store_path());
+
+	if (dir >= 0 && is_mount(dir))
+		return dir;
+	if (dir >= 0)
+		close(dir);
+	else if (errno != ENOENT && !make)
+		return -1;
+	if (!make) {
+		errno = ENOENT;
+		return -1;
+	}
+	if (make_store())
+		return -1;
+	dir = open_directory(store_path());
+	if (dir < 0)
+		return complain_errno(store_path());
+	return dir;
+}
+
+/* ---- places ---- */
+
+/* The directory that a file on a mount is in, or -1: it may have no name any more, or one that only others see. */
+static int directory_of(int fd)
+{
+	char *link = must_printf("/proc/self/fd/%d", fd), path[4096];
+	ssize_t length = readlink(link, path, sizeof(path) - 1);
+	struct stat here, there;
+	int dir;
+
+	free(link);
+	if (length < 0)
+		return -1;
+	path[length] = 0;
+	dir = open_directory(dirname(path));
+	if (dir >= 0 && is_mount(dir) && !fstat(fd, &here) && !fstat(dir, &there) && here.st_dev == there.st_dev)
+		return dir;
+	if (dir >= 0)
+		close(dir);
+	return -1;
+}
+
+/* Where a bare NAME goes: beside what it is made of, or into the store. */
+static int directory_for(int source)
+{
+	int dir = source >= 0 ? directory_of(source) : -1;
+
+	return dir >= 0 ? dir : store_open(true);
+}
+
+static int split_path(struct place *place, const char *new)
+{
+	char *copy = must(strdup(new)), *slash = strrchr(copy, '/');
+
+	place->name = must(strdup(slash + 1));
+	slash[slash == copy] = 0;
+	place->dir = open_directory(copy);
+	if (place->dir < 0)
+		complain(copy, "%s", strerror(errno));
+	free(copy);
+	return place->dir < 0 ? -1 : 0;
+}
+
+/* What the user can say to get it again. */
+static char *path_of(const struct place *place)
+{
+	char *link = must_printf("/proc/self/fd/%d", place->dir), path[4096];
+	ssize_t length = readlink(link, path, sizeof(path) - 1);
+
+	free(link);
+	if (length < 0)
+		return must(strdup(place->name));
+	path[length] = 0;
+	return must_printf("%s/%s", strcmp(path, "/") ? path : "", place->name);
+}
+
+static int check_place(const struct place *place, const char *new)
+{
+	struct stat st;
+
+	if (!*place->name || !strcmp(place->name, ".") || !strcmp(place->name, ".."))
+		return complain(new, "not a name for something new");
+	if (strlen(place->name) > 255)
+		return complain(new, "the name is longer than 255 bytes");
+	if (!is_mount(place->dir))
+		return complain(new, "not on a mount of type cowmem; a NAME without a slash goes into the store at %s",
+				store_path());
+	if (!fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW))
+		return complain(place->path, "exists; remove it, or take another name");
+	return 0;
+}
+
+int place_open(struct place *place, const char *new, int source)
+{
+	*place = (struct place) { .dir = -1 };
+	if (strchr(new, '/')) {
+		if (split_path(place, new))
+			goto fail;
+	} else if (is_process_arg(new)) {
+		complain(new, "that would be the name of a process; take another one, or a path");
+		goto fail;
+	} else {
+		place->name = must(strdup(new));
+		place->dir = directory_for(source);
+		if (place->dir < 0)
+			goto fail;
+	}
+	place->path = path_of(place);
+	if (!check_place(place, new))
+		return 0;
+fail:
+	place_close(place);
+	return -1;
+}
+
+void place_close(struct place *place)
+{
+	if (place->dir >= 0)
+		close(place->dir);
+	free(place->name);
+	free(place->path);
+	*place = (struct place) { .dir = -1 };
+}
+
+int complain_place(const struct place *place)
+{
+	if (errno == EEXIST)
+		return complain(place->path, "exists; remove it, or take another name");
+	if (errno == EACCES || errno == EPERM)
+		return complain(place->path, "no right to make files there; name another place, or set COWMEM_STORE");
+	return complain_errno(place->path);
+}
+
+int place_file(const struct place *place)
+{
+	int fd = openat(place->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		complain_place(place);
+	return fd;
+}
+
+int place_link(const struct place *place, int fd)
+{
+	char *path = must_printf("/proc/self/fd/%d", fd);
+	int err = linkat(AT_FDCWD, path, place->dir, place->name, AT_SYMLINK_FOLLOW);
+
+	free(path);
+	return err ? complain_place(place) : 0;
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Clones of all files of a directory, at one instant
+ *
+ * First the directory is walked and each file opened, then all are cloned at once, and then a directory with their
+ * names is built, under a name that begins with a dot. It gets its own name last.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/openat2.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tree.h"
+
+/**
+ * struct entry - something below the directory
+ * @path: from there
+ * @stat: what it is
+ * @target: of a symbolic link
+ * @file: number of the file in struct tree, if it is one; two names may be of one
+ */
+struct entry {
+	char *path;
+	struct stat stat;
+	char *target;
+	size_t file;
+};
+
+struct tree {
+	int dir;
+	struct entry *entries;
+	size_t nr_entries;
+	int *fds;
+	int *clones;
+	ino_t *inodes;
+	size_t nr_files;
+};
+
+/* ---- what is there ---- */
+
+/* Every file is open, and its clone: as many as we may have. */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static struct entry *add_entry(struct tree *tree, const char *path, const struct stat *stat)
+{
+	struct entry *entry;
+
+	/* Doubled at each power of two. */
+	if (!(tree->nr_entries & (tree->nr_entries - 1)))
+		tree->entries = must(reallocarray(tree->entries, tree->nr_entries ? 2 * tree->nr_entries : 1,
+						  sizeof(*tree->entries)));
+	entry = &tree->entries[tree->nr_entries++];
+	*entry = (struct entry) { .path = must(strdup(path)), .stat = *stat };
+	return entry;
+}
+
+/* One of several names of a file whose other one was seen? Returns its number, or nr_files. */
+static size_t find_file(const struct tree *tree, const struct stat *stat)
+{
+	size_t i = tree->nr_files;
+
+	if (stat->st_nlink < 2)
+		return i;
+	for (i = 0; i < tree->nr_files; i++)
+		if (tree->inodes[i] == stat->st_ino)
+			return i;
+	return i;
+}
+
+static int complain_files(const char *what)
+{
+	if (errno == EMFILE)
+		return complain(what, "too many files to have all open at once; raise the limit: ulimit -Hn");
+	return complain(what, "%s", strerror(errno));
+}
+
+/* Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. */
+static int open_below(int dir, const char *path)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+	};
+
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
+/* Returns 1 if it is gone, or is no file any more. */
+static int open_file(struct tree *tree, const char *path, struct stat *stat)
+{
+	int fd = open_below(tree->dir, path);
+
+	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR))
+		return 1;
+	if (fd < 0)
+		return complain_files(path);
+	if (fstat(fd, stat) || !S_ISREG(stat->st_mode) || !is_region(fd)) {
+		close(fd);
+		return 1;
+	}
+	if (tree->nr_files == COWMEM_CLONE_MANY_MAX) {
+		close(fd);
+		return complain(path, "more than %d files; snapshot a part of them", COWMEM_CLONE_MANY_MAX);
+	}
+	tree->fds = must(reallocarray(tree->fds, tree->nr_files + 1, sizeof(*tree->fds)));
+	tree->inodes = must(reallocarray(tree->inodes, tree->nr_files + 1, sizeof(*tree->inodes)));
+	tree->inodes[tree->nr_files] = stat->st_ino;
+	tree->fds[tree->nr_files++] = fd;
+	return 0;
+}
+
+static int add_file(struct tree *tree, const char *path, struct stat *stat)
+{
+	size_t file = find_file(tree, stat);
+	int err;
+
+	if (file == tree->nr_files) {
+		err = open_file(tree, path, stat);
+		if (err)
+			return err < 0 ? -1 : 0;
+	}
+	add_entry(tree, path, stat)->file = file;
+	return 0;
+}
+
+static int add_symlink(struct tree *tree, const char *path, const char *below, const struct stat *stat)
+{
+	char target[4096];
+	ssize_t length = readlink(path, target, sizeof(target) - 1);
+
+	if (length < 0)
+		return errno == ENOENT || errno == EINVAL ? 0 : complain(path, "%s", strerror(errno));
+	target[length] = 0;
+	add_entry(tree, below, stat)->target = must(strdup(target));
+	return 0;
+}
+
+static int add_walked(struct tree *tree, FTSENT *walked, const char *below)
+{
+	switch (walked->fts_info) {
+	case FTS_D:
+		add_entry(tree, below, walked->fts_statp);
+		return 0;
+	case FTS_F:
+		return add_file(tree, below, walked->fts_statp);
+	case FTS_SL:
+	case FTS_SLNONE:
+		return add_symlink(tree, walked->fts_path, below, walked->fts_statp);
+	case FTS_DEFAULT:
+		warn_user(walked->fts_path, "left out: no regular file, directory or symbolic link");
+		return 0;
+	case FTS_DNR:
+	case FTS_ERR:
+		return complain(walked->fts_path, "%s", strerror(walked->fts_errno));
+	}
+	return 0;
+}
+
+/* Snapshots that were made below the directory are in a directory of their own, and no part of the next one. */
+static bool is_place(const FTSENT *walked, const struct stat *place)
+{
+	return walked->fts_info == FTS_D && walked->fts_statp->st_dev == place->st_dev &&
+	       walked->fts_statp->st_ino == place->st_ino;
+}
+
+static int walk(struct tree *tree, int dir, const struct stat *place)
+{
+	char *root = must_printf("/proc/self/fd/%d/.", dir);
+	char *const roots[] = { root, NULL };
+	FTS *fts = must(fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL));
+	FTSENT *walked;
+	int err = 0;
+
+	while (!err && (walked = fts_read(fts))) {
+		if (walked->fts_level && is_place(walked, place))
+			fts_set(fts, walked, FTS_SKIP);
+		else if (walked->fts_level)
+			err = add_walked(tree, walked, walked->fts_path + strlen(root) + 1);
+		else if (walked->fts_info == FTS_D)
+			add_entry(tree, ".", walked->fts_statp);
+		else if (walked->fts_info != FTS_DP)
+			err = complain("the directory", "%s", strerror(walked->fts_errno));
+	}
+	fts_close(fts);
+	free(root);
+	return err;
+}
+
+/* ---- the new directory ---- */
+
+/* Owner, mode and times are those of the original, as far as we may set them. A snapshot is not writable anyway. */
+static void dress(int dir, const char *path, const struct entry *entry, bool snapshot)
+{
+	const struct timespec times[] = { entry->stat.st_atim, entry->stat.st_mtim };
+	mode_t mode = entry->stat.st_mode & (S_ISREG(entry->stat.st_mode) && snapshot ? 07555 : 07777);
+
+	/* Without the owner, bits that give his rights are taken away. */
+	if (fchownat(dir, path, entry->stat.st_uid, entry->stat.st_gid, AT_SYMLINK_NOFOLLOW))
+		mode &= 01777;
+	if (!S_ISLNK(entry->stat.st_mode))
+		fchmodat(dir, path, mode, 0);
+	utimensat(dir, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
+static int build_file(const struct tree *tree, int dir, const struct entry *entry)
+{
+	char *path = must_printf("/proc/self/fd/%d", tree->clones[entry->file]);
+	int err = linkat(AT_FDCWD, path, dir, entry->path, AT_SYMLINK_FOLLOW);
+
+	free(path);
+	return err;
+}
+
+static int build_entry(const struct tree *tree, int dir, const struct entry *entry)
+{
+	if (!strcmp(entry->path, "."))
+		return 0;
+	if (S_ISDIR(entry->stat.st_mode))
+		return mkdirat(dir, entry->path, 0700);
+	if (S_ISLNK(entry->stat.st_mode))
+		return symlinkat(entry->target, dir, entry->path);
+	return build_file(tree, dir, entry);
+}
+
+/* Directories come before what is in them, so they are dressed from the end: their times stay. */
+static int build(const struct tree *tree, int dir, bool snapshot, const struct place *place)
+{
+	size_t i;
+
+	for (i = 0; i < tree->nr_entries; i++)
+		if (build_entry(tree, dir, &tree->entries[i]))
+			return complain_place(place);
+	for (i = tree->nr_entries; i--;)
+		dress(dir, tree->entries[i].path, &tree->entries[i], snapshot);
+	return 0;
+}
+
+/* Take away what build() has made. Modes do not hinder who made it, but for directories that are not for writing. */
+static void unbuild(const struct tree *tree, int dir)
+{
+	size_t i;
+
+	for (i = 0; i < tree->nr_entries; i++)
+		if (S_ISDIR(tree->entries[i].stat.st_mode))
+			fchmodat(dir, tree->entries[i].path, 0700, 0);
+	for (i = tree->nr_entries; i--;)
+		unlinkat(dir, tree->entries[i].path, S_ISDIR(tree->entries[i].stat.st_mode) ? AT_REMOVEDIR : 0);
+}
+
+static int publish(const struct place *place, const char *name)
+{
+	if (!renameat2(place->dir, name, place->dir, place->name, RENAME_NOREPLACE))
+		return 0;
+	return complain_place(place);
+}
+
+static int build_at(const struct tree *tree, const struct place *place, bool snapshot)
+{
+	char *name = must_printf(".cowctl-%d", (int)getpid());
+	int dir = -1, err = -1;
+
+	if (mkdirat(place->dir, name, 0700)) {
+		complain_place(place);
+		goto out;
+	}
+	dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0) {
+		complain_errno(place->path);
+	} else {
+		err = build(tree, dir, snapshot, place);
+		if (!err)
+			err = publish(place, name);
+		if (err)
+			unbuild(tree, dir);
+		close(dir);
+	}
+	if (err)
+		unlinkat(place->dir, name, AT_REMOVEDIR);
+out:
+	free(name);
+	return err;
+}
+
+/* ---- */
+
+static int clone_files(struct tree *tree, const char *arg, unsigned int flags)
+{
+	if (!tree->nr_files)
+		return 0;
+	tree->clones = must(reallocarray(NULL, tree->nr_files, sizeof(*tree->clones)));
+	if (!cowmem_clone_many(tree->fds, tree->clones, tree->nr_files, flags))
+		return 0;
+	free(tree->clones);
+	tree->clones = NULL;
+	return errno == EMFILE ? complain_files(arg) : complain_errno(arg);
+}
+
+static void free_tree(struct tree *tree)
+{
+	size_t i;
+
+	for (i = 0; i < tree->nr_files; i++) {
+		close(tree->fds[i]);
+		if (tree->clones)
+			close(tree->clones[i]);
+	}
+	for (i = 0; i < tree->nr_entries; i++) {
+		free(tree->entries[i].path);
+		free(tree->entries[i].target);
+	}
+	free(tree->entries);
+	free(tree->fds);
+	free(tree->clones);
+	free(tree->inodes);
+}
+
+int clone_tree(int dir, const char *arg, const struct place *place, unsigned int flags, size_t *files)
+{
+	struct tree tree = { .dir = dir };
+	struct stat here, there;
+	int err;
+
+	if (fstat(dir, &here) || fstat(place->dir, &there))
+		return complain_errno(arg);
+	if (here.st_dev != there.st_dev)
+		return complain(place->path, "%s is on another mount, which its pages never leave; name a path there",
+				arg);
+	if (here.st_ino == there.st_ino)
+		return complain(place->path,
+				"it would be a part of what is cloned; put it into a directory of its own, as %s/.snapshots/%s",
+				arg, place->name);
+	raise_limit();
+	err = walk(&tree, dir, &there);
+	if (!err)
+		err = clone_files(&tree, arg, flags);
+	if (!err)
+		err = build_at(&tree, place, flags & COWMEM_CLONE_SNAPSHOT);
+	*files = tree.nr_files;
+	free_tree(&tree);
+	return err;
+}
