@@ -177,9 +177,6 @@ void region_close(struct region *region);
 /* is_region - is this descriptor one's? Takes no time, whatever it holds. */
 bool is_region(int fd);
 
-/* take_region - cowmem_take(), for a regular file, also of what a process got by opening the device itself. */
-int take_region(pid_t pid, int fd);
-
 /* is_process_arg - does it look like PID or PID:FD, so that no NAME may? */
 bool is_process_arg(const char *arg);
 

@@ -100,7 +100,7 @@ static void sum_mapped(json_t *region)
 /* What it holds, if we may know that. */
 static void look_into(json_t *object, const struct cowmem_found *found)
 {
-	int fd = found->fd >= 0 ? take_region(found->pid, found->fd) :
+	int fd = found->fd >= 0 ? cowmem_take(found->pid, found->fd) :
 		 cowmem_take_mapped(found->pid, found->addr, COWMEM_FILE_RDONLY);
 
 	if (fd < 0)

@@ -123,19 +123,6 @@ static void free_candidates(struct candidates *all)
 	free(all->list);
 }
 
-int take_region(pid_t pid, int fd)
-{
-	int taken = cowmem_take(pid, fd), file;
-	struct stat st;
-
-	/* What open("/dev/cowmem") returned is the device's, and says so to fstat(). */
-	if (taken < 0 || fstat(taken, &st) || S_ISREG(st.st_mode))
-		return taken;
-	file = cowmem_reopen(taken, NULL, (fcntl(taken, F_GETFL) & O_ACCMODE) == O_RDONLY ? COWMEM_FILE_RDONLY : 0);
-	close(taken);
-	return file;
-}
-
 static int complain_process(const char *arg, pid_t pid)
 {
 	switch (errno) {
@@ -198,7 +185,7 @@ static int take_only(struct region *region, pid_t pid, int mode)
 	} else if (all.list[0].fd < 0) {
 		err = take_mapped(region, pid, all.list[0].addr, mode);
 	} else {
-		region->fd = take_region(pid, all.list[0].fd);
+		region->fd = cowmem_take(pid, all.list[0].fd);
 		err = region->fd < 0 ? complain_process(region->arg, pid) : 0;
 	}
 	free_candidates(&all);
@@ -244,7 +231,7 @@ static int open_process(struct region *region, int mode)
 		fd = strtoul(colon + 1, NULL, 10);
 		if (errno || fd > INT32_MAX)
 			return complain(region->arg, "no descriptor has such a number");
-		region->fd = take_region((pid_t)pid, (int)fd);
+		region->fd = cowmem_take((pid_t)pid, (int)fd);
 		err = region->fd < 0 ? complain_process(region->arg, (pid_t)pid) : 0;
 	}
 	return err ? err : want_mode(region, mode);

@@ -438,16 +438,6 @@ int cowmem_find(pid_t pid, cowmem_found_fn fn, void *arg)
 
 /* ---- taking them ---- */
 
-/* @fd is what was got: a region, or it is closed. */
-static int only_region(int fd)
-{
-	if (fd == -1 || cowmem_int_is_region(fd))
-		return fd;
-	close(fd);
-	errno = ENOTTY;
-	return -1;
-}
-
 int cowmem_take(pid_t pid, int fd)
 {
 	int pidfd = syscall(SYS_pidfd_open, pid ? pid : getpid(), 0), taken;
@@ -460,7 +450,7 @@ int cowmem_take(pid_t pid, int fd)
 	}
 	taken = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 	cowmem_int_close(pidfd);
-	return only_region(taken);
+	return cowmem_int_file(taken);
 }
 
 /* The name in map_files of the mapping of an address. */
@@ -505,7 +495,7 @@ static int open_map(const struct search *s, const char *name, int flags)
 		errno = ENOTTY;
 		return -1;
 	}
-	return only_region(openat(s->proc, name, flags | O_CLOEXEC | O_NONBLOCK));
+	return cowmem_int_file(openat(s->proc, name, flags | O_CLOEXEC | O_NONBLOCK));
 }
 
 int cowmem_take_mapped(pid_t pid, uint64_t addr, unsigned int flags)

@@ -155,6 +155,26 @@ int cowmem_reopen(int fd, const char *name, unsigned int flags)
 	return cowmem_int_call(fd, COWMEM_IOC_FILE, &file) ? -1 : file.fd;
 }
 
+int cowmem_int_file(int fd)
+{
+	bool read_only;
+	struct stat st;
+	int file = -1;
+
+	if (fd == -1)
+		return -1;
+	if (!cowmem_int_is_region(fd)) {
+		errno = ENOTTY;
+	} else if (!fstat(fd, &st)) {
+		if (S_ISREG(st.st_mode))
+			return fd;
+		read_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
+		file = cowmem_reopen(fd, NULL, read_only ? COWMEM_FILE_RDONLY : 0);
+	}
+	cowmem_int_close(fd);
+	return file;
+}
+
 int cowmem_clone_range(int fd, uint64_t offset, uint64_t length, unsigned int flags)
 {
 	struct cowmem_clone clone = { .flags = flags, .offset = offset, .length = length };

@@ -92,8 +92,6 @@ static void collect(struct msghdr *msg, struct received *got)
 /* 0, or what is wrong with a message. */
 static int check(const struct msghdr *msg, const struct received *got, size_t room, ssize_t bytes)
 {
-	size_t i;
-
 	if (!bytes && !got->count)
 		return ECONNRESET;
 	if (got->count > room || (msg->msg_flags & MSG_TRUNC))
@@ -101,9 +99,6 @@ static int check(const struct msghdr *msg, const struct received *got, size_t ro
 	/* There was room for as many as can be sent: the kernel found no free descriptors. */
 	if (msg->msg_flags & MSG_CTRUNC)
 		return EMFILE;
-	for (i = 0; i < got->count; i++)
-		if (!cowmem_int_is_region(got->fds[i]))
-			return ENOTTY;
 	return 0;
 }
 
@@ -129,9 +124,14 @@ int cowmem_receive(int sock, int *fds, size_t *count, void *data, size_t *length
 		return -1;
 	collect(&msg, &got);
 	error = check(&msg, &got, *count, bytes);
+	for (i = 0; i < got.count && !error; i++) {
+		got.fds[i] = cowmem_int_file(got.fds[i]);
+		error = got.fds[i] == -1 ? errno : 0;
+	}
 	if (error) {
 		for (i = 0; i < got.count; i++)
-			close(got.fds[i]);
+			if (got.fds[i] != -1)
+				close(got.fds[i]);
 		errno = error;
 		return -1;
 	}

@@ -360,6 +360,38 @@ static void close_two(const int *fds)
 	close(fds[1]);
 }
 
+/* What open("/dev/cowmem") returned is a character device's: nobody is handed that. */
+static void device_becomes_a_file(void)
+{
+	static const int modes[] = { O_RDWR, O_RDONLY };
+	int socks[2], fds[2], fd, i, j;
+	size_t count;
+
+	for (i = 0; i < 2; i++) {
+		fd = open("/dev/cowmem", modes[i]);
+		CHECK(fd >= 0);
+		if (modes[i] == O_RDWR)
+			EQUAL(cowmem_resize(fd, PAGE), 0);
+		pair(SOCK_STREAM, socks);
+		EQUAL(cowmem_send(socks[0], &fd, 1, NULL, 0), 0);
+		count = 1;
+		fds[0] = cowmem_take(0, fd);
+		EQUAL(cowmem_receive(socks[1], &fds[1], &count, NULL, NULL), 0);
+		for (j = 0; j < 2; j++) {
+			struct stat st;
+
+			EQUAL(fstat(fds[j], &st), 0);
+			CHECK(S_ISREG(st.st_mode));
+			EQUAL(st.st_size, modes[i] == O_RDWR ? (off_t)PAGE : 0);
+			EQUAL(fcntl(fds[j], F_GETFL) & O_ACCMODE, modes[i]);
+			CHECK(fcntl(fds[j], F_GETFD) & FD_CLOEXEC);
+		}
+		close_two(fds);
+		close_two(socks);
+		close(fd);
+	}
+}
+
 static void send_and_receive(void)
 {
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
@@ -545,6 +577,7 @@ static const struct test tests[] = {
 	{ "find_as_nobody", find_as_nobody },
 	{ "find_races", find_races },
 	{ "take", take },
+	{ "device_becomes_a_file", device_becomes_a_file },
 	{ "take_own", take_own },
 	{ "take_snapshot", take_snapshot },
 	{ "as_nobody", as_nobody },
