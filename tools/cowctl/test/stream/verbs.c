@@ -439,12 +439,12 @@ static pid_t stamp(volatile uint64_t *mem)
 	int i;
 
 	CHECK(pid >= 0);
-	if (!pid)
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (round = 1; !pid; round++)
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (round = 1; ; round++)
 		for (i = 0; i < STAMPED; i++)
 			mem[i * PAGE / 8] = round;
-	return pid;
 }
 
 /* A cut is consistent if pages have one round, and those from some page on the one before. */
