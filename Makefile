@@ -31,12 +31,8 @@ tools:
 
 # All but the module. The linker's cache wants to know of a new library, unless a package or an image is made.
 install: tools
-	install -D -m 644 uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux/cowmem.h
 	install -D -m 644 scripts/99-cowmem.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-cowmem.rules
 	+@scripts/build-tools install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
-	for page in tools/man/man*/*; do \
-		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/$${page#tools/} || exit; \
-	done
 	[ "$(DESTDIR)" ] || PATH=$$PATH:/sbin:/usr/sbin ldconfig
 
 # What install would put there. Directories stay: others may use them.

@@ -38,20 +38,22 @@ all: $(LIBCOWMEM_A) $(LIBCOWMEM_SO) $(B)/libcowmem.pc
 
 install: install-lib
 install-lib: $(LIBCOWMEM_A) $(LIBCOWMEM_SO) $(B)/libcowmem.pc
-	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include/linux
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	$(INSTALL) -m 644 $(LIBCOWMEM_A) $(B)/$(LIB_REAL) $(DESTDIR)$(LIBDIR)
 	ln -sf $(LIB_REAL) $(DESTDIR)$(LIBDIR)/$(LIB_SONAME)
 	ln -sf $(LIB_SONAME) $(DESTDIR)$(LIBDIR)/libcowmem.so
 	$(INSTALL) -m 644 $(B)/libcowmem.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	$(INSTALL) -m 644 $(wildcard $(S)/lib/libcowmem.h*) $(DESTDIR)$(PREFIX)/include
-	$(INSTALL) -m 644 $(S)/../uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux
 
 # ---- tests: each one program, linked with the static library, so that it runs wherever it is put ----
 
-LIB_TESTS := $(patsubst $(S)/lib/test/%.c,$(B)/test/lib-%,$(wildcard $(S)/lib/test/*.c))
+LIB_TESTS := $(patsubst $(S)/lib/test/%.c,lib-%,$(wildcard $(S)/lib/test/*.c))
+LIB_TEST_SOURCES := $(wildcard $(S)/lib/test/*)
 
-$(B)/test/lib-%: $(S)/lib/test/%.c $(S)/lib/test/tap.h $(LIBCOWMEM_A)
+$(B)/tests/lib-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ $< $(LIBCOWMEM_A)
 
-tests: $(LIB_TESTS)
+TESTS += $(LIB_TESTS)
+HOST_TESTS += $(filter lib-buf-small lib-absent,$(LIB_TESTS))
+GUEST_TESTS += $(LIB_TESTS)
