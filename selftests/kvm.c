@@ -13,6 +13,7 @@
  *	puts into SEEN what it read of the other's COUNT, there or as published
  *	puts one of three values into a page of SAME, of which some are equal, for MERGE
  *	has a page of its BALLOON discarded, now and then, and puts s there
+ *	looks for what its host has put into MAIL
  *	puts s into COUNT
  *	publishes s, in memory that is not the region's
  *
@@ -38,7 +39,8 @@ enum {
 	COUNT,
 	SAME,
 	BALLOON = SAME + SAMES,
-	PER_VCPU = BALLOON + BALLOONS,
+	MAIL = BALLOON + BALLOONS,
+	PER_VCPU,
 };
 
 enum { BALLOON_EVERY = 16, SAME_FOR = 64 };
@@ -49,7 +51,7 @@ enum { DISCARD = 1, TROUBLE };
 /* ---- what guest and host know of each other: not in the region ---- */
 
 struct guest {
-	uint64_t published, floor[BALLOONS];
+	uint64_t published, mailed, floor[BALLOONS];
 	uint64_t nr, apart, balloon, pages;
 	uint64_t request, page, seen, want;
 };
@@ -70,7 +72,21 @@ struct low {
 #define in_guest __attribute__((section("guest_code"), noinline, used))
 #define in_both static inline __attribute__((always_inline))
 
-extern const char __start_guest_code[], __stop_guest_code[];
+/* Where the linker put them all */
+#define linker_symbol(name) ({						\
+	const char *__at;						\
+									\
+	asm("lea " name "(%%rip), %0" : "=r" (__at));			\
+	__at;								\
+})
+
+static const char *guest_code(size_t *size)
+{
+	const char *start = linker_symbol("__start_guest_code");
+
+	*size = linker_symbol("__stop_guest_code") - start;
+	return start;
+}
 
 in_both uint64_t get64(const uint64_t *word)
 {
@@ -148,6 +164,16 @@ in_both void look_at_balloon(struct guest *g, struct guest *other, uint64_t i)
 		trouble(g, BALLOON + i, seen, floor);
 }
 
+/* What the host wrote is there once it says so. */
+in_both void look_at_mail(struct guest *g)
+{
+	uint64_t mailed = get64(&g->mailed);
+	uint64_t seen = get64(guest_word(g, g->nr, MAIL));
+
+	if (seen < mailed)
+		trouble(g, MAIL, seen, mailed);
+}
+
 in_guest static void stamp_on(struct guest *g, struct guest *other)
 {
 	uint64_t s, published, count, val, last = 0;
@@ -165,6 +191,7 @@ in_guest static void stamp_on(struct guest *g, struct guest *other)
 			same_value(s));
 		balloon(g, s);
 		look_at_balloon(g, other, s % BALLOONS);
+		look_at_mail(g);
 		replace(g, COUNT, s - 1, s);
 		put64(&g->published, s);
 	}
@@ -218,6 +245,7 @@ struct vcpu {
 struct vm {
 	int kvm, fd, region, vcpus, mmio;
 	int pause, parked, stop, trouble, error;
+	bool patient;		/* what gets an error is tried again once it is cleared */
 	size_t pages;
 	uint64_t apart;
 	uint32_t slot_flags;
@@ -279,10 +307,11 @@ static void set_cpuid(const struct vm *vm, int fd)
 
 static void set_registers(const struct vcpu *v, guest_program program)
 {
-	size_t entry = (const char *)program - __start_guest_code;
+	size_t size;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {
-		.rip = offsetof(struct low, code) + entry,
+		.rip = offsetof(struct low, code) +
+		       ((const char *)program - guest_code(&size)),
 		/* As after a call */
 		.rsp = offsetof(struct low, stack[v->nr]) + PAGE - 8,
 		.rdi = offsetof(struct low, guest[v->nr]),
@@ -306,14 +335,15 @@ static void set_registers(const struct vcpu *v, guest_program program)
 static void init_low(struct vm *vm, bool with_balloon)
 {
 	struct low *low = vm->low;
-	size_t i;
+	size_t i, size;
+	const char *code = guest_code(&size);
 
 	low->pml4[0] = offsetof(struct low, pdpt) | 3;	/* present, writable */
 	low->pdpt[0] = offsetof(struct low, pd) | 3;
 	for (i = 0; i < AREA; i++)
 		low->pd[i] = i * AREA_BYTES | 0x83;	/* and of 2 MiB */
-	must((size_t)(__stop_guest_code - __start_guest_code) <= sizeof(low->code));
-	memcpy(low->code, __start_guest_code, __stop_guest_code - __start_guest_code);
+	must(size <= sizeof(low->code));
+	memcpy(low->code, code, size);
 	for (i = 0; i < VCPUS; i++)
 		low->guest[i] = (struct guest){
 			.nr = i, .apart = vm->apart, .balloon = with_balloon,
@@ -406,7 +436,9 @@ static bool handle_exit(struct vcpu *v, int err)
 {
 	if (err) {
 		put(&v->vm->error, err);
-		return false;
+		while (v->vm->patient && get(&v->vm->error) && !get(&v->vm->stop))
+			usleep(1000);
+		return v->vm->patient;
 	}
 	if (v->run->exit_reason == KVM_EXIT_IO)
 		return serve(v);
@@ -503,14 +535,14 @@ static uint64_t rounds(const struct vm *vm)
 	return published(vm, 0) + published(vm, 1);
 }
 
-/* Returns false if there was trouble. */
+/* Returns false if there was trouble, or an error. */
 static bool vm_goes_on(struct vm *vm, uint64_t by)
 {
 	uint64_t start = rounds(vm);
 
-	while (!get(&vm->trouble) && rounds(vm) < start + by)
+	while (!get(&vm->trouble) && !get(&vm->error) && rounds(vm) < start + by)
 		usleep(1 + below(2000));
-	return !get(&vm->trouble);
+	return !get(&vm->trouble) && !get(&vm->error);
 }
 
 /* ---- what is not in the region, at an instant at which the vCPUs stand still ---- */
@@ -745,6 +777,24 @@ static void merge(FIXTURE_DATA(writing) *self, int clone)
 	self->merged += m.merged + m.zeroed;
 }
 
+/* The host writes, too, as devices do: through its mapping, or by a call. */
+static void send_mail(struct vm *vm)
+{
+	int w;
+
+	for (w = 0; w < VCPUS; w++) {
+		struct guest *g = &vm->low->guest[w];
+		size_t at = place(vm->apart, w, MAIL);
+		uint64_t next = g->mailed + 1;
+
+		if (below(2))
+			put64((uint64_t *)(vm->mem + at), next);
+		else
+			must(pwrite(vm->region, &next, sizeof(next), at) == sizeof(next));
+		put64(&g->mailed, next);
+	}
+}
+
 /* Clones, some at once: after the first the vCPUs are in the middle of a fault. */
 static bool clones_are_cuts(FIXTURE_DATA(writing) *self, const FIXTURE_VARIANT(writing) *variant)
 {
@@ -762,6 +812,7 @@ static bool clones_are_cuts(FIXTURE_DATA(writing) *self, const FIXTURE_VARIANT(w
 	}
 	if (variant->merge)
 		merge(self, taken[0].fd);
+	send_mail(&self->vm);
 	/* They stay what they are. */
 	vm_goes_on(&self->vm, 1 + below(20));
 	for (i = 0; i < burst; i++) {
@@ -788,12 +839,12 @@ static void get_log(FIXTURE_DATA(writing) *self)
 	self->logs++;
 }
 
-/* Is @page of no vCPU, or one that its host may have discarded? */
-static bool no_guest_page(const struct vm *vm, size_t page, bool *discarded)
+/* Does no vCPU write @page, or its host, too? */
+static bool no_guest_page(const struct vm *vm, size_t page, bool *host)
 {
 	size_t i = page / vm->apart;
 
-	*discarded = i / VCPUS >= BALLOON;
+	*host = i / VCPUS >= BALLOON;
 	return page % vm->apart || i / VCPUS >= PER_VCPU;
 }
 
@@ -805,7 +856,7 @@ static bool diff_was_logged(const FIXTURE_DATA(writing) *self, int now)
 		.fd = self->logged, .flags = COWMEM_DIFF_CONTENT,
 		.extents = (uintptr_t)extents, .count = ARRAY_SIZE(extents),
 	};
-	bool ok = true, discarded;
+	bool ok = true, host;
 	size_t page;
 	uint32_t i;
 
@@ -813,8 +864,8 @@ static bool diff_was_logged(const FIXTURE_DATA(writing) *self, int now)
 	for (i = 0; i < diff.count; i++)
 		for (page = extents[i].offset / PAGE;
 		     page < (extents[i].offset + extents[i].length) / PAGE; page++) {
-			no_guest_page(&self->vm, page, &discarded);
-			if (test_bit(self->dirty, page) || discarded)
+			no_guest_page(&self->vm, page, &host);
+			if (test_bit(self->dirty, page) || host)
 				continue;
 			fprintf(stderr, "# page %zu differs and is not in the log\n", page);
 			ok = false;
@@ -825,11 +876,11 @@ static bool diff_was_logged(const FIXTURE_DATA(writing) *self, int now)
 /* Nor was anything logged that the guest does not write. */
 static bool log_is_exact(const FIXTURE_DATA(writing) *self)
 {
-	bool discarded;
+	bool host;
 	size_t page;
 
 	for (page = 0; page < self->vm.pages; page++)
-		if (test_bit(self->dirty, page) && no_guest_page(&self->vm, page, &discarded)) {
+		if (test_bit(self->dirty, page) && no_guest_page(&self->vm, page, &host)) {
 			fprintf(stderr, "# page %zu is in the log and nobody writes it\n", page);
 			return false;
 		}
@@ -923,6 +974,8 @@ static uint64_t huge_entries(void)
 static bool once(FIXTURE_DATA(writing) *self, const FIXTURE_VARIANT(writing) *variant)
 {
 	uint64_t huge;
+
+	send_mail(&self->vm);
 
 	if (!vm_goes_on(&self->vm, 1 + below(100)))
 		return false;
@@ -1189,6 +1242,110 @@ TEST(a_snapshot_is_not_written)
 	unmap(mem, 16);
 	close(fd);
 	close(snap);
+}
+
+/* ---- where memory is short ---- */
+
+#define PARAMETERS "/sys/module/cowmem/parameters/"
+
+enum { SNAPSHOTS = 12 };
+
+FIXTURE(short_memory) {
+	struct vm vm;
+	int snapshots[SNAPSHOTS], taken;
+};
+
+FIXTURE_SETUP(short_memory)
+{
+	const char *why = no_kvm();
+	char held[32], limit[32];
+	int fd = region();
+
+	if (why)
+		SKIP(return, "%s", why);
+	rng_init();
+	ASSERT_EQ(0, do_resize(fd, AREA * PAGE));
+	vm_init(&self->vm, fd, AREA, AREA / (VCPUS * PER_VCPU), 0, PROT_READ | PROT_WRITE,
+		stamp_on, false);
+	self->vm.patient = true;
+	vm_start(&self->vm);
+	ASSERT_TRUE(vm_goes_on(&self->vm, 4 * RINGS));
+	ASSERT_LT(0, read_file(PARAMETERS "held_kib", held, sizeof(held)));
+	snprintf(limit, sizeof(limit), "%lu", strtoul(held, NULL, 10) / 1024 + 2);
+	ASSERT_EQ(0, write_file(PARAMETERS "limit_mib", limit));
+}
+
+FIXTURE_TEARDOWN(short_memory)
+{
+	write_file(PARAMETERS "limit_mib", "0");
+}
+
+/* Each snapshot makes the vCPUs have copies of their pages. Returns false once they cannot. */
+static bool take_snapshots(FIXTURE_DATA(short_memory) *self, uint32_t flags)
+{
+	struct vm *vm = &self->vm;
+	bool ok = true;
+
+	while (ok && self->taken < SNAPSHOTS) {
+		int fd = do_clone(vm->region, COWMEM_CLONE_SNAPSHOT | flags, 0, 0);
+
+		must(fd >= 0);
+		self->snapshots[self->taken++] = fd;
+		ok = vm_goes_on(vm, 4 * RINGS);
+	}
+	return ok;
+}
+
+/* Nothing was lost. */
+static bool vm_is_right(struct vm *vm)
+{
+	struct taken t;
+	bool ok;
+
+	take(vm, true, &t);
+	get_words(t.fd, vm, true, &t.words);
+	ok = is_cut(&t.words, t.before, t.after, false);
+	close(t.fd);
+	return ok;
+}
+
+/* The vCPU gets EFAULT, and goes on where it was once there is memory. */
+TEST_F(short_memory, a_vcpu_waits_for_it)
+{
+	struct vm *vm = &self->vm;
+	uint64_t start;
+
+	EXPECT_FALSE(take_snapshots(self, 0));
+	EXPECT_EQ(EFAULT, get(&vm->error));
+	EXPECT_EQ(0, get(&vm->trouble));
+	while (self->taken)
+		close(self->snapshots[--self->taken]);
+	start = rounds(vm);
+	while (rounds(vm) < start + 4 * RINGS && !get(&vm->trouble)) {
+		/* Both may have been given one. */
+		put(&vm->error, 0);
+		usleep(2000);
+	}
+	EXPECT_EQ(0, get(&vm->trouble));
+	EXPECT_TRUE(vm_is_right(vm));
+	vm_end(vm);
+	close(vm->region);
+}
+
+/* Snapshots that yield do so for a vCPU, too. */
+TEST_F(short_memory, snapshots_yield_to_a_vcpu)
+{
+	struct vm *vm = &self->vm;
+
+	EXPECT_TRUE(take_snapshots(self, COWMEM_CLONE_EXPENDABLE));
+	EXPECT_EQ(0, get(&vm->error));
+	EXPECT_EQ(SNAPSHOTS, self->taken);
+	EXPECT_TRUE(info(self->snapshots[0]).state & COWMEM_STATE_YIELDED);
+	EXPECT_TRUE(vm_is_right(vm));
+	while (self->taken)
+		close(self->snapshots[--self->taken]);
+	vm_end(vm);
+	close(vm->region);
 }
 
 #else
