@@ -53,7 +53,7 @@ enum { DISCARD = 1, TROUBLE };
 struct guest {
 	uint64_t published, mailed, floor[BALLOONS];
 	uint64_t nr, apart, balloon, pages;
-	uint64_t request, page, seen, want;
+	uint64_t request, page, seen, want, turns;
 };
 
 /* Memory of the guest from address 0 on, which is 64-bit mode's: each address is itself. */
@@ -213,6 +213,7 @@ in_guest static void read_on(struct guest *g, struct guest *other)
 		if (seen < least)
 			trouble(g, i, seen, least);
 		put64(&g->published, seen);
+		put64(&g->turns, g->turns + 1);
 	}
 }
 
@@ -1111,6 +1112,40 @@ TEST_F(reading, sees_restore_at_one_instant)
 		EXPECT_LT(0, huge);
 	vm_end(vm);
 	close(vm->region);
+}
+
+/* Let a machine read all pages of a region. */
+static bool vm_reads_all(int fd, size_t pages)
+{
+	struct vm vm;
+	bool ok;
+
+	vm_init(&vm, fd, pages, 1, 0, PROT_READ | PROT_WRITE, read_on, false);
+	vm_start(&vm);
+	while (!get(&vm.trouble) && get64(&vm.low->guest[0].turns) < pages)
+		usleep(1000);
+	ok = !get(&vm.trouble);
+	vm_end(&vm);
+	return ok;
+}
+
+/* What a clone shares stays shared. A hole gets pages, as that of a memfd does: it is only told. */
+TEST_F(reading, splits_nothing)
+{
+	size_t pages = variant->huge ? AREA : 128;
+	int fd = region_of_number(pages, 7, variant->huge), clone = cloned(fd);
+	int hole = region();
+
+	EXPECT_TRUE(vm_reads_all(clone, pages));
+	EXPECT_TRUE(holds(clone, 0, pages));
+	EXPECT_TRUE(holds(fd, 0, pages));
+	ASSERT_EQ(0, do_resize(hole, pages * PAGE));
+	EXPECT_TRUE(vm_reads_all(hole, pages));
+	TH_LOG("of %zu pages of a hole that were read %llu are there", pages,
+	       (unsigned long long)info(hole).pages_populated);
+	close(hole);
+	close(clone);
+	close(fd);
 }
 
 /* ---- machines that are forked ---- */
