@@ -257,17 +257,22 @@ struct vm {
 
 typedef void (*guest_program)(struct guest *g, struct guest *other);
 
+/* A kernel may have KVM for a CPU that cannot. */
 static const char *no_kvm(void)
 {
-	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
 
 	if (fd < 0) {
 		(void)!system("modprobe -q kvm_amd 2>/dev/null || modprobe -q kvm_intel 2>/dev/null");
 		fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	}
 	if (fd < 0)
-		return "no /dev/kvm here";
+		return "no /dev/kvm here, nor kvm_amd or kvm_intel to load";
+	vm = ioctl(fd, KVM_CREATE_VM, 0);
 	close(fd);
+	if (vm < 0)
+		return "KVM cannot make a virtual machine here";
+	close(vm);
 	return NULL;
 }
 
@@ -701,10 +706,6 @@ FIXTURE_VARIANT_ADD(writing, all_huge) {
 
 FIXTURE_SETUP(writing)
 {
-	const char *why = no_kvm();
-
-	if (why)
-		SKIP(return, "%s", why);
 	rng_init();
 }
 
@@ -1050,10 +1051,6 @@ FIXTURE_VARIANT_ADD(reading, huge) { .huge = true };
 
 FIXTURE_SETUP(reading)
 {
-	const char *why = no_kvm();
-
-	if (why)
-		SKIP(return, "%s", why);
 	rng_init();
 }
 
@@ -1163,10 +1160,6 @@ FIXTURE_VARIANT_ADD(forked, huge) { .huge = true };
 
 FIXTURE_SETUP(forked)
 {
-	const char *why = no_kvm();
-
-	if (why)
-		SKIP(return, "%s", why);
 	rng_init();
 }
 
@@ -1238,12 +1231,9 @@ static void poke_snapshot(struct vm *vm, int fd, uint32_t flags)
 /* A snapshot is a ROM: the guest reads it, and what it writes goes to its host. */
 TEST(a_snapshot_is_read_only_memory)
 {
-	const char *why = no_kvm();
 	int fd, snap;
 	struct vm vm;
 
-	if (why)
-		SKIP(return, "%s", why);
 	fd = region_of_number(16, 7, false);
 	snap = snapshot(fd);
 	poke_snapshot(&vm, snap, KVM_MEM_READONLY);
@@ -1259,13 +1249,10 @@ TEST(a_snapshot_is_read_only_memory)
 /* Who says that it is memory to be written gets an error, and the snapshot stays. */
 TEST(a_snapshot_is_not_written)
 {
-	const char *why = no_kvm();
 	char *mem;
 	int fd, snap;
 	struct vm vm;
 
-	if (why)
-		SKIP(return, "%s", why);
 	fd = region_of_number(16, 7, false);
 	snap = snapshot(fd);
 	poke_snapshot(&vm, snap, 0);
@@ -1292,12 +1279,9 @@ FIXTURE(short_memory) {
 
 FIXTURE_SETUP(short_memory)
 {
-	const char *why = no_kvm();
 	char held[32], limit[32];
 	int fd = region();
 
-	if (why)
-		SKIP(return, "%s", why);
 	rng_init();
 	ASSERT_EQ(0, do_resize(fd, AREA * PAGE));
 	vm_init(&self->vm, fd, AREA, AREA / (VCPUS * PER_VCPU), 0, PROT_READ | PROT_WRITE,
@@ -1385,11 +1369,20 @@ TEST_F(short_memory, snapshots_yield_to_a_vcpu)
 
 #else
 
-TEST(kvm)
+static const char *no_kvm(void)
 {
-	SKIP(return, "the guests are written for x86");
+	return "the guests are written for x86";
 }
 
 #endif
 
-TEST_HARNESS_MAIN
+int main(int argc, char **argv)
+{
+	const char *why = no_kvm();
+
+	if (why) {
+		ksft_print_header();
+		ksft_exit_skip("%s\n", why);
+	}
+	return test_harness_run(argc, argv);
+}
