@@ -13,7 +13,7 @@
 
 static const struct verb *const verbs[] = {
 	&verb_list, &verb_info, &verb_create, &verb_clone, &verb_snapshot, &verb_restore, &verb_diff, &verb_merge,
-	&verb_seal,
+	&verb_seal, &verb_vm,
 };
 
 #define VERBS	(sizeof(verbs) / sizeof(*verbs))
