@@ -2,8 +2,9 @@
 /*
  * cowctl vm fork - more virtual machines that go on from where one is
  *
- * While the VM is stopped, it gets an overlay for each disk, of which copies are taken while they are empty; QEMU writes
- * the state of its devices to a file; and its memory is snapshotted. All else is done when it runs again.
+ * An overlay for each disk is made before, and clones of it while it is empty. While the VM is stopped, it begins to write
+ * to the overlays; QEMU writes the state of its devices to a file; and its memory is snapshotted. All else is done when it
+ * runs again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,12 +25,14 @@
 /**
  * struct disk - one that the VM may write to
  * @key: @id: how to name it to QEMU
- * @name: of its overlay
+ * @base: @format: @size: of the image that it is now
+ * @name: @path: of its overlay
  * @cut: a descriptor of the overlay as it was when it was empty, or -1
  */
 struct disk {
 	const char *key;
-	char *id, *name;
+	char *id, *base, *format, *name, *path;
+	json_int_t size;
 	int cut;
 };
 
@@ -81,11 +84,19 @@ static const json_t *image_on_command_line(const struct job *job, const json_t *
 	return image;
 }
 
+/* What is in an overlay's header, so it must not depend on where somebody is. Not all of QEMU's names are files. */
+static char *absolute(const struct job *job, const char *file)
+{
+	if (*file == '/' || strchr(file, ':'))
+		return must(strdup(file));
+	return must_printf("%s/%s", job->command.cwd, file);
+}
+
 static int add_disk(struct job *job, const json_t *block, const json_t *inserted)
 {
 	const char *device = json_string_value(json_object_get(block, "device"));
 	const char *node = json_string_value(json_object_get(inserted, "node-name"));
-	const json_t *image = image_on_command_line(job, json_object_get(inserted, "image"));
+	const json_t *top = json_object_get(inserted, "image"), *image = image_on_command_line(job, top);
 	const char *format = json_string_value(json_object_get(image, "format"));
 	struct change *change;
 	struct disk *disk;
@@ -98,6 +109,9 @@ static int add_disk(struct job *job, const json_t *block, const json_t *inserted
 	*disk = (struct disk) { .key = device && *device ? "device" : "node-name", .cut = -1 };
 	disk->id = must(strdup(device && *device ? device : node));
 	disk->name = must_printf("disk%zu", job->disk_count++);
+	disk->base = absolute(job, json_string_value(json_object_get(top, "filename")));
+	disk->format = must(strdup(json_string_value(json_object_get(top, "format"))));
+	disk->size = json_integer_value(json_object_get(top, "virtual-size"));
 	change = change_add(&job->changes, must(strdup(json_string_value(json_object_get(image, "filename")))),
 			    must_printf("{dir}/%s", disk->name));
 	change->raw = !strcmp(format, "raw");
@@ -148,35 +162,62 @@ static int make_dirs(struct job *job, const char *arg)
 	for (i = 0; i < job->count; i++) {
 		twin = &job->twins[i];
 		twin->dir = must_printf("%s/%u", job->place.path, i);
-		if (strlen(twin->dir) + strlen("/qmp") >= sizeof(address->sun_path))
-			return complain(twin->dir, "too long a path for the socket in it");
-		if (mkdir(twin->dir, 0700))
-			return complain(twin->dir, "%s", strerror(errno));
+		if (strlen(twin->dir) + strlen("/qmp") >= sizeof(address->sun_path)) {
+			complain(twin->dir, "too long a path for the socket in it");
+			goto fail;
+		}
+		if (mkdir(twin->dir, 0700)) {
+			complain(twin->dir, "%s", strerror(errno));
+			goto fail;
+		}
 	}
 	job->state = must_printf("%s/state", job->place.path);
+	return 0;
+fail:
+	vm_remove_dir(&job->place);
+	return -1;
+}
+
+static int make_overlay(struct job *job, struct disk *disk)
+{
+	int fd;
+
+	disk->path = must_printf("%s/%s", job->place.path, disk->name);
+	if (vm_make_image(&job->vm, disk->path, "cowctl-overlay",
+			  must(json_pack("{s:I, s:s, s:s}", "size", disk->size, "backing-file", disk->base, "backing-fmt",
+					 disk->format))))
+		return -1;
+	vm_drop_node(&job->vm, "cowctl-overlay");
+	fd = open(disk->path, O_RDONLY | O_CLOEXEC);
+	disk->cut = fd < 0 ? -1 : cowmem_snapshot(fd);
+	if (disk->cut < 0)
+		complain_errno(disk->path);
+	if (fd >= 0)
+		close(fd);
+	return disk->cut < 0 ? -1 : 0;
+}
+
+static int make_overlays(struct job *job)
+{
+	size_t i;
+
+	for (i = 0; i < job->disk_count; i++)
+		if (make_overlay(job, &job->disks[i]))
+			return -1;
 	return 0;
 }
 
 /* ---- while it is stopped ---- */
 
-static int split_disk(struct job *job, struct disk *disk)
+/* Write to the overlay from now on. */
+static int split_disk(struct job *job, const struct disk *disk)
 {
-	char *path = must_printf("%s/%s", job->place.path, disk->name);
-	int fd = -1, err;
-
-	err = qmp_run(&job->vm.qmp, "blockdev-snapshot-sync",
-		      must(json_pack("{s:s, s:s, s:s, s:s}", disk->key, disk->id, "snapshot-file", path, "format", "qcow2",
-				     "mode", "absolute-paths")));
-	if (!err) {
-		job->disks_used = true;
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		disk->cut = fd < 0 ? -1 : cowmem_snapshot(fd);
-		err = disk->cut < 0 ? complain_errno(path) : 0;
-	}
-	if (fd >= 0)
-		close(fd);
-	free(path);
-	return err;
+	if (qmp_run(&job->vm.qmp, "blockdev-snapshot-sync",
+		    must(json_pack("{s:s, s:s, s:s, s:s}", disk->key, disk->id, "snapshot-file", disk->path, "format", "qcow2",
+				   "mode", "existing"))))
+		return -1;
+	job->disks_used = true;
+	return 0;
 }
 
 static int split_disks(struct job *job)
@@ -199,6 +240,24 @@ static int complain_migration(struct qmp *qmp, const char *what)
 	return -1;
 }
 
+/* It has completed before it has ended, and until then QEMU does not let the VM go on. */
+static int wait_for_end(struct qmp *qmp)
+{
+	json_t *status;
+	bool ended;
+
+	do {
+		status = qmp_do(qmp, "query-status", NULL);
+		if (!status)
+			return -1;
+		ended = strcmp(json_string_value(json_object_get(status, "status")), "finish-migrate");
+		json_decref(status);
+		if (!ended)
+			usleep(500);
+	} while (!ended);
+	return 0;
+}
+
 static int write_state(struct job *job)
 {
 	struct qmp *qmp = &job->vm.qmp;
@@ -213,7 +272,7 @@ static int write_state(struct job *job)
 		return -1;
 	if (qmp_wait(qmp, "MIGRATION", NULL, "completed", "failed"))
 		return complain_migration(qmp, qmp->path);
-	return 0;
+	return wait_for_end(qmp);
 }
 
 static int cut_memory(struct job *job)
@@ -434,7 +493,7 @@ static int fork_vm(struct job *job, const char *socket, const char *dir)
 
 	if (vm_open(&job->vm, socket) || find_changes(job) || make_dirs(job, dir))
 		return -1;
-	if (cut(job)) {
+	if (make_overlays(job) || cut(job)) {
 		if (job->disks_used)
 			complain(job->place.path, "has to stay: the VM writes to its overlays there");
 		else
@@ -455,7 +514,10 @@ static void job_close(struct job *job)
 		if (job->disks[i].cut >= 0)
 			close(job->disks[i].cut);
 		free(job->disks[i].id);
+		free(job->disks[i].base);
+		free(job->disks[i].format);
 		free(job->disks[i].name);
+		free(job->disks[i].path);
 	}
 	for (i = 0; job->twins && i < job->count; i++)
 		free(job->twins[i].dir);

@@ -53,36 +53,18 @@ static json_t *changing_disks(struct vm *vm)
 
 /* ---- save ---- */
 
-/* Make an image of a kind, and a node of QEMU's for it. */
-static int make_node(struct vm *vm, json_t *create, json_t *node)
-{
-	qmp_forget(&vm->qmp);
-	if (qmp_run(&vm->qmp, "blockdev-create", must(json_pack("{s:s, s:o}", "job-id", "cowctl", "options", create))) ||
-	    qmp_job(&vm->qmp, "cowctl")) {
-		json_decref(node);
-		return -1;
-	}
-	return qmp_run(&vm->qmp, "blockdev-add", node);
-}
-
-static void drop_node(struct vm *vm, const char *name)
-{
-	qmp_run(&vm->qmp, "blockdev-del", must(json_pack("{s:s}", "node-name", name)));
-}
-
 /* An image of the size 0 at @path: what QEMU keeps in it besides is as long as it likes. */
 static int make_image(struct vm *vm, const char *name, const char *path)
 {
 	char *file = must_printf("%s-file", name);
 	int err;
 
-	err = make_node(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0)),
-			must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", file, "filename", path)));
+	err = vm_make_image(vm, path, file, must(json_pack("{s:i}", "size", 0)));
 	if (!err) {
-		err = make_node(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "qcow2", "file", file, "size", 0)),
-				must(json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", name, "file", file)));
+		err = qmp_run(&vm->qmp, "blockdev-add",
+			      must(json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", name, "file", file)));
 		if (err)
-			drop_node(vm, file);
+			vm_drop_node(vm, file);
 	}
 	free(file);
 	return err;
@@ -92,8 +74,8 @@ static void drop_image(struct vm *vm, const char *name)
 {
 	char *file = must_printf("%s-file", name);
 
-	drop_node(vm, name);
-	drop_node(vm, file);
+	vm_drop_node(vm, name);
+	vm_drop_node(vm, file);
 	free(file);
 }
 

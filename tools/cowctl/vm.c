@@ -184,6 +184,37 @@ int vm_cont(struct vm *vm)
 	return err;
 }
 
+/* ---- images ---- */
+
+static int create(struct vm *vm, json_t *options)
+{
+	qmp_forget(&vm->qmp);
+	if (qmp_run(&vm->qmp, "blockdev-create", must(json_pack("{s:s, s:o}", "job-id", "cowctl", "options", options))))
+		return -1;
+	return qmp_job(&vm->qmp, "cowctl");
+}
+
+void vm_drop_node(struct vm *vm, const char *node)
+{
+	qmp_run(&vm->qmp, "blockdev-del", must(json_pack("{s:s}", "node-name", node)));
+}
+
+int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options)
+{
+	json_object_set_new(options, "driver", json_string("qcow2"));
+	json_object_set_new(options, "file", json_string(node));
+	if (create(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0))) ||
+	    qmp_run(&vm->qmp, "blockdev-add",
+		    must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", path)))) {
+		json_decref(options);
+		return -1;
+	}
+	if (!create(vm, options))
+		return 0;
+	vm_drop_node(vm, node);
+	return -1;
+}
+
 /* ---- files ---- */
 
 int vm_make_dir(const struct vm *vm, struct place *place, const char *arg)

@@ -39,6 +39,14 @@ void vm_capabilities_back(struct vm *vm);
 int vm_stop(struct vm *vm);
 int vm_cont(struct vm *vm);
 
+/**
+ * vm_make_image - let QEMU make an image in the format qcow2
+ * @node: what to call QEMU's node for the file, which stays
+ * @options: of blockdev-create, but for the file; taken over
+ */
+int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options);
+void vm_drop_node(struct vm *vm, const char *node);
+
 /* vm_make_dir - make @arg, a new directory on the mount where the VM's memory is. place_close() if it returns 0. */
 int vm_make_dir(const struct vm *vm, struct place *place, const char *arg);
 
