@@ -13,8 +13,7 @@
 
 #include "qmp.h"
 
-/* Nothing that is asked here takes so long without a word; but somebody else's connection may last for ever. */
-#define GREETING_MS	5000
+/* Nothing that is asked here takes so long without a word. */
 #define SILENCE_MS	120000
 
 static int wait_for_bytes(struct qmp *qmp, int ms)
@@ -98,7 +97,8 @@ static json_t *read_answer(struct qmp *qmp, const char *command)
 		value = json_incref(json_object_get(object, "return"));
 		error = json_object_get(object, "error");
 		if (error)
-			complain(qmp->path, "%s: QEMU says: %s", command, json_string_value(json_object_get(error, "desc")));
+			complain(qmp->path, "%s: QEMU says: %s", command,
+				 json_string_value(json_object_get(error, "desc")));
 		json_decref(object);
 		if (value || error)
 			return value;
@@ -189,7 +189,8 @@ int qmp_wait(struct qmp *qmp, const char *event, const char *id, const char *goo
 
 	while ((object = next_event(qmp, event))) {
 		data = json_object_get(object, "data");
-		is_good = is_bad = false;
+		is_good = false;
+		is_bad = false;
 		if (has(object, "event", event) && (!id || has(data, "id", id))) {
 			is_good = has(data, "status", good);
 			is_bad = has(data, "status", bad);
@@ -230,12 +231,12 @@ static int connect_to(struct qmp *qmp)
 	if (strlen(qmp->path) >= sizeof(address.sun_path))
 		return complain(qmp->path, "longer than the %zu bytes that the name of a socket may have",
 				sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, qmp->path);
+	memcpy(address.sun_path, qmp->path, strlen(qmp->path));
 	qmp->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (qmp->fd < 0)
 		return complain(qmp->path, "%s", strerror(errno));
 	if (connect(qmp->fd, (struct sockaddr *)&address, sizeof(address)))
-		return complain(qmp->path, "%s; it has to be the socket of a QEMU with -qmp unix:SOCKET,server=on,wait=off",
+		return complain(qmp->path, "%s; it has to be that of a QEMU with -qmp unix:SOCKET,server=on,wait=off",
 				strerror(errno));
 	if (!getpeername(qmp->fd, (struct sockaddr *)&address, &length))
 		qmp->address = must(strndup(address.sun_path, sizeof(address.sun_path)));
@@ -246,7 +247,7 @@ static int connect_to(struct qmp *qmp)
 	return 0;
 }
 
-int qmp_open(struct qmp *qmp, const char *path)
+int qmp_open(struct qmp *qmp, const char *path, int seconds)
 {
 	json_t *greeting;
 	bool is_qmp;
@@ -254,9 +255,9 @@ int qmp_open(struct qmp *qmp, const char *path)
 	*qmp = (struct qmp) { .fd = -1, .path = path, .events = must(json_array()) };
 	if (connect_to(qmp))
 		return -1;
-	greeting = read_object(qmp, GREETING_MS);
+	greeting = read_object(qmp, seconds * 1000);
 	if (!greeting && errno == ETIMEDOUT)
-		return complain(path, "no greeting of QEMU's: another program is connected there, or it is no QMP socket");
+		return complain(path, "no greeting of QEMU's: another program is connected, or it is no QMP socket");
 	if (!greeting)
 		return complain_silence(qmp, "greeting");
 	is_qmp = json_object_get(greeting, "QMP");

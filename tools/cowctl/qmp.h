@@ -26,8 +26,12 @@ struct qmp {
 	json_t *events;
 };
 
-/* qmp_open - connect, and be ready for commands. Returns 0, or -1 after it was said why; qmp_close() in either case. */
-int qmp_open(struct qmp *qmp, const char *path);
+/**
+ * qmp_open - connect, and be ready for commands
+ * @seconds: how long it may take until QEMU answers, which it does not while somebody else is connected
+ * Return: 0, or -1 after it was said why; qmp_close() in either case.
+ */
+int qmp_open(struct qmp *qmp, const char *path, int seconds);
 void qmp_close(struct qmp *qmp);
 
 /**

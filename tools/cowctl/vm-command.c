@@ -170,14 +170,17 @@ static char *change_option(char *option, const struct change *change, const char
 }
 
 /*
- * A raw disk gets an overlay in the format qcow2. If the option that names it does not also say which format it has, another
- * one may, and the clone would take the overlay for the disk itself.
+ * A raw disk gets an overlay in the format qcow2. If the option that names it does not also say which format it has,
+ * another one may, and the clone would take the overlay for the disk itself.
  */
 static int check_raw(const char *option, const struct change *change, const char *what)
 {
-	if (!find_path(option, change->old) || !change->raw || strstr(option, "format=raw") || !strstr(option, "driver"))
+	if (!change->raw || !find_path(option, change->old))
 		return 0;
-	return complain(what, "the raw disk %s has to be named by -drive file=...,format=raw; or make it a qcow2", change->old);
+	if (strstr(option, "format=raw") || !strstr(option, "driver"))
+		return 0;
+	return complain(what, "the raw disk %s has to be named by -drive file=...,format=raw; or make it a qcow2",
+			change->old);
 }
 
 int command_check(const struct command *command, const struct changes *changes, const char *what)
@@ -187,7 +190,7 @@ int command_check(const struct command *command, const struct changes *changes, 
 
 	for (change = changes->list; change < changes->list + changes->count; change++) {
 		if (!command_has(command, change->old))
-			return complain(what, "its command line does not name %s, so a clone would have no file of its own for that",
+			return complain(what, "its command line does not name %s, so a clone would not have its own",
 					change->old);
 		for (arg = command->argv; *arg; arg++)
 			if (check_raw(*arg, change, what))
@@ -214,7 +217,8 @@ static size_t unwanted(const char *option)
 	return 0;
 }
 
-char **command_change(const struct command *command, const struct changes *changes, const char *dir, unsigned int number)
+char **command_change(const struct command *command, const struct changes *changes, const char *dir,
+		      unsigned int number)
 {
 	char **list = NULL, *option, **arg;
 	size_t count = 0, i, skip;

@@ -50,12 +50,13 @@ bool command_has(const struct command *command, const char *path);
  * @dir: @number: what {dir} and {n} are
  * Return: a list that list_free() frees
  */
-char **command_change(const struct command *command, const struct changes *changes, const char *dir, unsigned int number);
+char **command_change(const struct command *command, const struct changes *changes, const char *dir,
+		      unsigned int number);
 
 /* command_check - will all changes be made, and none in a way that is wrong? */
 int command_check(const struct command *command, const struct changes *changes, const char *what);
 
-/* command_start - run it in the background, in a session of its own; what it says goes to @log. Return: its process, or -1. */
+/* command_start - run it in a session of its own; what it says goes to @log. Return: its process, or -1. */
 pid_t command_start(const struct command *command, char **argv, const char *log);
 
 void list_free(char **list);

@@ -2,9 +2,9 @@
 /*
  * cowctl vm fork - more virtual machines that go on from where one is
  *
- * An overlay for each disk is made before, and clones of it while it is empty. While the VM is stopped, it begins to write
- * to the overlays; QEMU writes the state of its devices to a file; and its memory is snapshotted. All else is done when it
- * runs again.
+ * An overlay for each disk is made before, and clones of it while it is empty. While the VM is stopped, it begins to
+ * write to the overlays; QEMU writes the state of its devices to a file; and its memory is snapshotted. All else is
+ * done when it runs again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@
 #include "vm.h"
 
 #define CLONES_MAX	1000
-#define START_SECONDS	120
+#define START_SECONDS	300
 
 /**
  * struct disk - one that the VM may write to
@@ -184,8 +184,8 @@ static int make_overlay(struct job *job, struct disk *disk)
 
 	disk->path = must_printf("%s/%s", job->place.path, disk->name);
 	if (vm_make_image(&job->vm, disk->path, "cowctl-overlay",
-			  must(json_pack("{s:I, s:s, s:s}", "size", disk->size, "backing-file", disk->base, "backing-fmt",
-					 disk->format))))
+			  must(json_pack("{s:I, s:s, s:s}", "size", disk->size, "backing-file", disk->base,
+					 "backing-fmt", disk->format))))
 		return -1;
 	vm_drop_node(&job->vm, "cowctl-overlay");
 	fd = open(disk->path, O_RDONLY | O_CLOEXEC);
@@ -213,8 +213,8 @@ static int make_overlays(struct job *job)
 static int split_disk(struct job *job, const struct disk *disk)
 {
 	if (qmp_run(&job->vm.qmp, "blockdev-snapshot-sync",
-		    must(json_pack("{s:s, s:s, s:s, s:s}", disk->key, disk->id, "snapshot-file", disk->path, "format", "qcow2",
-				   "mode", "existing"))))
+		    must(json_pack("{s:s, s:s, s:s, s:s}", disk->key, disk->id, "snapshot-file", disk->path,
+				   "format", "qcow2", "mode", "existing"))))
 		return -1;
 	job->disks_used = true;
 	return 0;
@@ -235,7 +235,8 @@ static int complain_migration(struct qmp *qmp, const char *what)
 	json_t *info = qmp_do(qmp, "query-migrate", NULL);
 	const char *why = json_string_value(json_object_get(info, "error-desc"));
 
-	complain(what, "QEMU did not %s: %s", what == qmp->path ? "write its state" : "take the state", why ? why : "it says not why");
+	complain(what, "QEMU did not %s: %s", what == qmp->path ? "write its state" : "take the state",
+		 why ? why : "it says not why");
 	json_decref(info);
 	return -1;
 }
@@ -426,7 +427,7 @@ static int awake(const struct job *job, struct twin *twin)
 	int err = wait_for(twin, socket);
 
 	if (!err) {
-		err = qmp_open(&vm.qmp, socket);
+		err = qmp_open(&vm.qmp, socket, START_SECONDS);
 		err = err || take_state(job, twin, &vm) || vm_cont(&vm) ? -1 : 0;
 		twin->ms = (now_seconds() - twin->began) * 1e3;
 		vm_close(&vm);
@@ -476,13 +477,13 @@ static int show(const struct job *job)
 
 	for (i = 0; i < job->count; i++)
 		if (job->twins[i].runs)
-			json_array_append_new(vms, json_pack("{s:o, s:i, s:f}", "dir", json_name(job->twins[i].dir), "pid",
-							     (int)job->twins[i].pid, "ms", job->twins[i].ms));
+			json_array_append_new(vms, json_pack("{s:o, s:i, s:f}", "dir", json_name(job->twins[i].dir),
+							     "pid", (int)job->twins[i].pid, "ms", job->twins[i].ms));
 	if (stat(job->state, &st))
 		st.st_size = 0;
 	if (output.json)
-		return show_json(json_pack("{s:O, s:I, s:o}", "down", job->down.parts, "state_bytes", (json_int_t)st.st_size,
-					   "vms", vms), false);
+		return show_json(json_pack("{s:O, s:I, s:o}", "down", job->down.parts, "state_bytes",
+					   (json_int_t)st.st_size, "vms", vms), false);
 	laps_show(&job->down, "stopped for");
 	return show_rows("vms", vms, columns);
 }

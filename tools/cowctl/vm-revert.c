@@ -2,8 +2,8 @@
 /*
  * cowctl vm save, cowctl vm revert - keep a point of a virtual machine, and take the same QEMU back to it
  *
- * QEMU takes no state in while it runs, but for snapshots, which it keeps in images in the format qcow2. So the VM gets one
- * more image, without a disk for it, in which the state of its devices is kept; and its disks are snapshotted along.
+ * QEMU takes no state in while it runs, but for snapshots, which it keeps in images in the format qcow2. So the VM gets
+ * one more image, without a disk for it, in which the state of its devices is kept; its disks are snapshotted along.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +40,7 @@ static json_t *changing_disks(struct vm *vm)
 			continue;
 		format = json_string_value(json_object_get(inserted, "drv"));
 		if (!format || strcmp(format, "qcow2"))
-			err = complain(vm->qmp.path, "the disk %s cannot be taken back: it has to be a qcow2, or read-only",
+			err = complain(vm->qmp.path, "the disk %s cannot be taken back: it is neither qcow2 nor read-only",
 				       json_string_value(json_object_get(inserted, "file")));
 		json_array_append(nodes, json_object_get(inserted, "node-name"));
 	}
@@ -239,7 +239,7 @@ static int check_point(struct vm *vm, const json_t *point, const char *dir)
 			found += json_equal(json_object_get(node, "node-name"), name) && has_snapshot(node, tag);
 	json_decref(nodes);
 	if (found != json_array_size(wanted))
-		return complain(dir, "this VM does not have that point: it is another QEMU's, or a disk was changed for another one");
+		return complain(dir, "this VM does not have that point: it is another QEMU's, or lost a disk since");
 	disks = changing_disks(vm);
 	if (!disks)
 		return -1;
@@ -279,8 +279,8 @@ static int restore(const struct vm *vm, const int *cuts)
 }
 
 /*
- * Devices look into memory when they take their state, so that has to be there before. But first of all QEMU resets them,
- * and that may write to memory: so it is restored once more.
+ * Devices look into memory when they take their state, so that has to be there before. But first of all QEMU resets
+ * them, and that may write to memory: so it is restored once more.
  */
 static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps *laps)
 {

@@ -16,6 +16,9 @@
 
 #include "vm.h"
 
+/* A QEMU that runs answers at once, unless somebody else is connected. */
+#define GREETING_SECONDS	10
+
 /* ---- what its memory is ---- */
 
 /* As QEMU opens it: a path may begin at its working directory. */
@@ -43,10 +46,10 @@ static int add_ram(struct vm *vm, const json_t *backend)
 	json_t *path;
 
 	if (!id)
-		return complain(vm->qmp.path, "a part of its memory has no id; give it one: -object memory-backend-file,id=...");
+		return complain(vm->qmp.path, "a part of its memory has no id: give it one by -object ...,id=ID");
 	if (!json_is_true(json_object_get(backend, "share")))
-		return complain(vm->qmp.path, "its memory '%s' is not shared: start it with -object memory-backend-file,id=%s,"
-				"share=on,mem-path=FILE,size=... and -machine memory-backend=%s", id, id, id);
+		return complain(vm->qmp.path, "its memory '%s' is not shared: it has to be memory-backend-file,share=on",
+				id);
 	object = must_printf("/objects/%s", id);
 	path = qmp_do(&vm->qmp, "qom-get", must(json_pack("{s:s, s:s}", "path", object, "property", "mem-path")));
 	free(object);
@@ -90,14 +93,14 @@ int vm_open(struct vm *vm, const char *socket)
 	bool paused;
 
 	*vm = (struct vm) { };
-	if (qmp_open(&vm->qmp, socket))
+	if (qmp_open(&vm->qmp, socket, GREETING_SECONDS))
 		return -1;
 	status = qmp_do(&vm->qmp, "query-status", NULL);
 	if (!status)
 		return -1;
 	name = json_string_value(json_object_get(status, "status"));
 	vm->running = !strcmp(name, "running");
-	paused = !strcmp(name, "paused") || !strcmp(name, "postmigrate") || !strcmp(name, "prelaunch");
+	paused = !strcmp(name, "paused") || !strcmp(name, "prelaunch");
 	if (!vm->running && !paused)
 		complain(socket, "the VM is neither running nor paused, but '%s'", name);
 	json_decref(status);
@@ -147,8 +150,8 @@ int vm_ignore_ram(struct vm *vm)
 	if (!vm->capabilities)
 		return -1;
 	return qmp_run(&vm->qmp, "migrate-set-capabilities",
-		       must(json_pack("{s:[{s:s, s:b}, {s:s, s:b}]}", "capabilities",
-				      "capability", "x-ignore-shared", "state", 1, "capability", "events", "state", 1)));
+		       must(json_pack("{s:[{s:s, s:b}, {s:s, s:b}]}", "capabilities", "capability", "x-ignore-shared",
+				      "state", 1, "capability", "events", "state", 1)));
 }
 
 void vm_capabilities_back(struct vm *vm)
@@ -186,7 +189,7 @@ int vm_cont(struct vm *vm)
 
 /* ---- images ---- */
 
-static int create(struct vm *vm, json_t *options)
+static int create_image(struct vm *vm, json_t *options)
 {
 	qmp_forget(&vm->qmp);
 	if (qmp_run(&vm->qmp, "blockdev-create", must(json_pack("{s:s, s:o}", "job-id", "cowctl", "options", options))))
@@ -203,13 +206,13 @@ int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *opt
 {
 	json_object_set_new(options, "driver", json_string("qcow2"));
 	json_object_set_new(options, "file", json_string(node));
-	if (create(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0))) ||
+	if (create_image(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0))) ||
 	    qmp_run(&vm->qmp, "blockdev-add",
 		    must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", path)))) {
 		json_decref(options);
 		return -1;
 	}
-	if (!create(vm, options))
+	if (!create_image(vm, options))
 		return 0;
 	vm_drop_node(vm, node);
 	return -1;
@@ -237,7 +240,7 @@ fail:
 
 void vm_remove_dir(const struct place *place)
 {
-	char *paths[] = { place->path, NULL };
+	char *const paths[] = { place->path, NULL };
 	FTS *tree = fts_open(paths, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
 	FTSENT *entry;
 
@@ -317,17 +320,18 @@ static const char help[] =
 "       cowctl vm revert SOCKET DIR\n"
 "\n"
 "Virtual machines of QEMU whose memory is a file on a mount of type cowmem: -machine ...,memory-backend=ram\n"
-"-object memory-backend-file,id=ram,share=on,mem-path=FILE,size=SIZE. SOCKET is what -qmp unix:SOCKET,server=on,wait=off\n"
-"made. DIR is a new directory on that mount.\n"
+"-object memory-backend-file,id=ram,share=on,mem-path=FILE,size=SIZE. SOCKET is what -qmp unix:SOCKET,server=on,\n"
+"wait=off made. DIR is a directory on that mount, for fork and save a new one.\n"
 "\n"
-"fork starts N more QEMUs that all go on from one instant of the VM, which goes on, too. Memory is shared until one of\n"
-"them writes to it. Each has a directory DIR/0, DIR/1...: with its memory (ram0), disks (disk0, overlays of the VM's),\n"
-"monitor (qmp), what it says (log), and how it was started (command). The VM writes to overlays in DIR from then on.\n"
+"fork starts N more QEMUs that all go on from one instant of the VM, which goes on, too. Memory is shared until one\n"
+"of them writes to it. Each has a directory DIR/0, DIR/1... with its memory (ram0), disks (disk0, overlays of the\n"
+"VM's), monitor (qmp), what it says (log), and how it was started (command). The VM writes to overlays in DIR from\n"
+"then on.\n"
 "A clone is started like the VM, with the names of these files changed. What else it must have for itself, such as\n"
 "a socket of a serial port, has to be named.\n"
 "\n"
-"save keeps a point in DIR, and revert takes the same QEMU back to it, memory, devices and disks, as often as one likes.\n"
-"Disks have to be qcow2, or read-only. What was in the VM is lost when it is reverted.\n"
+"save keeps a point in DIR, and revert takes the same QEMU back to it, memory, devices and disks, as often as one\n"
+"likes. Disks have to be qcow2, or read-only. What was in the VM is lost when it is reverted.\n"
 "\n"
 "  -n N                  how many clones, 1 if it is not given\n"
 "  -r, --replace OLD=NEW a path on the VM's command line, and what it is for a clone; {dir} in NEW is its directory,\n"

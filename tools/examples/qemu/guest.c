@@ -167,8 +167,9 @@ static int work(const char *disk_path)
 	begin();
 	for (;;) {
 		step(++number, token);
-		printf("step %llu uptime %.2f sum %016llx token %s since %llu disk %s\n", (unsigned long long)number, uptime(),
-		       (unsigned long long)sum(), *token ? token : "-", (unsigned long long)since, disk_get(disk));
+		printf("step %llu uptime %.2f sum %016llx token %s since %llu disk %s\n", (unsigned long long)number,
+		       uptime(), (unsigned long long)sum(), *token ? token : "-", (unsigned long long)since,
+		       disk_get(disk));
 		fflush(stdout);
 		line = read_line();
 		if (line && !strncmp(line, "token ", 6)) {

@@ -78,7 +78,8 @@ static void run(FILE *in, int out, const char *word)
 	char event[64], status[64];
 
 	if (*word == ':') {
-		dprintf(out, "{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": \"%s\"}}\n", word + 1);
+		dprintf(out, "{\"execute\": \"human-monitor-command\", \"arguments\": "
+			"{\"command-line\": \"%s\"}}\n", word + 1);
 		wait_for(in, "\"return\"", "", true);
 	} else if (*word == '?') {
 		wait_for_status(in, out, word + 1);
