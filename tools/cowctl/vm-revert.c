@@ -40,7 +40,7 @@ static json_t *changing_disks(struct vm *vm)
 			continue;
 		format = json_string_value(json_object_get(inserted, "drv"));
 		if (!format || strcmp(format, "qcow2"))
-			err = complain(vm->qmp.path, "the disk %s cannot be taken back: it is neither qcow2 nor read-only",
+			err = complain(vm->qmp.path, "the disk %s cannot be taken back: only a qcow2 can",
 				       json_string_value(json_object_get(inserted, "file")));
 		json_array_append(nodes, json_object_get(inserted, "node-name"));
 	}

@@ -48,7 +48,7 @@ static int add_ram(struct vm *vm, const json_t *backend)
 	if (!id)
 		return complain(vm->qmp.path, "a part of its memory has no id: give it one by -object ...,id=ID");
 	if (!json_is_true(json_object_get(backend, "share")))
-		return complain(vm->qmp.path, "its memory '%s' is not shared: it has to be memory-backend-file,share=on",
+		return complain(vm->qmp.path, "its memory '%s' is not shared: use memory-backend-file,share=on",
 				id);
 	object = must_printf("/objects/%s", id);
 	path = qmp_do(&vm->qmp, "qom-get", must(json_pack("{s:s, s:s}", "path", object, "property", "mem-path")));
