@@ -258,9 +258,9 @@ int qmp_open(struct qmp *qmp, const char *path, int seconds)
 	greeting = read_object(qmp, seconds * 1000);
 	if (!greeting && errno == ETIMEDOUT)
 		return complain(path, "no greeting of QEMU's: another program is connected, or it is no QMP socket");
-	if (!greeting)
+	if (!greeting && errno != EPROTO)
 		return complain_silence(qmp, "greeting");
-	is_qmp = json_object_get(greeting, "QMP");
+	is_qmp = greeting && json_object_get(greeting, "QMP");
 	json_decref(greeting);
 	if (!is_qmp)
 		return complain(path, "what listens there does not speak QMP");
