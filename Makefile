@@ -9,6 +9,8 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr
 LIBDIR ?= $(PREFIX)/lib
 W ?= 1
+# For make -C, which goes elsewhere.
+override DESTDIR := $(if $(DESTDIR),$(abspath $(DESTDIR)))
 export COWMEM_BUILD := $(CURDIR)/build
 
 # A kernel by name is one that scripts/kernels keeps.
@@ -27,16 +29,13 @@ modules_install:
 	$(MAKE) -C "$$kdir" M="$${ko%/*}" modules_install
 
 tools:
-	+@scripts/build-tools
+	@scripts/build-tools PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
 
 # All but the module. The linker's cache wants to know of a new library, unless a package or an image is made.
 install: tools
 	install -D -m 644 uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux/cowmem.h
 	install -D -m 644 scripts/99-cowmem.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-cowmem.rules
-	+@scripts/build-tools install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
-	for page in tools/man/man*/*; do \
-		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/$${page#tools/} || exit; \
-	done
+	@scripts/build-tools install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
 	[ "$(DESTDIR)" ] || PATH=$$PATH:/sbin:/usr/sbin ldconfig
 
 # What install would put there. Directories stay: others may use them.

@@ -5,6 +5,10 @@
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${COWMEM_BUILD:-$TOP/build}
+# For need(): the libraries that tools/ is built with. debian/control has them, too.
+TOOLS_NEED=(/usr/include/jansson.h:libjansson-dev /usr/include/libsmartcols/libsmartcols.h:libsmartcols-dev
+	/usr/include/zstd.h:libzstd-dev /usr/include/xxhash.h:libxxhash-dev
+	/usr/include/traceevent/event-parse.h:libtraceevent-dev /usr/include/tracefs/tracefs.h:libtracefs-dev)
 CACHE=${COWMEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cowmem}
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

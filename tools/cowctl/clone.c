@@ -55,7 +55,8 @@ static int bring(const struct region *region, const struct place *place, uint64_
 	file = place_file(place);
 	if (file >= 0 && share_pages(file, cut, size)) {
 		if (errno == EXDEV)
-			complain(place->path, "%s is on another mount, which its pages never leave; name a path there", region->arg);
+			complain(place->path, "%s has pages of another mount, which never leave it; name a path there",
+				 region->arg);
 		else
 			complain_errno(place->path);
 		close(file);
@@ -65,7 +66,8 @@ static int bring(const struct region *region, const struct place *place, uint64_
 	return file;
 }
 
-int clone_to(const struct region *region, const struct place *place, unsigned int flags, uint64_t offset, uint64_t length)
+int clone_to(const struct region *region, const struct place *place, unsigned int flags,
+	     uint64_t offset, uint64_t length)
 {
 	int clone, file;
 
@@ -104,8 +106,8 @@ int clone_region(const char *arg, const char *new, unsigned int flags, uint64_t 
 			close(clone);
 		}
 		if (!err && output.json)
-			err = show_object(json_pack("{s:o, s:o}", "region", json_name(arg), "path", json_name(place.path)),
-					  fields);
+			err = show_object(json_pack("{s:o, s:o}", "region", json_name(arg), "path",
+						    json_name(place.path)), fields);
 		place_close(&place);
 	}
 	region_close(&region);
@@ -115,12 +117,14 @@ int clone_region(const char *arg, const char *new, unsigned int flags, uint64_t 
 static const char help[] =
 "Usage: cowctl clone [--offset OFFSET] [--length LENGTH] REGION NEW\n"
 "\n"
-"Makes a region that has all that REGION has at one instant, whoever writes to it meanwhile, and goes its own way from\n"
-"then on. Pages are shared until one of them is written. NEW is a path on a mount of type cowmem, or a NAME: beside\n"
+"Makes a region that has all that REGION has at one instant, whoever writes to\n"
+"it meanwhile, and goes its own way from then on. Pages are shared until one of\n"
+"them is written. NEW is a path on a mount of type cowmem, or a NAME: beside\n"
 "REGION if that is a file on a mount, else in the store.\n"
 "\n"
 "      --offset OFFSET   begin there, at a multiple of the page size\n"
-"      --length LENGTH   so much of it, a multiple of the page size; if it is not given, up to the end\n"
+"      --length LENGTH   so much of it, a multiple of the page size; if it is\n"
+"                        not given, up to the end\n"
 "      --json            as JSON: { \"region\": ..., \"path\": ... }\n"
 "      --help            this text\n";
 

@@ -3,7 +3,7 @@
  * cowctl - what its verbs share
  *
  * A verb is a file of its own, with one struct verb that main.c lists. It returns 0, or -1 after it has said on stderr
- * what is wrong: complain() and friends do both. USAGE() is the way out for wrong usage.
+ * what is wrong: complain() and friends do both. usage() is the way out for wrong usage.
  */
 #ifndef COWCTL_H
 #define COWCTL_H
@@ -34,7 +34,8 @@ struct verb {
 };
 
 extern const struct verb verb_list, verb_info, verb_create, verb_clone, verb_snapshot, verb_restore, verb_diff,
-	verb_merge, verb_seal, verb_top, verb_doctor, verb_vm;
+	verb_merge, verb_seal, verb_top, verb_doctor;
+extern const struct verb verb_send, verb_receive, verb_export, verb_import, verb_vm;
 
 /* What getopt_long() returns for long options. A verb's own begin at OPT_VERB. */
 enum { OPT_HELP = 256, OPT_JSON, OPT_VERB };
@@ -83,8 +84,8 @@ char *must_printf(const char *format, ...) __attribute__((format(printf, 1, 2)))
 /* ---- safe.c: names that others chose ---- */
 
 /*
- * safe_string - @s as it may be shown on a terminal: what is not printable in this locale, a backslash, and what turns the
- * direction of text becomes \n, \t, \\ or \xNN. The caller frees it.
+ * safe_string - @s as it may be shown on a terminal: what is not printable in this locale, a backslash, and what turns
+ * the direction of text becomes \n, \t, \\ or \xNN. The caller frees it.
  */
 char *safe_string(const char *s);
 
@@ -176,6 +177,9 @@ void region_close(struct region *region);
 /* is_region - is this descriptor one's? Takes no time, whatever it holds. */
 bool is_region(int fd);
 
+/* take_region - cowmem_take(), for a regular file, also of what a process got by opening the device itself. */
+int take_region(pid_t pid, int fd);
+
 /* is_process_arg - does it look like PID or PID:FD, so that no NAME may? */
 bool is_process_arg(const char *arg);
 
@@ -224,5 +228,8 @@ void place_close(struct place *place);
  */
 int place_file(const struct place *place);
 int place_link(const struct place *place, int fd);
+
+/* complain_place - complain_errno(), in words that fit something that could not be made there. */
+int complain_place(const struct place *place);
 
 #endif /* COWCTL_H */

@@ -11,8 +11,8 @@
 static const char help[] =
 "Usage: cowctl create [--size SIZE] [--huge] NEW\n"
 "\n"
-"Makes a region full of zeroes: a file on a mount of type cowmem. A NEW without a slash goes into the store, which is made\n"
-"if it is not there yet.\n"
+"Makes a region full of zeroes: a file on a mount of type cowmem. A NEW without\n"
+"a slash goes into the store, which is made if it is not there yet.\n"
 "\n"
 "  -s, --size SIZE       its size, as 4096, 64K, 10M or 2G; 0 if it is not given\n"
 "      --huge            it gets memory 2 MiB at a time, where that can be\n"
@@ -63,7 +63,8 @@ static int create(const char *new, uint64_t size, bool huge)
 	if (fd >= 0)
 		close(fd);
 	if (!err && output.json)
-		err = show_object(json_pack("{s:o, s:I}", "path", json_name(place.path), "size", (json_int_t)size), fields);
+		err = show_object(json_pack("{s:o, s:I}", "path", json_name(place.path), "size", (json_int_t)size),
+				  fields);
 	place_close(&place);
 	return err;
 }

@@ -25,15 +25,17 @@ struct listing {
 	unsigned int hidden;
 };
 
-/* The object of a region, which is made if there is none; *@fresh tells. */
-static json_t *region_object(struct listing *listing, dev_t dev, ino_t ino, bool *fresh)
+/* The object of a region, which is made if there is none; *@fresh tells. Two that are not known, 0, are two. */
+static json_t *region_object(struct listing *listing, uint64_t dev, uint64_t ino, bool *fresh)
 {
 	char *key = must_printf("%llx:%llu", (unsigned long long)dev, (unsigned long long)ino);
-	json_t *object = json_object_get(listing->keys, key);
+	json_t *object = dev || ino ? json_object_get(listing->keys, key) : NULL;
 
 	*fresh = !object;
 	if (!object) {
-		object = json_pack("{s:I, s:n, s:[], s:[]}", "id", (json_int_t)ino, "name", "arguments", "users");
+		object = json_pack("{s:o, s:n, s:i, s:[], s:[]}", "id",
+				   ino ? json_integer((json_int_t)ino) : json_null(), "name", "mapped", 0, "arguments",
+				   "users");
 		json_object_set_new(listing->keys, key, object);
 		json_array_append(listing->regions, object);
 	}
@@ -83,10 +85,22 @@ static json_t *user_object(json_t *region, pid_t pid)
 	return user;
 }
 
+/* How much of it all processes have mapped. */
+static void sum_mapped(json_t *region)
+{
+	json_int_t sum = 0;
+	json_t *user;
+	size_t i;
+
+	json_array_foreach(json_object_get(region, "users"), i, user)
+		sum += json_integer_value(json_object_get(user, "mapped"));
+	json_object_set_new(region, "mapped", json_integer(sum));
+}
+
 /* What it holds, if we may know that. */
 static void look_into(json_t *object, const struct cowmem_found *found)
 {
-	int fd = found->fd >= 0 ? cowmem_take(found->pid, found->fd) :
+	int fd = found->fd >= 0 ? take_region(found->pid, found->fd) :
 		 cowmem_take_mapped(found->pid, found->addr, COWMEM_FILE_RDONLY);
 
 	if (fd < 0)
@@ -112,6 +126,7 @@ static int add_found(const struct cowmem_found *found, void *arg)
 		json_array_append_new(json_object_get(user, "fds"), json_integer(found->fd));
 	/* Each of a process's descriptors comes with all that it has mapped. */
 	json_object_set_new(user, "mapped", json_integer((json_int_t)found->mapped));
+	sum_mapped(object);
 	if (found->fd >= 0)
 		argument = must_printf("%d:%d", (int)found->pid, found->fd);
 	else
@@ -165,13 +180,13 @@ static void list_file(struct listing *listing, const char *path, const char *arg
 	json_t *object;
 	bool fresh;
 
-	/* It may be gone by now, or not for us to see. */
-	if (fd < 0 || fstat(fd, &st) || !is_region(fd))
+	/* It may be gone by now. What is not for us to open is there nevertheless. */
+	if (fd < 0 ? errno != EACCES || lstat(path, &st) : fstat(fd, &st) || !is_region(fd))
 		goto out;
 	object = region_object(listing, st.st_dev, st.st_ino, &fresh);
 	/* What a process called it may be an older name. */
 	json_object_set_new(object, "name", json_name(path));
-	if (!json_object_get(object, "kind"))
+	if (fd >= 0 && !json_object_get(object, "kind"))
 		add_region(object, fd);
 	add_argument(object, argument);
 out:
@@ -223,15 +238,20 @@ static int want_module(void)
 static const char help[] =
 "Usage: cowctl list [OPTION]... [PID | DIRECTORY]...\n"
 "\n"
-"Lists the regions of processes, or the files below directories on a mount; without arguments those of all processes\n"
-"that may be looked into, and what is in the store. Each region once:\n"
+"Lists the regions of processes, or the files below directories on a mount;\n"
+"without arguments those of all processes that may be looked into, and what is\n"
+"in the store. Each region once:\n"
 "\n"
-"  REGION  what to call it for other verbs: PID:FD, PID:ADDRESS if it is only mapped, or a name; for each user one\n"
+"  REGION  what to call it for other verbs: PID:FD, PID:ADDRESS if it is only\n"
+"          mapped, or a name; for each user one\n"
 "  KIND    live, sealed, snapshot, expendable or yielded\n"
-"  SIZE, POPULATED, SHARED, HUGE   in bytes: its size, what is not a hole, what others hold too, what is in 2 MiB\n"
+"  SIZE, POPULATED, SHARED, HUGE   in bytes: its size, what is not a hole, what\n"
+"                                  others hold too, what is in 2 MiB\n"
+"  MAPPED  how much of it all processes together have mapped\n"
 "  NAME    what its maker called it\n"
 "\n"
-"      --json            as JSON: { \"regions\": [...] }, with all users, their descriptors and mappings\n"
+"      --json            as JSON: { \"regions\": [...] }, with all users, their\n"
+"                        descriptors and mappings\n"
 "  -h, --human-readable  sizes as 1.5G\n"
 "      --help            this text\n";
 
@@ -242,6 +262,7 @@ static const struct column columns[] = {
 	{ "populated", "POPULATED", COLUMN_BYTES },
 	{ "shared", "SHARED", COLUMN_BYTES },
 	{ "huge", "HUGE", COLUMN_BYTES },
+	{ "mapped", "MAPPED", COLUMN_BYTES },
 	{ "arguments", "REGION", COLUMN_LIST },
 	{ "name", "NAME", COLUMN_TEXT },
 	{ NULL, NULL, 0 },

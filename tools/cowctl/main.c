@@ -13,7 +13,8 @@
 
 static const struct verb *const verbs[] = {
 	&verb_list, &verb_info, &verb_create, &verb_clone, &verb_snapshot, &verb_restore, &verb_diff, &verb_merge,
-	&verb_seal, &verb_vm,
+	&verb_seal, &verb_top, &verb_doctor,
+	&verb_send, &verb_receive, &verb_export, &verb_import, &verb_vm,
 };
 
 #define VERBS	(sizeof(verbs) / sizeof(*verbs))
@@ -80,7 +81,7 @@ char **want_args(int argc, char **argv, int min, int max)
 	int n = argc - optind;
 
 	if (n < min)
-		usage(n ? "something is missing behind '%s'" : "what of?%s", n ? argv[argc - 1] : "");
+		usage(n ? "an argument is missing behind '%s'" : "an argument is missing%s", n ? argv[argc - 1] : "");
 	if (n > max)
 		usage("one argument too many: '%s'", argv[optind + max]);
 	return argv + optind;

@@ -29,7 +29,8 @@ char *format_size(char text[32], uint64_t bytes)
 		unit++;
 	}
 	if (unit && whole < 10 && rest)
-		snprintf(text, 32, "%llu.%u%c", (unsigned long long)whole, (unsigned int)(rest * 10 / 1024), units[unit]);
+		snprintf(text, 32, "%llu.%u%c", (unsigned long long)whole, (unsigned int)(rest * 10 / 1024),
+			 units[unit]);
 	else
 		snprintf(text, 32, "%llu%c", (unsigned long long)whole, units[unit]);
 	return text;
@@ -122,7 +123,7 @@ static char *format_value(const json_t *value, enum column_kind kind)
 
 int show_json(json_t *value, bool compact)
 {
-	int err = json_dumpf(value, stdout, compact ? JSON_COMPACT : JSON_INDENT(2));
+	int err = json_dumpf(value, stdout, (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(6));
 
 	json_decref(value);
 	putchar('\n');

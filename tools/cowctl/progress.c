@@ -43,7 +43,8 @@ static char *amount(const struct progress *p, char text[32], uint64_t n)
 static void bar(uint64_t done, uint64_t total)
 {
 	char line[] = "....................";
-	uint64_t i, full = done >= total ? sizeof(line) - 1 : (uint64_t)((double)done / (double)total * (sizeof(line) - 1));
+	const size_t length = sizeof(line) - 1;
+	uint64_t i, full = done >= total ? length : (uint64_t)((double)done / (double)total * (double)length);
 
 	for (i = 0; i < full; i++)
 		line[i] = '#';

@@ -90,8 +90,8 @@ struct candidates {
 	struct candidate {
 		int fd;		/* or -1: only mapped, at @addr */
 		uint64_t addr;
-		dev_t dev;
-		ino_t ino;
+		uint64_t dev;
+		uint64_t ino;
 		char *name;
 	} *list;
 };
@@ -123,6 +123,19 @@ static void free_candidates(struct candidates *all)
 	free(all->list);
 }
 
+int take_region(pid_t pid, int fd)
+{
+	int taken = cowmem_take(pid, fd), file;
+	struct stat st;
+
+	/* What open("/dev/cowmem") returned is the device's, and says so to fstat(). */
+	if (taken < 0 || fstat(taken, &st) || S_ISREG(st.st_mode))
+		return taken;
+	file = cowmem_reopen(taken, NULL, (fcntl(taken, F_GETFL) & O_ACCMODE) == O_RDONLY ? COWMEM_FILE_RDONLY : 0);
+	close(taken);
+	return file;
+}
+
 static int complain_process(const char *arg, pid_t pid)
 {
 	switch (errno) {
@@ -135,6 +148,8 @@ static int complain_process(const char *arg, pid_t pid)
 		return complain(arg, "process %d has no such descriptor; see cowctl list %d", (int)pid, (int)pid);
 	case ENOENT:
 		return complain(arg, "process %d has nothing mapped there; see cowctl list %d", (int)pid, (int)pid);
+	case ENXIO:
+		return complain(arg, "mapped through the device, and the descriptor is closed: nobody can take that");
 	case ENOTTY:
 		return complain(arg, "not a region; see cowctl list %d", (int)pid);
 	}
@@ -183,7 +198,7 @@ static int take_only(struct region *region, pid_t pid, int mode)
 	} else if (all.list[0].fd < 0) {
 		err = take_mapped(region, pid, all.list[0].addr, mode);
 	} else {
-		region->fd = cowmem_take(pid, all.list[0].fd);
+		region->fd = take_region(pid, all.list[0].fd);
 		err = region->fd < 0 ? complain_process(region->arg, pid) : 0;
 	}
 	free_candidates(&all);
@@ -229,7 +244,7 @@ static int open_process(struct region *region, int mode)
 		fd = strtoul(colon + 1, NULL, 10);
 		if (errno || fd > INT32_MAX)
 			return complain(region->arg, "no descriptor has such a number");
-		region->fd = cowmem_take((pid_t)pid, (int)fd);
+		region->fd = take_region((pid_t)pid, (int)fd);
 		err = region->fd < 0 ? complain_process(region->arg, (pid_t)pid) : 0;
 	}
 	return err ? err : want_mode(region, mode);

@@ -12,15 +12,19 @@
 static const char help[] =
 "Usage: cowctl restore [OPTION]... REGION FROM\n"
 "\n"
-"Makes REGION equal to FROM, usually a snapshot of it, in place: whoever has it mapped sees the other content from one\n"
-"instant on. A program that goes on to run has to expect that. What is in REGION now is lost; take a snapshot first.\n"
+"Makes REGION equal to FROM, usually a snapshot of it, in place: whoever has it\n"
+"mapped sees the other content from one instant on. A program that goes on to\n"
+"run has to expect that. What is in REGION now is lost; take a snapshot first.\n"
 "\n"
 "  -s, --size            the size as well; without, the sizes have to be equal\n"
-"  -k, --keep            pages that were written get their content copied back and stay mapped: for who does it again\n"
-"                        and again, while nobody writes\n"
+"  -k, --keep            pages that were written get their content copied back\n"
+"                        and stay mapped: for who does it again and again, while\n"
+"                        nobody writes\n"
 "      --offset OFFSET   only from there on, a multiple of the page size\n"
-"      --length LENGTH   only so much, a multiple of the page size; if it is not given, up to the end of the smaller one\n"
-"      --json            as JSON: { \"region\": ..., \"from\": ..., \"pages\": how many differed }\n"
+"      --length LENGTH   only so much, a multiple of the page size; if it is not\n"
+"                        given, up to the end of the smaller one\n"
+"      --json            as JSON: { \"region\": ..., \"from\": ..., \"pages\": how\n"
+"                        many differed }\n"
 "      --help            this text\n";
 
 enum { OPT_OFFSET = OPT_VERB, OPT_LENGTH };
@@ -50,13 +54,15 @@ static int complain_restore(const struct job *job, const struct region *region)
 	if (errno == EINVAL)
 		return complain(job->to, "%s is of another size; --size restores that, too", job->from);
 	if (errno == EXDEV)
-		return complain(job->to, "%s is on another mount, and pages never leave the one they are on", job->from);
+		return complain(job->to, "%s is on another mount, and pages never leave the one they are on",
+				job->from);
 	if (errno == EIO)
-		return complain(job->from, "its memory was taken back, as of a snapshot made with --expendable, or is broken");
+		return complain(job->from,
+				"its memory was taken back, as of a snapshot made with --expendable, or is broken");
 	return complain_region(region);
 }
 
-/* Without a length: whole pages that both have. */
+/* Without a length: all that both have. A range is of whole pages, so if there is more than that, say so. */
 static int find_length(struct job *job, int to, int from)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), end;
@@ -65,7 +71,10 @@ static int find_length(struct job *job, int to, int from)
 	if (fstat(to, &a) || fstat(from, &b))
 		return complain_errno(job->to);
 	end = (uint64_t)(a.st_size < b.st_size ? a.st_size : b.st_size);
-	end = (end + page - 1) / page * page;
+	if (job->offset < end && end % page)
+		return complain(job->to,
+				"the end is not that of a page, so a range cannot reach it; --length %llu is what can be",
+				(unsigned long long)(end / page * page - job->offset / page * page));
 	if (job->offset >= end)
 		return complain(job->to, "there is nothing behind offset %llu in both regions",
 				(unsigned long long)job->offset);

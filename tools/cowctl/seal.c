@@ -10,10 +10,12 @@
 static const char help[] =
 "Usage: cowctl seal REGION SEAL...\n"
 "\n"
-"Adds seals to a region, for good; a clone of it has none. SEAL is one or more of these, with commas between:\n"
+"Adds seals to a region, for good; a clone of it has none. SEAL is one or more\n"
+"of these, with commas between:\n"
 "\n"
 "  shrink, grow  its size cannot decrease, increase\n"
-"  write         what is in it cannot change; nobody may have it mapped for writing\n"
+"  write         what is in it cannot change; nobody may have it mapped for\n"
+"                writing\n"
 "  future-write  likewise, but mappings that exist go on to write\n"
 "  seal          no further seal can be added\n"
 "\n"
@@ -65,7 +67,8 @@ static int add_seals(const char *arg, unsigned int seals)
 	else if (output.json && cowmem_get_info(region.fd, &info))
 		err = complain_region(&region);
 	else if (output.json)
-		err = show_object(json_pack("{s:o, s:o}", "region", json_name(arg), "seals", seals_json(info.seals)), fields);
+		err = show_object(json_pack("{s:o, s:o}", "region", json_name(arg), "seals", seals_json(info.seals)),
+				  fields);
 	region_close(&region);
 	return err;
 }

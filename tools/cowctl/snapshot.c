@@ -14,12 +14,15 @@ static const char help[] =
 "Usage: cowctl snapshot [--expendable] REGION NEW\n"
 "       cowctl snapshot [--expendable] DIRECTORY NEW\n"
 "\n"
-"Makes a snapshot, which nobody can ever write, of a region at one instant, whoever writes to it meanwhile. Of a directory\n"
-"on a mount, all regular files below it at one and the same instant, into a new directory. NEW appears when it is whole.\n"
-"It is a path on a mount of type cowmem, or a NAME: beside what it is made of, if that is on a mount, else in the store\n"
-"at " STORE_DEFAULT " ($COWMEM_STORE), which is made if it is not there yet.\n"
+"Makes a snapshot, which nobody can ever write, of a region at one instant,\n"
+"whoever writes to it meanwhile. Of a directory on a mount, all regular files\n"
+"below it at one and the same instant, into a new directory. NEW appears when it\n"
+"is whole. It is a path on a mount of type cowmem, or a NAME: beside what it is\n"
+"made of, if that is on a mount, else in the store at " STORE_DEFAULT "\n"
+"($COWMEM_STORE), which is made if it is not there yet.\n"
 "\n"
-"  -e, --expendable      it gives way, as a whole, where a write would find no memory otherwise\n"
+"  -e, --expendable      it gives way, as a whole, where a write would find no\n"
+"                        memory otherwise\n"
 "      --json            as JSON: { \"region\" or \"directory\": ..., \"path\": ... }\n"
 "      --help            this text\n";
 
@@ -58,8 +61,8 @@ static int snapshot_directory(int dir, const char *arg, const char *new, unsigne
 		return -1;
 	err = clone_tree(dir, arg, &place, flags, &files);
 	if (!err && output.json)
-		err = show_object(json_pack("{s:o, s:o, s:I}", "directory", json_name(arg), "path", json_name(place.path),
-					    "files", (json_int_t)files), fields);
+		err = show_object(json_pack("{s:o, s:o, s:I}", "directory", json_name(arg), "path",
+					    json_name(place.path), "files", (json_int_t)files), fields);
 	place_close(&place);
 	return err;
 }

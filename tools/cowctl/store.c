@@ -42,7 +42,7 @@ static int complain_store(const char *why)
 {
 	const char *path = store_path();
 
-	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem cowmem %s", why, path);
+	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem none %s", why, path);
 }
 
 /* Nobody's files are to be hidden by a mount. */
@@ -72,8 +72,8 @@ static int mount_store(void)
 }
 
 /*
- * Under a lock of the directory, which goes when the mount hides it or we end: of two that come at once, one mounts, and
- * the other one sees that.
+ * Under a lock of the directory, which goes when it is closed: of two that come at once, one mounts, and the other one
+ * sees that.
  */
 static int make_store(void)
 {
@@ -137,7 +137,7 @@ static int directory_of(int fd)
 		return -1;
 	path[length] = 0;
 	dir = open_directory(dirname(path));
-	if (dir >= 0 && !fstat(fd, &here) && !fstat(dir, &there) && here.st_dev == there.st_dev)
+	if (dir >= 0 && is_mount(dir) && !fstat(fd, &here) && !fstat(dir, &there) && here.st_dev == there.st_dev)
 		return dir;
 	if (dir >= 0)
 		close(dir);
@@ -226,12 +226,21 @@ void place_close(struct place *place)
 	*place = (struct place) { .dir = -1 };
 }
 
+int complain_place(const struct place *place)
+{
+	if (errno == EEXIST)
+		return complain(place->path, "exists; remove it, or take another name");
+	if (errno == EACCES || errno == EPERM)
+		return complain(place->path, "no right to make files there; name another place, or set COWMEM_STORE");
+	return complain_errno(place->path);
+}
+
 int place_file(const struct place *place)
 {
 	int fd = openat(place->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
 	if (fd < 0)
-		complain_errno(place->path);
+		complain_place(place);
 	return fd;
 }
 
@@ -241,7 +250,5 @@ int place_link(const struct place *place, int fd)
 	int err = linkat(AT_FDCWD, path, place->dir, place->name, AT_SYMLINK_FOLLOW);
 
 	free(path);
-	if (err && errno == EEXIST)
-		return complain(place->path, "exists; remove it, or take another name");
-	return err ? complain_errno(place->path) : 0;
+	return err ? complain_place(place) : 0;
 }

@@ -2,16 +2,18 @@
 /*
  * Clones of all files of a directory, at one instant
  *
- * First the directory is walked and each file opened, then all are cloned at once, and then a directory with their names
- * is built, under a name that begins with a dot. It gets its own name last.
+ * First the directory is walked and each file opened, then all are cloned at once, and then a directory with their
+ * names is built, under a name that begins with a dot. It gets its own name last.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/openat2.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tree.h"
@@ -31,6 +33,7 @@ struct entry {
 };
 
 struct tree {
+	int dir;
 	struct entry *entries;
 	size_t nr_entries;
 	int *fds;
@@ -85,12 +88,23 @@ static int complain_files(const char *what)
 	return complain(what, "%s", strerror(errno));
 }
 
+/* Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. */
+static int open_below(int dir, const char *path)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+	};
+
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
 /* Returns 1 if it is gone, or is no file any more. */
 static int open_file(struct tree *tree, const char *path, struct stat *stat)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	int fd = open_below(tree->dir, path);
 
-	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
+	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR))
 		return 1;
 	if (fd < 0)
 		return complain_files(path);
@@ -109,7 +123,7 @@ static int open_file(struct tree *tree, const char *path, struct stat *stat)
 	return 0;
 }
 
-static int add_file(struct tree *tree, const char *path, const char *below, struct stat *stat)
+static int add_file(struct tree *tree, const char *path, struct stat *stat)
 {
 	size_t file = find_file(tree, stat);
 	int err;
@@ -119,7 +133,7 @@ static int add_file(struct tree *tree, const char *path, const char *below, stru
 		if (err)
 			return err < 0 ? -1 : 0;
 	}
-	add_entry(tree, below, stat)->file = file;
+	add_entry(tree, path, stat)->file = file;
 	return 0;
 }
 
@@ -142,7 +156,7 @@ static int add_walked(struct tree *tree, FTSENT *walked, const char *below)
 		add_entry(tree, below, walked->fts_statp);
 		return 0;
 	case FTS_F:
-		return add_file(tree, walked->fts_path, below, walked->fts_statp);
+		return add_file(tree, below, walked->fts_statp);
 	case FTS_SL:
 	case FTS_SLNONE:
 		return add_symlink(tree, walked->fts_path, below, walked->fts_statp);
@@ -229,7 +243,7 @@ static int build(const struct tree *tree, int dir, bool snapshot, const struct p
 
 	for (i = 0; i < tree->nr_entries; i++)
 		if (build_entry(tree, dir, &tree->entries[i]))
-			return complain_errno(place->path);
+			return complain_place(place);
 	for (i = tree->nr_entries; i--;)
 		dress(dir, tree->entries[i].path, &tree->entries[i], snapshot);
 	return 0;
@@ -251,9 +265,7 @@ static int publish(const struct place *place, const char *name)
 {
 	if (!renameat2(place->dir, name, place->dir, place->name, RENAME_NOREPLACE))
 		return 0;
-	if (errno == EEXIST)
-		return complain(place->path, "exists; remove it, or take another name");
-	return complain_errno(place->path);
+	return complain_place(place);
 }
 
 static int build_at(const struct tree *tree, const struct place *place, bool snapshot)
@@ -262,7 +274,7 @@ static int build_at(const struct tree *tree, const struct place *place, bool sna
 	int dir = -1, err = -1;
 
 	if (mkdirat(place->dir, name, 0700)) {
-		complain_errno(place->path);
+		complain_place(place);
 		goto out;
 	}
 	dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -318,14 +330,15 @@ static void free_tree(struct tree *tree)
 
 int clone_tree(int dir, const char *arg, const struct place *place, unsigned int flags, size_t *files)
 {
-	struct tree tree = { };
+	struct tree tree = { .dir = dir };
 	struct stat here, there;
 	int err;
 
 	if (fstat(dir, &here) || fstat(place->dir, &there))
 		return complain_errno(arg);
 	if (here.st_dev != there.st_dev)
-		return complain(place->path, "%s is on another mount, which its pages never leave; name a path there", arg);
+		return complain(place->path, "%s is on another mount, which its pages never leave; name a path there",
+				arg);
 	if (here.st_ino == there.st_ino)
 		return complain(place->path,
 				"it would be a part of what is cloned; put it into a directory of its own, as %s/.snapshots/%s",

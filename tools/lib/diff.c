@@ -38,7 +38,8 @@ static int add(struct walk *walk, const struct cowmem_extent *extent)
 
 int cowmem_diff(int fd, int other, unsigned int flags, cowmem_diff_fn fn, void *arg)
 {
-	struct cowmem_extent extents[BATCH];
+	/* Zeroed for valgrind, which does not know that the module writes there. */
+	struct cowmem_extent extents[BATCH] = { 0 };
 	struct cowmem_diff diff = { .fd = other, .flags = flags, .extents = (uintptr_t)extents };
 	struct walk walk = { .fn = fn, .arg = arg };
 	uint32_t i;

@@ -26,4 +26,7 @@ int cowmem_int_call_with(int fd, unsigned long cmd, void *arg, int other);
 /* close(), for paths on which an errno is on its way to the caller. */
 void cowmem_int_close(int fd);
 
+/* COWMEM_BUF_REGION, but for tests and figures, which try others. */
+extern size_t cowmem_int_buf_region;
+
 #endif

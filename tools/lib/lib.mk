@@ -38,20 +38,70 @@ all: $(LIBCOWMEM_A) $(LIBCOWMEM_SO) $(B)/libcowmem.pc
 
 install: install-lib
 install-lib: $(LIBCOWMEM_A) $(LIBCOWMEM_SO) $(B)/libcowmem.pc
-	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include/linux
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	$(INSTALL) -m 644 $(LIBCOWMEM_A) $(B)/$(LIB_REAL) $(DESTDIR)$(LIBDIR)
 	ln -sf $(LIB_REAL) $(DESTDIR)$(LIBDIR)/$(LIB_SONAME)
 	ln -sf $(LIB_SONAME) $(DESTDIR)$(LIBDIR)/libcowmem.so
 	$(INSTALL) -m 644 $(B)/libcowmem.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	$(INSTALL) -m 644 $(wildcard $(S)/lib/libcowmem.h*) $(DESTDIR)$(PREFIX)/include
-	$(INSTALL) -m 644 $(S)/../uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux
 
 # ---- tests: each one program, linked with the static library, so that it runs wherever it is put ----
 
-LIB_TESTS := $(patsubst $(S)/lib/test/%.c,$(B)/test/lib-%,$(wildcard $(S)/lib/test/*.c))
+LIB_TESTS := $(patsubst $(S)/lib/test/%.c,lib-%,$(wildcard $(S)/lib/test/*.c))
+LIB_TEST_SOURCES := $(wildcard $(S)/lib/test/*)
 
-$(B)/test/lib-%: $(S)/lib/test/%.c $(S)/lib/test/tap.h $(LIBCOWMEM_A)
+$(B)/tests/lib-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ $< $(LIBCOWMEM_A)
 
-tests: $(LIB_TESTS)
+# The wrapper, as old and new compilers see it; and the header by itself.
+LIB_CXX_TESTS := lib-cxx98 lib-cxx11 lib-cxx20
+$(B)/tests/lib-cxx%: $(S)/lib/test/cxx.cc $(S)/lib/libcowmem.hpp $(LIBCOWMEM_A)
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CPPFLAGS) -std=c++$* -pedantic $(ALL_CXXFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A)
+
+LIB_TESTS += $(LIB_CXX_TESTS)
+
+# These stand between the library and the kernel.
+LIB_TEST_FLAGS_old := -Wl,--wrap=ioctl
+LIB_TEST_FLAGS_absent := -Wl,--wrap=open64
+
+# The programs of the manual pages, and what these say that they print.
+LIB_PAGES := $(notdir $(shell find $(S)/man/man3 -name '*.3' -type f))
+LIB_EXAMPLES := $(LIB_PAGES:%.3=$(B)/tests/lib-examples.d/%.3.bin)
+LIB_EXTRACT := awk -f $(S)/lib/test/examples.awk
+
+$(B)/tests/lib-examples.d/%.3.bin: $(S)/man/man3/%.3 $(S)/lib/test/examples.awk $(LIBCOWMEM_A)
+	@mkdir -p $(@D) $(B)/examples
+	$(LIB_EXTRACT) $< >$(B)/examples/$*.c
+	$(LIB_EXTRACT) -v want=output $< >$@.out
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -Wno-unused-result $(LDFLAGS) -o $@ $(B)/examples/$*.c $(LIBCOWMEM_A)
+
+$(B)/tests/lib-examples: $(S)/lib/test/examples.sh $(LIB_EXAMPLES)
+	$(INSTALL) -m 755 $< $@
+
+# The shared library: one test once more with that, which lies beside it, and what it exports.
+$(B)/tests/lib-shared: $(S)/lib/test/regions.c $(S)/lib/test/tap.h $(LIBCOWMEM_SO)
+	@mkdir -p $(@D)
+	$(INSTALL) -m 644 $(B)/$(LIB_REAL) $(@D)/$(LIB_SONAME)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN' -o $@ $< $(LIBCOWMEM_SO)
+
+$(B)/tests/lib-exports: $(S)/lib/test/exports.sh $(S)/lib/libcowmem.h $(LIBCOWMEM_SO)
+	@mkdir -p $(@D)
+	sed -n 's/^[a-z].*[ *]\(cowmem_[a-z_]*\)(.*/\1@@LIBCOWMEM_1.0/p' $(S)/lib/libcowmem.h | sort >$@.header
+	nm -D --defined-only $(LIBCOWMEM_SO) | awk '$$2 != "A" { print $$3 }' | sort >$@.library
+	$(INSTALL) -m 755 $< $@
+
+LIB_TESTS += lib-examples lib-shared lib-exports
+
+TESTS += $(LIB_TESTS)
+HOST_TESTS += lib-buf-small lib-absent lib-exports
+GUEST_TESTS += $(filter-out lib-exports,$(LIB_TESTS))
+
+# ---- figures: see bench/buf.cc ----
+
+bench: $(B)/bench/buf
+$(B)/bench/%: $(S)/lib/bench/%.cc $(S)/lib/libcowmem.hpp $(LIBCOWMEM_A)
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CPPFLAGS) -std=c++11 $(ALL_CXXFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A)
+.PHONY: bench

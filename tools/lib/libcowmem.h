@@ -354,12 +354,21 @@ int cowmem_receive(int sock, int *fds, size_t *count, void *data, size_t *length
 /* ---- an implicit-sharing value ---- */
 
 /*
+ * From so many bytes on the content of a cowmem_buf is in a region. Below, to copy all of it takes less than to clone a
+ * region, map it and write one page of it; cowmem_buf(3) has the figures.
+ */
+#define COWMEM_BUF_REGION	(1 << 20)
+
+/*
  * A buffer that is passed by value: a copy takes a constant time, and a write after it copies the pages that are
  * written, not the buffer. As with the values of Qt: each thread has its own variables, and any number of variables, in
  * any threads, may share their content.
  *
- * From COWMEM_BUF_PAGES bytes on the content is in a region; a smaller one is in ordinary memory and is copied whole.
- * After fork() both processes have all values, as if each had been copied.
+ * From COWMEM_BUF_REGION bytes on the content is in a region, and each content takes a descriptor and a mapping; a
+ * smaller one is in ordinary memory and is copied whole by the first write.
+ *
+ * After fork() both processes have all values, as if each had been copied; a child that was made by vfork(), _Fork() or
+ * clone() must not use them.
  */
 typedef struct cowmem_buf cowmem_buf;
 
@@ -382,12 +391,13 @@ size_t cowmem_buf_size(const cowmem_buf *buf);
 const void *cowmem_buf_read(const cowmem_buf *buf);
 
 /*
- * cowmem_buf_write - its content, to be written, which no other value sees. Valid until the next cowmem_buf_dup() of it, too,
- * and fork(). NULL and errno if it was shared and cannot be told apart: as cowmem_clone() and mmap().
+ * cowmem_buf_write - its content, to be written, which no other value sees. Valid as that of cowmem_buf_read(), and no
+ * longer than until this value is copied and until fork(), also by another thread: call it again after those. NULL and
+ * errno if it was shared, and there is no memory or descriptor for a content of its own: as cowmem_clone() and mmap().
  */
 void *cowmem_buf_write(cowmem_buf *buf);
 
-/* cowmem_buf_resize - what is added is zero. Errors: as cowmem_create(). */
+/* cowmem_buf_resize - what is added is zero. Errors: as cowmem_create() and cowmem_clone(). */
 int cowmem_buf_resize(cowmem_buf *buf, size_t size);
 
 /*
@@ -396,7 +406,7 @@ int cowmem_buf_resize(cowmem_buf *buf, size_t size);
  */
 int cowmem_buf_compare(const cowmem_buf *a, const cowmem_buf *b);
 
-/* cowmem_buf_shared - does another value share the content as a whole? */
+/* cowmem_buf_shared - does another value share the content as a whole, here or in a process that was forked? */
 int cowmem_buf_shared(const cowmem_buf *buf);
 
 /* cowmem_buf_free - NULL is allowed. Leaves errno alone. */

@@ -32,7 +32,7 @@ const char *cowmem_strerror(int error)
 	case EOPNOTSUPP:
 		return "the module cowmem that is loaded is too old for this: install one as new as libcowmem";
 	case ENOSPC:
-		return "regions may hold no more memory: free some, or raise the module's limit_mib or the mount's size=";
+		return "regions may hold no more memory: free some, or raise limit_mib or the size= of the mount";
 	}
 	text = strerrordesc_np(error);
 	return text ? text : "unknown error";
@@ -42,7 +42,7 @@ const char *cowmem_strerror(int error)
 
 bool cowmem_int_is_region(int fd)
 {
-	/* No module knows all of these bits, so it is refused before anything is looked at: that costs nothing. */
+	/* No module knows all of these bits, so it is refused before anything is looked at. */
 	struct cowmem_info info = { .flags = ~0U };
 	int saved = errno;
 	struct statfs fs;

@@ -69,6 +69,9 @@ static void create_errors(void)
 	ERRNO(cowmem_create(NULL, UINT64_MAX, 0), EFBIG);
 	ERRNO(cowmem_create(NULL, 1ULL << 63, 0), EFBIG);
 
+	/* Which has descriptors of its own, and limits. */
+	if (getenv("TAP_VALGRIND"))
+		SKIP("limits of descriptors: not under valgrind");
 	EQUAL(getrlimit(RLIMIT_NOFILE, &old), 0);
 	few.rlim_max = old.rlim_max;
 	EQUAL(setrlimit(RLIMIT_NOFILE, &few), 0);
@@ -181,7 +184,7 @@ static void clone_range(void)
 
 static void clone_many(void)
 {
-	int fds[3] = { make(PAGE), make(2 * PAGE), -1 }, clones[3], i;
+	int fds[3] = { make(PAGE), make(2 * PAGE), -1 }, clones[3] = { -1, -1, -1 }, i;
 
 	fds[2] = fds[0];
 	put(fds[0], 0, 'a');
@@ -196,7 +199,8 @@ static void clone_many(void)
 	}
 	ERRNO(cowmem_clone_many(fds, clones, 0, 0), EINVAL);
 	ERRNO(cowmem_clone_many(fds, clones, COWMEM_CLONE_MANY_MAX + 1, 0), EINVAL);
-	ERRNO(cowmem_clone_many(fds, clones, (1ULL << 32) + 1, 0), EINVAL);
+	if (sizeof(size_t) > sizeof(uint32_t))
+		ERRNO(cowmem_clone_many(fds, clones, (size_t)((1ULL << 32) + 1), 0), EINVAL);
 	ERRNO(cowmem_clone_many(fds, NULL, 2, 0), EFAULT);
 	fds[2] = open("/dev/null", O_RDWR);
 	ERRNO(cowmem_clone_many(fds, clones, 3, 0), ENOTTY);
@@ -553,7 +557,8 @@ static void merge(void)
 	EQUAL(stats.scanned, 600);
 	EQUAL(stats.zeroed, 1);
 	CHECK(stats.merged > 250 && stats.merged <= 299);
-	EQUAL(stats.saved, (stats.merged + 1) * PAGE);
+	/* Pages of larger folios, as what is written in order has on some kernels, are freed with the last of them. */
+	CHECK(stats.saved > 0 && stats.saved <= (stats.merged + 1) * PAGE);
 	EQUAL(get(b, 5 * PAGE), 's');
 	/* Another round begins by itself, finds what was written since, and adds up. */
 	EQUAL(pwrite(b, zeroes, PAGE, 0), PAGE);
@@ -636,7 +641,7 @@ static void remap(void)
 	put(a, 0, 'a');
 	put(b, 0, 'b');
 	EQUAL(pthread_create(&thread, NULL, reader, mem), 0);
-	for (i = 0; i < 2000; i++) {
+	for (i = 0; i < (int)effort(2000); i++) {
 		EQUAL(cowmem_remap(mem, PAGE, i & 1 ? a : b, 0, PROT_READ), 0);
 		EQUAL(mem[0], i & 1 ? 'a' : 'b');
 	}

@@ -3,7 +3,8 @@
  * What the tests of libcowmem share: each case is a function that returns if it is well, and ends the process if not.
  *
  * Each case runs in a process of its own, so that a crash is one failed case, and what it leaves open is not the next
- * one's. It fails too if it ends with more descriptors than it began with.
+ * one's. It fails too if it ends with more descriptors than it began with. With TAP_NO_FORK in the environment they run
+ * in this process, for ThreadSanitizer, which hangs in threads of a child, and debuggers.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -11,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,6 +73,14 @@ struct test {
 	void (*run)(void);
 };
 
+/* How often something random is done: all the time that there is, or as many per cent as COWMEM_EFFORT says. */
+static inline unsigned int effort(unsigned int most)
+{
+	const char *per_cent = getenv("COWMEM_EFFORT");
+
+	return per_cent ? most * atoi(per_cent) / 100 : most;
+}
+
 static inline int count_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -80,6 +91,17 @@ static inline int count_fds(void)
 		nr++;
 	closedir(dir);
 	return nr;
+}
+
+/* A child that does not outlive a case that fails: it would keep the output open. */
+static inline pid_t child(void)
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (!pid)
+		CHECK(!prctl(PR_SET_PDEATHSIG, SIGKILL));
+	return pid;
 }
 
 /* A new region that has to be there. */
@@ -104,18 +126,28 @@ static inline int get(int fd, uint64_t offset)
 	return byte;
 }
 
+static inline void run_here(const struct test *test)
+{
+	int fds = count_fds();
+
+	test->run();
+	if (count_fds() != fds)
+		FAIL("%d descriptors more than before", count_fds() - fds);
+}
+
 static inline int run_one(const struct test *test)
 {
-	int status, fds;
+	int status;
 	pid_t pid;
 
 	fflush(stdout);
+	if (getenv("TAP_NO_FORK")) {
+		run_here(test);
+		return 0;
+	}
 	pid = fork();
 	if (!pid) {
-		fds = count_fds();
-		test->run();
-		if (count_fds() != fds)
-			FAIL("%d descriptors more than before", count_fds() - fds);
+		run_here(test);
 		exit(0);
 	}
 	if (pid == -1 || waitpid(pid, &status, 0) == -1)

@@ -1,0 +1,36 @@
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
+# What bash offers behind "cowctl ...": cowctl.bash lies beside this test.
+if ! command -v bash >/dev/null; then
+	echo "ok 1 completion # SKIP no bash"
+	echo "1..1"
+	exit 0
+fi
+export PATH="$PWD:$PATH"
+
+# offers WORDS ARGS...: WORDS, sorted, are what it offers for the last of ARGS
+offers()
+{
+	wanted=$1
+	shift
+	got=$(bash -c '. "$1"; shift; compopt() { :; }; COMP_WORDS=(cowctl "$@"); COMP_CWORD=$#; _cowctl
+		[ ${#COMPREPLY[@]} = 0 ] || printf "%s\n" "${COMPREPLY[@]}" | sort | tr "\n" " "' - "$PWD/cowctl.bash" "$@" 2>"$err")
+	[ "$got" = "${wanted:+$wanted }" ] && [ ! -s "$err" ] && return
+	echo "# '$got', not '$wanted'"
+	return 1
+}
+
+mkdir "$COWMEM_STORE" "$dir/here"
+touch "$COWMEM_STORE/before-upgrade" "$COWMEM_STORE/a b" "$dir/here/before-lunch"
+is "verbs" offers "clone create" c
+is "a verb" offers "snapshot" sn
+is "all verbs" sh -c '[ "$(bash -c ". ./cowctl.bash; COMP_WORDS=(cowctl \"\"); COMP_CWORD=1; _cowctl; echo \${#COMPREPLY[@]}")" -ge 13 ]'
+is "no such verb" offers "" fly
+is "options of a verb" offers "--content --help --human-readable --json --stat" diff --
+is "an option" offers "--expendable" snapshot --e
+is "a name in the store" offers "before-upgrade" snapshot before-u
+is "a name with a space" offers "a b" info a
+is "a path" offers "$dir/here/before-lunch" info "$dir/here/be"
+is "seals" offers "seal shrink" seal region s
+is "nothing for a size" offers "" create --size ""
+is "nothing for doctor" offers "" doctor ""
+done_testing

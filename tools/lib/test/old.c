@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * With a module that is older than the library
+ *
+ * ioctl() here stands between the library and the module that is loaded, and does what an older one would: it knows no
+ * more than the first published fields of each struct, as <linux/cowmem.h> has it (a longer one is taken if the rest is
+ * zero, else E2BIG), and not the calls and flags that came later. Needs the module, and root.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+
+#include "tap.h"
+
+#define PAGE	4096UL
+#define UP_TO(type, field) (offsetof(struct type, field) + sizeof(((struct type *)0)->field))
+
+/* Size of each struct as it was at first; 0: no such call. */
+static size_t first_size[16] = {
+	[0] = UP_TO(cowmem_info, clones),
+	[1] = sizeof(struct cowmem_resize),
+	[2] = sizeof(struct cowmem_seal),
+	[3] = sizeof(struct cowmem_clone),
+	[4] = sizeof(struct cowmem_discard),
+	[5] = UP_TO(cowmem_restore, kept),
+	[6] = sizeof(struct cowmem_diff),
+	[7] = sizeof(struct cowmem_copy),
+	[10] = sizeof(struct cowmem_file),
+};
+
+/* Flags that came later, where the first field is the flags. */
+static uint32_t later_flags[16] = {
+	[3] = COWMEM_CLONE_EXPENDABLE,
+};
+
+int __real_ioctl(int fd, unsigned long cmd, ...);
+int __wrap_ioctl(int fd, unsigned long cmd, ...);
+
+int __wrap_ioctl(int fd, unsigned long cmd, ...)
+{
+	unsigned int nr = _IOC_NR(cmd) & 15, size = _IOC_SIZE(cmd), known = first_size[nr], i;
+	char args[256] = { 0 };
+	va_list list;
+	char *user;
+	int ret;
+
+	va_start(list, cmd);
+	user = va_arg(list, char *);
+	va_end(list);
+	if (_IOC_TYPE(cmd) != COWMEM_IOC_TYPE)
+		return __real_ioctl(fd, cmd, user);
+	errno = ENOTTY;
+	if (!known)
+		return -1;
+	errno = E2BIG;
+	for (i = known; i < size; i++)
+		if (user[i])
+			return -1;
+	memcpy(args, user, size < known ? size : known);
+	errno = EOPNOTSUPP;
+	if (*(uint32_t *)args & later_flags[nr])
+		return -1;
+	ret = __real_ioctl(fd, _IOC(_IOC_DIR(cmd), COWMEM_IOC_TYPE, nr, known), args);
+	memcpy(user, args, size < known ? size : known);
+	return ret;
+}
+
+/* What it does not know of itself is 0. */
+static void info(void)
+{
+	int fd = make(3 * PAGE);
+	struct cowmem_info info;
+	uint64_t features;
+
+	put(fd, 0, 'a');
+	memset(&info, 0xff, sizeof(info));
+	EQUAL(cowmem_get_info(fd, &info), 0);
+	EQUAL(info.size, 3 * PAGE);
+	EQUAL(info.pages_populated, 1);
+	EQUAL(info.features, 0);
+	EQUAL(info.state, 0);
+	EQUAL(info.pages_huge, 0);
+	EQUAL(cowmem_features(&features), 0);
+	EQUAL(features, 0);
+	close(fd);
+}
+
+static void restore(void)
+{
+	int fd = make(3 * PAGE), snapshot = cowmem_snapshot(fd);
+
+	put(fd, 0, 'a');
+	put(fd, PAGE, 'b');
+	/* Ranges came later: nothing is restored then, rather than everything. */
+	ERRNO(cowmem_restore_range(fd, snapshot, PAGE, PAGE, NULL), EOPNOTSUPP);
+	EQUAL(get(fd, 0), 'a');
+	EQUAL(get(fd, PAGE), 'b');
+	EQUAL(cowmem_restore(fd, snapshot, 0, NULL), 0);
+	EQUAL(get(fd, 0), 0);
+	close(snapshot);
+	close(fd);
+}
+
+static void flags(void)
+{
+	int fd = make(PAGE), clone;
+
+	ERRNO(cowmem_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE), EOPNOTSUPP);
+	clone = cowmem_clone(fd, COWMEM_CLONE_SNAPSHOT);
+	CHECK(clone >= 0);
+	close(clone);
+	close(fd);
+}
+
+/* A call that it does not know at all: of a region that is "too old", of anything else "no region". */
+static void calls(void)
+{
+	int fd = make(PAGE), null = open("/dev/null", O_RDWR), clone;
+	struct cowmem_merger *m = cowmem_merger_new(0);
+
+	ERRNO(cowmem_clone_many(&fd, &clone, 1, 0), EOPNOTSUPP);
+	ERRNO(cowmem_clone_many(&null, &clone, 1, 0), ENOTTY);
+	EQUAL(cowmem_merger_add(m, fd, 0, 0), 0);
+	ERRNO(cowmem_merger_step(m, 0, NULL), EOPNOTSUPP);
+	cowmem_merger_free(m);
+	close(null);
+	close(fd);
+}
+
+static void no_files(void)
+{
+	int device = open("/dev/cowmem", O_RDWR), before = count_fds();
+
+	first_size[10] = 0;
+	ERRNO(cowmem_create("x", PAGE, 0), EOPNOTSUPP);
+	EQUAL(count_fds(), before);
+	CHECK(!cowmem_buf_new(COWMEM_BUF_REGION) && errno == EOPNOTSUPP);
+	EQUAL(count_fds(), before);
+	ERRNO(cowmem_reopen(device, NULL, 0), EOPNOTSUPP);
+	close(device);
+}
+
+/* A caller older than the module: what it does not know counts as zero. */
+static void new_module(void)
+{
+	int fd = make(PAGE);
+	struct cowmem_info info;
+
+	memset(&info, 0xff, sizeof(info));
+	info.flags = 0;
+	EQUAL(__real_ioctl(fd, _IOWR(COWMEM_IOC_TYPE, 0, char [UP_TO(cowmem_info, clones)]), &info), 0);
+	EQUAL(info.size, PAGE);
+	CHECK(info.features == UINT64_MAX);
+	close(fd);
+}
+
+static const struct test tests[] = {
+	{ "info", info },
+	{ "restore", restore },
+	{ "flags", flags },
+	{ "calls", calls },
+	{ "no_files", no_files },
+	{ "new_module", new_module },
+	{ NULL, NULL }
+};
+
+int main(int argc, char **argv)
+{
+	return run_tests(tests, argc, argv);
+}
