@@ -35,7 +35,7 @@ struct verb {
 
 extern const struct verb verb_list, verb_info, verb_create, verb_clone, verb_snapshot, verb_restore, verb_diff,
 	verb_merge, verb_seal, verb_top, verb_doctor;
-extern const struct verb verb_send, verb_receive, verb_export, verb_import;
+extern const struct verb verb_send, verb_receive, verb_export, verb_import, verb_vm;
 
 /* What getopt_long() returns for long options. A verb's own begin at OPT_VERB. */
 enum { OPT_HELP = 256, OPT_JSON, OPT_VERB };

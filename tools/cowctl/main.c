@@ -14,7 +14,7 @@
 static const struct verb *const verbs[] = {
 	&verb_list, &verb_info, &verb_create, &verb_clone, &verb_snapshot, &verb_restore, &verb_diff, &verb_merge,
 	&verb_seal, &verb_top, &verb_doctor,
-	&verb_send, &verb_receive, &verb_export, &verb_import,
+	&verb_send, &verb_receive, &verb_export, &verb_import, &verb_vm,
 };
 
 #define VERBS	(sizeof(verbs) / sizeof(*verbs))
