@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * libcowmem-redis.so, to be preloaded: fork() without the pause
+ *
+ * fork() copies the page tables of all memory, and nobody is served meanwhile. Here what the main thread allocates,
+ * with jemalloc, lies in a region of cowmem that fork() passes over. A clone of the region is made instead, which takes
+ * time for what was written since the last one, and the child maps it where its parent has the region.
+ *
+ * Memory that other threads allocate is ordinary memory, and fork() does with it what it always did.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <libcowmem.h>
+
+#include "heap.h"
+
+/* So much is had at a time where it can be; the region is mapped at a multiple of it. */
+#define HUGE_SIZE	(2UL << 20)
+
+static int region = -1;
+static char *heap;
+static size_t heap_size;
+
+/* ---- what jemalloc asks for: heap_size bytes, from the first on; it keeps and uses again what it got ---- */
+
+static size_t used;
+static pthread_mutex_t used_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool in_heap(const void *addr)
+{
+	return (const char *)addr >= heap && (const char *)addr < heap + heap_size;
+}
+
+static void *from_heap(size_t size, size_t align)
+{
+	void *addr = NULL;
+	size_t start;
+
+	pthread_mutex_lock(&used_lock);
+	start = (used + align - 1) & -align;
+	if (start <= heap_size && size <= heap_size - start) {
+		addr = heap + start;
+		used = start + size;
+	}
+	pthread_mutex_unlock(&used_lock);
+	return addr;
+}
+
+/* Once the region is full: ordinary memory, which fork() copies as ever. */
+static void *from_kernel(size_t size, size_t align)
+{
+	char *addr = mmap(NULL, size + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *start;
+
+	if (addr == MAP_FAILED)
+		return NULL;
+	start = (char *)(((uintptr_t)addr + align - 1) & -align);
+	if (start > addr)
+		munmap(addr, start - addr);
+	munmap(start + size, addr + align - start);
+	return start;
+}
+
+static void *hook_alloc(extent_hooks_t *hooks, void *want, size_t size, size_t align, bool *zero, bool *commit,
+			unsigned int arena)
+{
+	void *addr;
+
+	(void)hooks, (void)arena;
+	if (want)
+		return NULL;
+	addr = from_heap(size, align);
+	if (!addr)
+		addr = from_kernel(size, align);
+	*zero = *commit = true;
+	return addr;
+}
+
+/* Give memory back, which reads as zero then. Return: did that fail? */
+static bool hook_purge(extent_hooks_t *hooks, void *addr, size_t size, size_t offset, size_t length,
+		       unsigned int arena)
+{
+	char *start = (char *)addr + offset;
+
+	(void)hooks, (void)size, (void)arena;
+	if (!in_heap(addr))
+		return madvise(start, length, MADV_DONTNEED);
+	return cowmem_discard(region, start - heap, length);
+}
+
+static bool hook_split(extent_hooks_t *hooks, void *addr, size_t size, size_t size_a, size_t size_b, bool committed,
+		       unsigned int arena)
+{
+	(void)hooks, (void)addr, (void)size, (void)size_a, (void)size_b, (void)committed, (void)arena;
+	return false;
+}
+
+/* What is purged at once has to be of one kind. */
+static bool hook_merge(extent_hooks_t *hooks, void *addr_a, size_t size_a, void *addr_b, size_t size_b,
+		       bool committed, unsigned int arena)
+{
+	(void)hooks, (void)size_a, (void)size_b, (void)committed, (void)arena;
+	return in_heap(addr_a) != in_heap(addr_b);
+}
+
+static extent_hooks_t hooks = {
+	.alloc = hook_alloc,
+	.purge_forced = hook_purge,
+	.split = hook_split,
+	.merge = hook_merge,
+};
+
+/* ---- fork ---- */
+
+/* From before a fork until it is done, of the thread that forks: the clone, or why there is none. */
+static __thread int clone_fd = -1;
+static __thread int clone_error;
+
+/* Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. */
+static void before_fork(void)
+{
+	clone_error = 0;
+	if (region < 0)
+		return;
+	clone_fd = cowmem_clone(region, 0);
+	if (clone_fd < 0)
+		clone_error = errno;
+}
+
+static void after_fork(void)
+{
+	if (clone_fd >= 0)
+		close(clone_fd);
+	clone_fd = -1;
+}
+
+static void die(const char *why)
+{
+	static const char name[] = "libcowmem-redis: the child has no memory: ";
+
+	if (write(2, name, sizeof(name) - 1) < 0 || write(2, why, strlen(why)) < 0 || write(2, "\n", 1) < 0)
+		_exit(98);
+	_exit(99);
+}
+
+/* Put a region where the heap is, not to be seen by what fork() makes. */
+static int place(int fd)
+{
+	if (mmap(heap, heap_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+		return -1;
+	return madvise(heap, heap_size, MADV_DONTFORK);
+}
+
+/* Runs first, before jemalloc looks at the heap, which is not there yet: so nothing here may allocate. */
+static void in_child(void)
+{
+	if (region < 0)
+		return;
+	if (clone_fd < 0)
+		die(cowmem_strerror(clone_error));
+	if (place(clone_fd))
+		die(cowmem_strerror(errno));
+	close(region);
+	region = clone_fd;
+	clone_fd = -1;
+}
+
+/*
+ * Whoever registers first is last before a fork and first after it. jemalloc registers before any constructor runs, so
+ * its call is met here.
+ */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
+{
+	static int (*real)(void (*)(void), void (*)(void), void (*)(void), void *);
+
+	if (!real) {
+		real = dlsym(RTLD_NEXT, "__register_atfork");
+		if (real(before_fork, after_fork, in_child, NULL))
+			return ENOMEM;
+	}
+	return real(prepare, parent, child, dso);
+}
+
+/* Without a clone the child has ended at once: it is as if there was none. */
+pid_t fork(void)
+{
+	static pid_t (*real)(void);
+	pid_t pid;
+	int error;
+
+	if (!real)
+		real = dlsym(RTLD_NEXT, "fork");
+	pid = real();
+	if (pid <= 0 || !clone_error)
+		return pid;
+	error = clone_error;
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	errno = error;
+	return -1;
+}
+
+/*
+ * Redis switches huge pages off, as a page of 2 MiB that fork() shares is copied whole by the first write. This is not
+ * so with a region, where huge pages are what makes the clone cheap.
+ */
+int prctl(int option, ...)
+{
+	static int (*real)(int, ...);
+	unsigned long args[4];
+	va_list list;
+	int i;
+
+	if (option == PR_SET_THP_DISABLE && region >= 0)
+		return 0;
+	va_start(list, option);
+	for (i = 0; i < 4; i++)
+		args[i] = va_arg(list, unsigned long);
+	va_end(list);
+	if (!real)
+		real = dlsym(RTLD_NEXT, "prctl");
+	return real(option, args[0], args[1], args[2], args[3]);
+}
+
+/* ---- start ---- */
+
+static void complain(const char *what, const char *why)
+{
+	fprintf(stderr, "libcowmem-redis: %s: %s; fork() is as ever\n", what, why);
+}
+
+/* All memory there is, some times over: addresses are never given back. */
+static size_t wanted_size(void)
+{
+	size_t memory = (size_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+
+	return (4 * memory + HUGE_SIZE - 1) & -HUGE_SIZE;
+}
+
+/* Addresses for the heap, of nobody else's. */
+static int reserve(void)
+{
+	char *addr;
+
+	heap_size = wanted_size();
+	addr = mmap(NULL, heap_size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (addr == MAP_FAILED)
+		return -1;
+	heap = (char *)(((uintptr_t)addr + HUGE_SIZE - 1) & -HUGE_SIZE);
+	return 0;
+}
+
+/* From now on this thread allocates from the heap. Return: an errno. */
+static int use_heap(void)
+{
+	extent_hooks_t *ours = &hooks;
+	unsigned int arena;
+	size_t size = sizeof(arena);
+	int error;
+
+	error = mallctl("arenas.create", &arena, &size, &ours, sizeof(ours));
+	if (!error)
+		error = mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena));
+	if (!error)
+		mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+	return error;
+}
+
+static __attribute__((constructor)) void start(void)
+{
+	int fd, error;
+
+	/* Also preloaded are the shell that starts the server and the like. */
+	if (!mallctl)
+		return;
+	fd = cowmem_create("heap", wanted_size(), COWMEM_CREATE_HUGE);
+	if (fd < 0)
+		return complain("no region", cowmem_strerror(errno));
+	if (reserve() || place(fd)) {
+		complain("the region cannot be mapped", strerror(errno));
+		close(fd);
+		return;
+	}
+	region = fd;
+	error = use_heap();
+	if (error)
+		complain("jemalloc does not use the region", strerror(error));
+}
