@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,6 +124,69 @@ static extent_hooks_t hooks = {
 	.merge = hook_merge,
 };
 
+/* ---- ahead of time ---- */
+
+/*
+ * A clone takes time for each page that was made writable since the one before. So a thread makes clones, and closes
+ * them, before these have become many: as the last holder of its pages the region writes them in place again, which is
+ * a page fault for each and no copy. How many there are tell the faults.
+ */
+#define FEW_PAGES	512
+#define PART		64	/* of the heap: so many faults, at least FEW_PAGES, are enough for a clone */
+#define PAUSE		5000	/* us */
+
+static pthread_mutex_t cloning = PTHREAD_MUTEX_INITIALIZER;	/* not while fork() does */
+static pid_t has_thread;	/* the process of which it is one */
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+static long enough_faults(void)
+{
+	size_t pages = used / sysconf(_SC_PAGESIZE) / PART;
+
+	return pages > FEW_PAGES ? pages : FEW_PAGES;
+}
+
+static void *clone_ahead(void *unused)
+{
+	long before = faults();
+	int fd;
+
+	(void)unused;
+	for (;;) {
+		usleep(PAUSE);
+		if (faults() - before < enough_faults())
+			continue;
+		pthread_mutex_lock(&cloning);
+		fd = cowmem_clone(region, 0);
+		if (fd >= 0)
+			close(fd);
+		pthread_mutex_unlock(&cloning);
+		before = faults();
+	}
+	return NULL;
+}
+
+/* Without it, nothing is wrong but the time that fork() takes. */
+static void start_thread(void)
+{
+	sigset_t all, was;
+	pthread_t thread;
+
+	has_thread = getpid();
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &was);
+	if (!pthread_create(&thread, NULL, clone_ahead, NULL))
+		pthread_detach(thread);
+	pthread_sigmask(SIG_SETMASK, &was, NULL);
+}
+
 /* ---- fork ---- */
 
 /* From before a fork until it is done, of the thread that forks: the clone, or why there is none. */
@@ -134,6 +199,7 @@ static void before_fork(void)
 	clone_error = 0;
 	if (region < 0)
 		return;
+	pthread_mutex_lock(&cloning);
 	clone_fd = cowmem_clone(region, 0);
 	if (clone_fd < 0)
 		clone_error = errno;
@@ -141,6 +207,9 @@ static void before_fork(void)
 
 static void after_fork(void)
 {
+	if (region < 0)
+		return;
+	pthread_mutex_unlock(&cloning);
 	if (clone_fd >= 0)
 		close(clone_fd);
 	clone_fd = -1;
@@ -175,6 +244,7 @@ static void in_child(void)
 	close(region);
 	region = clone_fd;
 	clone_fd = -1;
+	pthread_mutex_unlock(&cloning);
 }
 
 /*
@@ -193,7 +263,10 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 	return real(prepare, parent, child, dso);
 }
 
-/* Without a clone the child has ended at once: it is as if there was none. */
+/*
+ * Without a clone the child has ended at once: it is as if there was none. A process that was made by fork() itself has
+ * no thread yet, and most of them end without a fork().
+ */
 pid_t fork(void)
 {
 	static pid_t (*real)(void);
@@ -203,6 +276,8 @@ pid_t fork(void)
 	if (!real)
 		real = dlsym(RTLD_NEXT, "fork");
 	pid = real();
+	if (pid > 0 && region >= 0 && has_thread != getpid())
+		start_thread();
 	if (pid <= 0 || !clone_error)
 		return pid;
 	error = clone_error;
@@ -297,4 +372,6 @@ static __attribute__((constructor)) void start(void)
 	error = use_heap();
 	if (error)
 		complain("jemalloc does not use the region", strerror(error));
+	else
+		start_thread();
 }
