@@ -8,7 +8,8 @@ server()
 {
 	mkdir -p /tmp/redis/saved
 	cd /tmp/redis || exit
-	LD_PRELOAD=${1:-} redis-server --port 0 --unixsocket live --save "" --logfile log --rdbcompression "$compress" &
+	LD_PRELOAD=${1:-} redis-server --port 0 --unixsocket live --save "" --logfile log --rdbcompression "$compress" \
+		--enable-debug-command local &
 	until [ "$(redis-cli -s live PING 2>/dev/null)" = PONG ]; do
 		[ -d "/proc/$!" ] || { echo "# the server does not start"; exit 1; }
 		usleep 50000

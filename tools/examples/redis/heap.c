@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <libcowmem.h>
@@ -131,9 +132,9 @@ static extent_hooks_t hooks = {
  * them, before these have become many: as the last holder of its pages the region writes them in place again, which is
  * a page fault for each and no copy. How many there are tell the faults.
  */
-#define FEW_PAGES	512
-#define PART		64	/* of the heap: so many faults, at least FEW_PAGES, are enough for a clone */
-#define PAUSE		5000	/* us */
+#define ENOUGH	512	/* faults */
+#define PAUSE	2000	/* us */
+#define REST	4	/* times as long as a clone took it makes none: who writes the same all the time has the faults */
 
 static pthread_mutex_t cloning = PTHREAD_MUTEX_INITIALIZER;	/* not while fork() does */
 static pid_t has_thread;	/* the process of which it is one */
@@ -146,29 +147,39 @@ static long faults(void)
 	return usage.ru_minflt;
 }
 
-static long enough_faults(void)
+static long now(void)
 {
-	size_t pages = used / sysconf(_SC_PAGESIZE) / PART;
+	struct timespec time;
 
-	return pages > FEW_PAGES ? pages : FEW_PAGES;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000L + time.tv_nsec / 1000;
+}
+
+/* Return: how long that took, in us. */
+static long clone_once(void)
+{
+	long start = now();
+	int fd;
+
+	pthread_mutex_lock(&cloning);
+	fd = cowmem_clone(region, 0);
+	if (fd >= 0)
+		close(fd);
+	pthread_mutex_unlock(&cloning);
+	return now() - start;
 }
 
 static void *clone_ahead(void *unused)
 {
 	long before = faults();
-	int fd;
 
 	(void)unused;
 	for (;;) {
 		usleep(PAUSE);
-		if (faults() - before < enough_faults())
+		if (faults() - before < ENOUGH)
 			continue;
-		pthread_mutex_lock(&cloning);
-		fd = cowmem_clone(region, 0);
-		if (fd >= 0)
-			close(fd);
-		pthread_mutex_unlock(&cloning);
 		before = faults();
+		usleep(REST * clone_once());
 	}
 	return NULL;
 }
