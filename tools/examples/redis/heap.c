@@ -132,9 +132,10 @@ static extent_hooks_t hooks = {
  * them, before these have become many: as the last holder of its pages the region writes them in place again, which is
  * a page fault for each and no copy. How many there are tell the faults.
  */
-#define ENOUGH	512	/* faults */
+#define FEW	512	/* faults */
+#define PART	128	/* of the heap's pages: so many faults, at least FEW, are enough for a clone */
 #define PAUSE	2000	/* us */
-#define REST	4	/* times as long as a clone took it makes none: who writes the same all the time has the faults */
+#define REST	10	/* times as long as a clone took it makes none: who writes the same all the time has the faults */
 
 static pthread_mutex_t cloning = PTHREAD_MUTEX_INITIALIZER;	/* not while fork() does */
 static pid_t has_thread;	/* the process of which it is one */
@@ -145,6 +146,13 @@ static long faults(void)
 
 	getrusage(RUSAGE_SELF, &usage);
 	return usage.ru_minflt;
+}
+
+static long enough(void)
+{
+	size_t part = used / sysconf(_SC_PAGESIZE) / PART;
+
+	return part > FEW ? part : FEW;
 }
 
 static long now(void)
@@ -176,7 +184,7 @@ static void *clone_ahead(void *unused)
 	(void)unused;
 	for (;;) {
 		usleep(PAUSE);
-		if (faults() - before < ENOUGH)
+		if (faults() - before < enough())
 			continue;
 		before = faults();
 		usleep(REST * clone_once());
