@@ -3,9 +3,10 @@
  * stall SOCKET MIB: how long is nobody served when a server of that much data saves?
  *
  * A client sets a random key every millisecond and measures how long each takes, from before a BGSAVE until it is done
- * or REQUESTS were done; then the child that saves is sent home, to save time. The server has to be empty. Prints, for the
- * first save, for one after a tenth of the values was written, and for one after all were: what, us that fork() took,
- * us that the longest request took, us that the median one took, ns that each write before it took.
+ * or REQUESTS were done; then the child that saves is sent home, to save time. The server has to be empty. Prints, for
+ * the first save, for one after a tenth of the values was written anywhere, and for one after all were in their order:
+ * what, us that fork() took, us that the longest request took, us that the median one took, ns that each write before
+ * it took.
  */
 #include <dirent.h>
 #include <sched.h>

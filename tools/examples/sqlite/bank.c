@@ -183,18 +183,20 @@ static long attach(sqlite3 *db, const char *name)
 	return check(db, "old");
 }
 
-/* The difference between what the database counts and @done, which reverts change. Only while it is written by nobody. */
+/* The difference between what the database counts and @done, which reverts change. Set while nobody writes. */
 static long offset;
 
 static void snapshot(sqlite3 *db, int i)
 {
 	long before = atomic_load(&done), n;
+	char name[32];
 
-	ask(db, "SELECT cowmem_snapshot('s%d')", i);
-	n = attach(db, sqlite3_mprintf("s%d", i)) - offset;
+	snprintf(name, sizeof(name), "s%d", i);
+	ask(db, "SELECT cowmem_snapshot('%s')", name);
+	n = attach(db, name) - offset;
 	if (n < before || n > atomic_load(&done) + WRITERS)
 		die("snapshot %d: has %ld transactions, not between %ld and %ld", i, n, before, atomic_load(&done));
-	ask(db, "DETACH old; SELECT cowmem_forget('s%d')", i);
+	ask(db, "DETACH old; SELECT cowmem_forget('%s')", name);
 }
 
 /* All that there is, as text that depends on each row. */
@@ -204,39 +206,53 @@ static void digest(sqlite3 *db, const char *schema, char *out)
 				     "|| ' ' || (SELECT n FROM %s.state) FROM %s.account", schema, schema));
 }
 
-/*
- * Nobody writes. A connection that remembers pages of what is undone must not use them: after the revert as many
- * transactions are done as were undone, so that counters could be the same.
- */
-static void revert_exactly(sqlite3 *db, sqlite3 *idle, unsigned int *seed)
+static void same(sqlite3 *db, const char *expected, const char *what)
 {
-	char then[128], other[128];
-	sqlite3 *new;
+	char seen[128];
+
+	digest(db, "main", seen);
+	if (strcmp(seen, expected))
+		die("%s sees %s, not %s", what, seen, expected);
+}
+
+/*
+ * Nobody writes. A connection that remembers pages of what is undone must not use them, be there as many transactions
+ * after the revert as were undone. "idle" remembers all; one is undone, and the revert itself is one.
+ */
+static void revert_pages(sqlite3 *db, sqlite3 *idle, unsigned int *seed)
+{
+	char then[128], later[128];
 
 	digest(db, "main", then);
 	ask(db, "SELECT cowmem_snapshot('exact')");
 	transfer(db, seed);
-	ask(db, "CREATE TABLE undone(x); DROP TABLE undone; CREATE TABLE wrong(x)");
-	check(idle, "main");
-	ask(idle, "SELECT count(*) FROM wrong");
+	digest(db, "main", later);
+	same(idle, later, "a connection before the revert");
 	ask(db, "SELECT cowmem_revert('exact')");
-	digest(idle, "main", other);
-	if (strcmp(then, other))
-		die("an idle connection sees %s after a revert to %s", other, then);
-	must_fail(idle, "SELECT count(*) FROM wrong");
-	check(idle, "main");
-	new = connect_db();
-	digest(new, "main", other);
-	if (strcmp(then, other))
-		die("a new connection sees %s after a revert to %s", other, then);
-	ask(new, "CREATE TABLE right(x); DROP TABLE right");
-	transfer(new, seed);
-	digest(new, "main", then);
-	digest(idle, "main", other);
-	if (strcmp(then, other))
-		die("an idle connection sees %s, and not what was written after a revert: %s", other, then);
-	sqlite3_close(new);
+	same(idle, then, "an idle connection after the revert");
+	same(db, then, "the connection that reverts");
+	transfer(db, seed);
+	digest(db, "main", later);
+	same(idle, later, "an idle connection after the revert and a transaction");
 	ask(db, "SELECT cowmem_forget('exact')");
+}
+
+/* The same for the schema: as many changes of it are undone as are done then. */
+static void revert_schema(sqlite3 *db, sqlite3 *idle)
+{
+	sqlite3 *new;
+
+	ask(db, "SELECT cowmem_snapshot('exact'); CREATE TABLE wrong(x); INSERT INTO wrong VALUES(1)");
+	ask(idle, "SELECT x FROM wrong");
+	ask(db, "SELECT cowmem_revert('exact')");
+	new = connect_db();
+	ask(new, "CREATE TABLE right(x); INSERT INTO right VALUES(2)");
+	must_fail(idle, "SELECT x FROM wrong");
+	if (strcmp(ask(idle, "SELECT x FROM right"), "2"))
+		die("an idle connection does not see a new table after a revert");
+	check(idle, "main");
+	sqlite3_close(new);
+	ask(db, "DROP TABLE right; SELECT cowmem_forget('exact')");
 }
 
 static void revert(sqlite3 *db, sqlite3 *idle, int i, unsigned int *seed)
@@ -256,8 +272,10 @@ static void revert(sqlite3 *db, sqlite3 *idle, int i, unsigned int *seed)
 		    atomic_load(&done) - before);
 	ask(db, "SELECT cowmem_forget('back')");
 	pthread_rwlock_wrlock(&resting);
-	if (i % EXACT == 0)
-		revert_exactly(db, idle, seed);
+	if (i % EXACT == 0) {
+		revert_pages(db, idle, seed);
+		revert_schema(db, idle);
+	}
 	offset = check(db, "main") - atomic_load(&done);
 	pthread_rwlock_unlock(&resting);
 }

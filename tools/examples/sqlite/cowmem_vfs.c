@@ -714,40 +714,19 @@ static void let_others_go(struct file *file)
 	pthread_mutex_unlock(&file->store->lock);
 }
 
-/* The head of a WAL's index, of which there are two copies; as SQLite documents it, in "WAL-mode File Format". */
-struct index_head {
-	uint32_t version, unused, changes;
-	uint8_t is_init, rest[27];
-	uint32_t sums[2];
-};
-
 /*
- * What tells a connection whether the pages that it remembers are good must have a value that it never had: in a
- * journal mode the counter of changes in the database, with a WAL the one in the index.
+ * What tells a connection whether the pages that it remembers are good must have a value that it never had. In a journal
+ * mode that is the counter of changes. With a WAL it is the sum of all that is in it, where a number of the schema that
+ * was never there before, see settle(), is enough.
  */
 static int new_counter(struct store *store, uint32_t counter)
 {
 	unsigned char bytes[4] = { counter >> 24, counter >> 16, counter >> 8, counter };
 	bool done;
 
-	done = pwrite(store->region, bytes, 4, START(DB) + 24) == 4 && pwrite(store->region, bytes, 4, START(DB) + 92) == 4;
+	done = pwrite(store->region, bytes, 4, START(DB) + 24) == 4 &&
+		pwrite(store->region, bytes, 4, START(DB) + 92) == 4;
 	return done ? SQLITE_OK : SQLITE_IOERR_WRITE;
-}
-
-static void new_index_counter(struct store *store, uint32_t counter)
-{
-	struct index_head *head = store->shm[0];
-	const uint32_t *word = (const uint32_t *)head;
-	uint32_t a = 0, b = 0;
-
-	head->changes = counter;
-	for (; word < head->sums; word += 2) {
-		a += word[0] + b;
-		b += word[1] + a;
-	}
-	head->sums[0] = a;
-	head->sums[1] = b;
-	head[1] = head[0];
 }
 
 static int number(void *out, int columns, char **values, char **names)
@@ -758,8 +737,8 @@ static int number(void *out, int columns, char **values, char **names)
 }
 
 /*
- * The content is that of the snapshot, which may be in the middle of a transaction. A transaction of our own sees to that
- * before others look at it; and it gives the schema a number that it never had, for those who remember one.
+ * The content is that of the snapshot, which may be in the middle of a transaction. A transaction of our own sees to
+ * that before others look at it; and it gives the schema a number that it never had, for those who remember one.
  */
 static int settle(sqlite3 *db, long long schema)
 {
@@ -781,9 +760,7 @@ static const char *revert(sqlite3 *db, struct file *file, int snapshot)
 {
 	struct store *store = file->store;
 	unsigned char now[100], then[100];
-	struct index_head *index = store->shm[0];
 	long long schema = 0;
-	uint32_t changes = index ? index->changes : 0;
 	int result, i;
 
 	if (sqlite3_exec(db, "PRAGMA main.schema_version", number, &schema, NULL))
@@ -797,9 +774,7 @@ static const char *revert(sqlite3 *db, struct file *file, int snapshot)
 		memset(store->shm[i], 0, 32768);
 	if (!result)
 		result = settle(db, schema + 1);
-	if (now[18] == 2)
-		new_index_counter(store, changes + 2);
-	else if (!result)
+	if (!result && now[18] == 1)
 		result = new_counter(store, get_be32(now + 24) + 2);
 	return result ? sqlite3_errstr(result) : NULL;
 }
