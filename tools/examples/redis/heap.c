@@ -12,14 +12,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,8 +27,7 @@
 
 #include "heap.h"
 
-/* So much is had at a time where it can be; the region is mapped at a multiple of it. */
-#define HUGE_SIZE	(2UL << 20)
+#define ALIGN	(2UL << 20)
 
 static int region = -1;
 static char *heap;
@@ -132,10 +129,9 @@ static extent_hooks_t hooks = {
  * them, before these have become many: as the last holder of its pages the region writes them in place again, which is
  * a page fault for each and no copy. How many there are tell the faults.
  */
-#define FEW	512	/* faults */
-#define PART	128	/* of the heap's pages: so many faults, at least FEW, are enough for a clone */
+#define ENOUGH	512	/* faults */
 #define PAUSE	2000	/* us */
-#define REST	10	/* times as long as a clone took it makes none: who writes the same all the time has the faults */
+#define REST	4	/* times as long as a clone took it makes none: who writes the same all the time has the faults */
 
 static pthread_mutex_t cloning = PTHREAD_MUTEX_INITIALIZER;	/* not while fork() does */
 static pid_t has_thread;	/* the process of which it is one */
@@ -146,13 +142,6 @@ static long faults(void)
 
 	getrusage(RUSAGE_SELF, &usage);
 	return usage.ru_minflt;
-}
-
-static long enough(void)
-{
-	size_t part = used / sysconf(_SC_PAGESIZE) / PART;
-
-	return part > FEW ? part : FEW;
 }
 
 static long now(void)
@@ -184,7 +173,7 @@ static void *clone_ahead(void *unused)
 	(void)unused;
 	for (;;) {
 		usleep(PAUSE);
-		if (faults() - before < enough())
+		if (faults() - before < ENOUGH)
 			continue;
 		before = faults();
 		usleep(REST * clone_once());
@@ -243,11 +232,16 @@ static void die(const char *why)
 	_exit(99);
 }
 
-/* Put a region where the heap is, not to be seen by what fork() makes. */
+/*
+ * Put a region where the heap is, not to be seen by what fork() makes. With huge pages the first clone is cheaper still,
+ * but one page that is written in 2 MiB makes the next clone take more than ten times the time that it takes for one of
+ * 4 KiB: so it was with random writes to a heap of 1 GiB.
+ */
 static int place(int fd)
 {
 	if (mmap(heap, heap_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
 		return -1;
+	madvise(heap, heap_size, MADV_NOHUGEPAGE);	/* fails where there are none */
 	return madvise(heap, heap_size, MADV_DONTFORK);
 }
 
@@ -306,28 +300,6 @@ pid_t fork(void)
 	return -1;
 }
 
-/*
- * Redis switches huge pages off, as a page of 2 MiB that fork() shares is copied whole by the first write. This is not
- * so with a region, where huge pages are what makes the clone cheap.
- */
-int prctl(int option, ...)
-{
-	static int (*real)(int, ...);
-	unsigned long args[4];
-	va_list list;
-	int i;
-
-	if (option == PR_SET_THP_DISABLE && region >= 0)
-		return 0;
-	va_start(list, option);
-	for (i = 0; i < 4; i++)
-		args[i] = va_arg(list, unsigned long);
-	va_end(list);
-	if (!real)
-		real = dlsym(RTLD_NEXT, "prctl");
-	return real(option, args[0], args[1], args[2], args[3]);
-}
-
 /* ---- start ---- */
 
 static void complain(const char *what, const char *why)
@@ -340,7 +312,7 @@ static size_t wanted_size(void)
 {
 	size_t memory = (size_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
 
-	return (4 * memory + HUGE_SIZE - 1) & -HUGE_SIZE;
+	return (4 * memory + ALIGN - 1) & -ALIGN;
 }
 
 /* Addresses for the heap, of nobody else's. */
@@ -349,10 +321,10 @@ static int reserve(void)
 	char *addr;
 
 	heap_size = wanted_size();
-	addr = mmap(NULL, heap_size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	addr = mmap(NULL, heap_size + ALIGN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (addr == MAP_FAILED)
 		return -1;
-	heap = (char *)(((uintptr_t)addr + HUGE_SIZE - 1) & -HUGE_SIZE);
+	heap = (char *)(((uintptr_t)addr + ALIGN - 1) & -ALIGN);
 	return 0;
 }
 
@@ -379,7 +351,7 @@ static __attribute__((constructor)) void start(void)
 	/* Also preloaded are the shell that starts the server and the like. */
 	if (!mallctl)
 		return;
-	fd = cowmem_create("heap", wanted_size(), COWMEM_CREATE_HUGE);
+	fd = cowmem_create("heap", wanted_size(), 0);
 	if (fd < 0)
 		return complain("no region", cowmem_strerror(errno));
 	if (reserve() || place(fd)) {
