@@ -233,7 +233,7 @@ static void die(const char *why)
 }
 
 /*
- * Put a region where the heap is, not to be seen by what fork() makes. With huge pages the first clone is cheaper still,
+ * Put a region where the heap is, not to be seen by what fork() makes. With huge pages the first clone is cheaper,
  * but one page that is written in 2 MiB makes the next clone take more than ten times the time that it takes for one of
  * 4 KiB: so it was with random writes to a heap of 1 GiB.
  */

@@ -715,9 +715,9 @@ static void let_others_go(struct file *file)
 }
 
 /*
- * What tells a connection whether the pages that it remembers are good must have a value that it never had. In a journal
- * mode that is the counter of changes. With a WAL it is the sum of all that is in it, where a number of the schema that
- * was never there before, see settle(), is enough.
+ * What tells a connection whether the pages that it remembers are good must have a value that it never had. In a
+ * journal mode that is the counter of changes. With a WAL it is the sum of all that is in it, where a number of the
+ * schema that was never there before, see settle(), is enough.
  */
 static int new_counter(struct store *store, uint32_t counter)
 {
