@@ -234,8 +234,8 @@ static void die(const char *why)
 
 /*
  * Put a region where the heap is, not to be seen by what fork() makes. With huge pages the first clone is cheaper,
- * but one page that is written in 2 MiB makes the next clone take more than ten times the time that it takes for one of
- * 4 KiB: so it was with random writes to a heap of 1 GiB.
+ * but one page that is written in 2 MiB costs the next clone more than one of 4 KiB does: with random writes to a heap
+ * of 1 GiB a fork() took 5.4 ms instead of 1.8.
  */
 static int place(int fd)
 {
