@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/types.h>
 
+#define noinline		__attribute__((__noinline__))
 #define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
 /* A race that does no harm. */
 #define data_race(expr)		(expr)
