@@ -7,7 +7,7 @@ _cowctl_value()
 {
 	case $1:$2 in
 	create:-s | create:--size | *:--offset | *:--length | merge:-r | *:--rate | *:--rounds | top:-n | \
-		*:--iterations | top:-d | *:--delay | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
+		*:--iterations | top:-d | *:--delay | vm:-n | vm:-r | *:--replace | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
 	esac
 	return 1
 }
@@ -45,6 +45,13 @@ _cowctl()
 	esac
 	case $verb in
 	top | doctor) ;;
+	vm)
+		if [ "$COMP_CWORD" = 2 ]; then
+			mapfile -t COMPREPLY < <(compgen -W "fork save revert" -- "$word")
+		else
+			_cowctl_regions "$word"
+		fi
+		;;
 	seal)
 		if [ "$COMP_CWORD" = 2 ]; then
 			_cowctl_regions "$word"

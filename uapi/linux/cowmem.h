@@ -580,9 +580,10 @@ struct cowmem_merge {
  * for writing (EPERM), nor is a file made with COWMEM_FILE_VIEW (EACCES), be it by
  * root: it shows the live memory and never writes it.
  *
- * With COWMEM_FILE_HUGE the first write to each 2 MiB, at a multiple of that and inside
- * the region, allocates all of it, if so much memory can be had at once, as on a mount
- * with huge=always.  Without, that is done where a mapping asks for it by
+ * With COWMEM_FILE_HUGE the first write to each 2 MiB, at a multiple of that, allocates
+ * all of it, if so much memory can be had at once, as on a mount with huge=always.  A
+ * store does where all of it is inside the region; write() and fallocate(), which may
+ * make that larger, do at its end as well.  Without, that is done where a mapping asks for it by
  * madvise(MADV_HUGEPAGE), and for who writes pages in order: at the start of each 2 MiB if
  * all of those before were written since the last clone; but not once COWMEM_RESTORE_KEEP
  * was used.  Pages that share such memory are copied one by one like any others, or all

@@ -31,6 +31,8 @@ is "a name in the store" offers "before-upgrade" snapshot before-u
 is "a name with a space" offers "a b" info a
 is "a path" offers "$dir/here/before-lunch" info "$dir/here/be"
 is "seals" offers "seal shrink" seal region s
+is "what can be done to a VM" offers "save" vm s
+is "a path for a VM" offers "$dir/here/before-lunch" vm save "$dir/here/be"
 is "nothing for a size" offers "" create --size ""
 is "nothing for doctor" offers "" doctor ""
 done_testing
