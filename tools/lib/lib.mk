@@ -94,6 +94,17 @@ $(B)/tests/lib-exports: $(S)/lib/test/exports.sh $(S)/lib/libcowmem.h $(LIBCOWME
 
 LIB_TESTS += lib-examples lib-shared lib-exports
 
+# The library and its tests once more, with what finds stray accesses, leaks, and what C does not define.
+SANITIZED := regions buf others old
+SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+$(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)/lib/%.c) $(LIB_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(SANITIZE) $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ \
+		$< $(LIB_NAMES:%=$(S)/lib/%.c)
+
+LIB_TESTS += $(SANITIZED:%=sanitized-%)
+
 TESTS += $(LIB_TESTS)
 HOST_TESTS += lib-buf-small lib-absent lib-exports
 GUEST_TESTS += $(filter-out lib-exports,$(LIB_TESTS))
