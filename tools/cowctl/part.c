@@ -78,7 +78,8 @@ static int part_is_ours(const struct part *part)
 
 	if (!fstat(part->lock, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid())
 		return 0;
-	return complain(part->place->path, "its part %s is somebody else's; remove it, or choose another name", part->name);
+	return complain(part->place->path, "its part %s is somebody else's; remove it, or choose another name",
+			part->name);
 }
 
 /* Open and lock what has the name now. Returns 1, 0 if nothing has, or -1 after it was said why. */

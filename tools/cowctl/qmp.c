@@ -243,6 +243,9 @@ static int connect_to(struct qmp *qmp)
 	length = sizeof(peer);
 	if (getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
 		return complain(qmp->path, "%s", strerror(errno));
+	/* A clone is started as its command line says, with our rights. */
+	if (peer.uid != geteuid())
+		return complain(qmp->path, "it is of user %u; be that user", (unsigned int)peer.uid);
 	qmp->pid = peer.pid;
 	return 0;
 }

@@ -70,12 +70,12 @@ static ssize_t get(void *arg, void *buffer, size_t length)
 
 /* ---- the base ---- */
 
-/* Who can write the file could give it any content and any id. */
+/* Who can write the file could give it any content and any id. What is received nobody may write, or its owner alone. */
 static bool is_trusted(int fd)
 {
 	struct stat st;
 
-	return !fstat(fd, &st) && (st.st_uid == geteuid() || !st.st_uid);
+	return !fstat(fd, &st) && (st.st_uid == geteuid() || !st.st_uid) && !(st.st_mode & 022);
 }
 
 /* Is a file in the directory the base? Returns its descriptor, or -1. */
@@ -129,7 +129,8 @@ static int named_base(const struct receive *r)
 		id_format(&id, have);
 		complain(r->base_arg, "this stream builds on %s, and this is %s; name the right one", want, have);
 	} else if (errno == ESTALE) {
-		complain(r->base_arg, "this stream builds on %s, and this may have changed since it was received", want);
+		complain(r->base_arg, "this stream builds on %s, and this may have changed since it was received",
+			 want);
 	} else {
 		complain(r->base_arg, "this stream builds on %s, and this has no id: it was neither sent nor received",
 			 want);
@@ -174,7 +175,9 @@ static int begin_part(struct receive *r, int base)
 		return -1;
 	r->region = is_region(r->part.fd);
 	r->part.state = (struct token) { .id = r->header.id, .base = r->header.base };
-	if ((base < 0 || !copy_base(r, base)) && !ftruncate(r->part.fd, r->header.size)) {
+	/* What is noted to have come has to be there after a crash, too. */
+	if ((base < 0 || !copy_base(r, base)) && !ftruncate(r->part.fd, r->header.size) &&
+	    (base < 0 || r->region || !fdatasync(r->part.fd))) {
 		r->part.resumable = !part_keep(&r->part);
 		return 0;
 	}
@@ -213,8 +216,8 @@ static int check_part(const struct receive *r)
 				"cowctl receive --abort", id);
 	}
 	if (r->header.start > state->position)
-		return complain(r->place.path, "the stream goes on at byte %" PRIu64 ", but what has come ends at %" PRIu64
-				"; ask cowctl receive --token", r->header.start, state->position);
+		return complain(r->place.path, "the stream goes on at byte %" PRIu64 ", but what has come ends at %"
+				PRIu64 "; ask cowctl receive --token", r->header.start, state->position);
 	return 0;
 }
 

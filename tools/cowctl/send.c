@@ -268,7 +268,8 @@ static int find_start(struct send *s)
 	if (!stream_id_equal(&token.base, &s->header.base)) {
 		id_format(&token.base, text);
 		return stream_id_is_none(&token.base) ?
-			complain(s->source.region.arg, "the receiver waits for the rest of a full stream; leave out -i") :
+			complain(s->source.region.arg,
+				 "the receiver waits for the rest of a full stream; leave out -i") :
 			complain(s->source.region.arg, "the receiver waits for the rest of a stream that builds on %s; "
 				 "name that by -i", text);
 	}

@@ -408,7 +408,8 @@ static int get_bytes(struct stream_reader *r, void *buffer, size_t length)
 		return refuse(r, STREAM_FAILED, "the stream can not be read: %s", strerror(errno));
 	r->totals.stream_bytes += got;
 	if ((size_t)got < length)
-		return refuse(r, STREAM_CUT, "the stream is cut: it ends after %" PRIu64 " bytes", stream_read_bytes(r));
+		return refuse(r, STREAM_CUT, "the stream is cut: it ends after %" PRIu64 " bytes",
+			      stream_read_bytes(r));
 	return 0;
 }
 

@@ -114,7 +114,8 @@ static int add_disk(struct job *job, const json_t *block, const json_t *inserted
 	disk->size = json_integer_value(json_object_get(top, "virtual-size"));
 	change = change_add(&job->changes, must(strdup(json_string_value(json_object_get(image, "filename")))),
 			    must_printf("{dir}/%s", disk->name));
-	change->raw = !strcmp(format, "raw");
+	/* What does not say its format, as a protocol node, would be given the bytes of an overlay. */
+	change->raw = strcmp(format, "qcow2");
 	return 0;
 }
 

@@ -78,7 +78,8 @@ static void *hook_alloc(extent_hooks_t *hooks, void *want, size_t size, size_t a
 {
 	void *addr;
 
-	(void)hooks, (void)arena;
+	(void)hooks;
+	(void)arena;
 	if (want)
 		return NULL;
 	addr = from_heap(size, align);
@@ -131,7 +132,8 @@ static extent_hooks_t hooks = {
  */
 #define ENOUGH	512	/* faults */
 #define PAUSE	2000	/* us */
-#define REST	4	/* times as long as a clone took it makes none: who writes the same all the time has the faults */
+/* So many times as long as a clone took it makes none: who writes the same all the time has the faults. */
+#define REST	4
 
 static pthread_mutex_t cloning = PTHREAD_MUTEX_INITIALIZER;	/* not while fork() does */
 static pid_t has_thread;	/* the process of which it is one */

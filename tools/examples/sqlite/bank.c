@@ -53,7 +53,8 @@ static double now(void)
 
 static int first_value(void *out, int columns, char **values, char **names)
 {
-	(void)columns, (void)names;
+	(void)columns;
+	(void)names;
 	snprintf(out, 128, "%s", values[0] ? values[0] : "");
 	return 0;
 }

@@ -259,7 +259,8 @@ static int xTruncate(sqlite3_file *base, sqlite3_int64 size)
 
 static int xSync(sqlite3_file *base, int flags)
 {
-	(void)base, (void)flags;
+	(void)base;
+	(void)flags;
 	return SQLITE_OK;
 }
 
@@ -545,7 +546,8 @@ static int xDelete(sqlite3_vfs *self, const char *name, int sync)
 	enum kind kind;
 	size_t length;
 
-	(void)self, (void)sync;
+	(void)self;
+	(void)sync;
 	kind = kind_of(name, &length);
 	pthread_mutex_lock(&stores_lock);
 	store = find(name, length);
@@ -559,7 +561,8 @@ static int xAccess(sqlite3_vfs *self, const char *name, int flags, int *result)
 	enum kind kind;
 	size_t length;
 
-	(void)self, (void)flags;
+	(void)self;
+	(void)flags;
 	kind = kind_of(name, &length);
 	pthread_mutex_lock(&stores_lock);
 	store = find(name, length);
@@ -596,7 +599,8 @@ static const char *name_of(sqlite3_context *context, sqlite3_value *value)
 
 	if (name && *name && *name != '/' && kind_of(name, &length) == DB)
 		return name;
-	sqlite3_result_error(context, "a snapshot wants a name, without a slash in front or -wal or -journal behind", -1);
+	sqlite3_result_error(context,
+			     "a snapshot wants a name, without a slash in front or -wal or -journal behind", -1);
 	return NULL;
 }
 
@@ -731,7 +735,8 @@ static int new_counter(struct store *store, uint32_t counter)
 
 static int number(void *out, int columns, char **values, char **names)
 {
-	(void)columns, (void)names;
+	(void)columns;
+	(void)names;
 	*(long long *)out = atoll(values[0]);
 	return 0;
 }
@@ -821,9 +826,10 @@ static int add_functions(sqlite3 *db)
 	return result;
 }
 
-static int for_each_connection(sqlite3 *db, char **error, const sqlite3_api_routines *api)
+static int on_each_connection(sqlite3 *db, char **error, const sqlite3_api_routines *api)
 {
-	(void)error, (void)api;
+	(void)error;
+	(void)api;
 	return add_functions(db);
 }
 
@@ -852,7 +858,7 @@ int sqlite3_cowmemvfs_init(sqlite3 *db, char **error, const sqlite3_api_routines
 	if (!sqlite3_vfs_find("cowmem")) {
 		result = add_vfs();
 		if (!result)
-			result = sqlite3_auto_extension((void (*)(void))for_each_connection);
+			result = sqlite3_auto_extension((void (*)(void))on_each_connection);
 		if (result)
 			return result;
 	}

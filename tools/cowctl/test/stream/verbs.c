@@ -461,7 +461,8 @@ static void check_stamps(const char *path)
 	for (i = 1; i < STAMPED; i++) {
 		memcpy(&now, data + i * PAGE, 8);
 		if (now > last || now + 1 < first)
-			FAIL("page %d has %" PRIu64 ", the one before %" PRIu64 ", the first %" PRIu64, i, now, last, first);
+			FAIL("page %d has %" PRIu64 ", the one before %" PRIu64 ", the first %" PRIu64, i, now,
+			     last, first);
 		last = now;
 	}
 	free(data);
