@@ -266,7 +266,9 @@ void *cowmem_map(int fd, uint64_t offset, size_t length, int prot);
  * @addr: start of the mapping to replace, a multiple of the page size
  *
  * Other threads see the old region's memory or the new one's, and never an address that is not mapped.
- * Errors: those of mmap(); then the old mapping is still there, unless that was ENOMEM.
+ * Both are mapped for a moment, which counts where such things are limited: address space, locked memory.
+ * Errors: those of mmap() and mremap(); then the old mapping is still there, unless that was ENOMEM, which may come
+ * when it is gone.
  */
 int cowmem_remap(void *addr, size_t length, int fd, uint64_t offset, int prot);
 
