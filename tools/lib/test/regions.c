@@ -570,6 +570,26 @@ static void merge(void)
 	cowmem_merger_free(m);
 }
 
+/* Memory that is locked cannot be emptied in place. */
+static void merge_locked(void)
+{
+	struct cowmem_merger *m = cowmem_merger_new(0);
+	struct cowmem_merge_stats stats;
+	int fd = make(2 * PAGE), i;
+
+	EQUAL(mlockall(MCL_FUTURE), 0);
+	EQUAL(cowmem_merger_add(m, fd, 0, 0), 0);
+	for (i = 1; i <= 3; i++) {
+		fill(fd, 1, "same");
+		EQUAL(cowmem_copy(fd, PAGE, fd, 0, PAGE), 0);
+		EQUAL(cowmem_merger_step(m, 0, &stats), 1);
+		EQUAL(stats.rounds, i);
+	}
+	cowmem_merger_free(m);
+	EQUAL(munlockall(), 0);
+	close(fd);
+}
+
 static void merge_errors(void)
 {
 	struct cowmem_merger *m = cowmem_merger_new(100);
@@ -785,6 +805,7 @@ static const struct test tests[] = {
 	{ "diff_callback", diff_callback },
 	{ "merge", merge },
 	{ "merge_errors", merge_errors },
+	{ "merge_locked", merge_locked },
 	{ "map", map },
 	{ "remap", remap },
 	{ "remap_refused", remap_refused },
