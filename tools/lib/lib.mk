@@ -65,6 +65,7 @@ LIB_TESTS += $(LIB_CXX_TESTS)
 # These stand between the library and the kernel.
 LIB_TEST_FLAGS_old := -Wl,--wrap=ioctl
 LIB_TEST_FLAGS_absent := -Wl,--wrap=open64
+LIB_TEST_FLAGS_others := -Wl,--wrap=openat64
 
 # The programs of the manual pages, and what these say that they print.
 LIB_PAGES := $(notdir $(shell find $(S)/man/man3 -name '*.3' -type f))
