@@ -558,6 +558,31 @@ static void send_most(void)
 	close(fd);
 }
 
+/* That of <asm/socket.h>, since Linux 6.5. */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD	76
+#endif
+
+/* A descriptor that the socket adds, of the process that sent, is not left open: run_here() counts. */
+static void receive_pidfd(void)
+{
+	int fd = make(PAGE), null = open("/dev/null", O_RDWR), got, socks[2], one = 1;
+	size_t count = 1;
+
+	pair(SOCK_STREAM, socks);
+	if (setsockopt(socks[1], SOL_SOCKET, SO_PASSPIDFD, &one, sizeof(one)))
+		SKIP("no SO_PASSPIDFD: %s", strerror(errno));
+	EQUAL(cowmem_send(socks[0], &fd, 1, NULL, 0), 0);
+	EQUAL(cowmem_receive(socks[1], &got, &count, NULL, NULL), 0);
+	EQUAL(count, 1);
+	close(got);
+	EQUAL(cowmem_send(socks[0], &null, 1, NULL, 0), 0);
+	ERRNO(cowmem_receive(socks[1], &got, &count, NULL, NULL), ENOTTY);
+	close_two(socks);
+	close(null);
+	close(fd);
+}
+
 static void receive_errors(void)
 {
 	int fds[3] = { make(PAGE), make(PAGE), open("/dev/null", O_RDWR) }, got[3] = { -7, -7, -7 }, socks[2];
@@ -690,6 +715,7 @@ static const struct test tests[] = {
 	{ "as_nobody", as_nobody },
 	{ "send_and_receive", send_and_receive },
 	{ "send_most", send_most },
+	{ "receive_pidfd", receive_pidfd },
 	{ "receive_errors", receive_errors },
 	{ "send_long", send_long },
 	{ NULL, NULL }
