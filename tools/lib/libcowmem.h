@@ -399,7 +399,10 @@ const void *cowmem_buf_read(const cowmem_buf *buf);
  */
 void *cowmem_buf_write(cowmem_buf *buf);
 
-/* cowmem_buf_resize - what is added is zero. Errors: as cowmem_create() and cowmem_clone(). */
+/*
+ * cowmem_buf_resize - what is added is zero. A child that another thread forks during the call must not use this value:
+ * it may have the old size with a content of the new one. Errors: as cowmem_create() and cowmem_clone().
+ */
 int cowmem_buf_resize(cowmem_buf *buf, size_t size);
 
 /*
