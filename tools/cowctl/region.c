@@ -88,7 +88,8 @@ static int open_name(struct region *region, int mode)
 struct candidates {
 	size_t count;
 	struct candidate {
-		int fd;		/* or -1: only mapped, at @addr */
+		int *fds;
+		size_t nr_fds;	/* 0: only mapped, at @addr */
 		uint64_t addr;
 		uint64_t dev;
 		uint64_t ino;
@@ -96,30 +97,37 @@ struct candidates {
 	} *list;
 };
 
-static int add_candidate(const struct cowmem_found *found, void *arg)
+static struct candidate *candidate_of(struct candidates *all, const struct cowmem_found *found)
 {
-	struct candidates *all = arg;
 	size_t i;
 
-	for (i = 0; i < all->count; i++) {
-		if (all->list[i].dev != found->dev || all->list[i].ino != found->ino)
-			continue;
-		if (all->list[i].fd < 0)
-			all->list[i].fd = found->fd;
-		return 0;
-	}
+	for (i = 0; i < all->count; i++)
+		if (all->list[i].dev == found->dev && all->list[i].ino == found->ino)
+			return &all->list[i];
 	all->list = must(reallocarray(all->list, all->count + 1, sizeof(*all->list)));
-	all->list[all->count++] = (struct candidate) {
-		.fd = found->fd, .addr = found->addr, .dev = found->dev, .ino = found->ino,
-		.name = must(strdup(found->name)),
+	all->list[all->count] = (struct candidate) {
+		.addr = found->addr, .dev = found->dev, .ino = found->ino, .name = must(strdup(found->name)),
 	};
+	return &all->list[all->count++];
+}
+
+static int add_candidate(const struct cowmem_found *found, void *arg)
+{
+	struct candidate *c = candidate_of(arg, found);
+
+	if (found->fd >= 0) {
+		c->fds = must(reallocarray(c->fds, c->nr_fds + 1, sizeof(*c->fds)));
+		c->fds[c->nr_fds++] = found->fd;
+	}
 	return 0;
 }
 
 static void free_candidates(struct candidates *all)
 {
-	while (all->count)
+	while (all->count) {
 		free(all->list[--all->count].name);
+		free(all->list[all->count].fds);
+	}
 	free(all->list);
 }
 
@@ -150,8 +158,8 @@ static int complain_choice(const char *arg, pid_t pid, const struct candidates *
 	size_t i;
 
 	for (i = 0; i < all->count; i++) {
-		if (all->list[i].fd >= 0)
-			longer = must_printf("%s%s%d:%d (%s)", list, i ? ", " : "", (int)pid, all->list[i].fd,
+		if (all->list[i].nr_fds)
+			longer = must_printf("%s%s%d:%d (%s)", list, i ? ", " : "", (int)pid, all->list[i].fds[0],
 					     all->list[i].name);
 		else
 			longer = must_printf("%s%s%d:0x%llx (%s)", list, i ? ", " : "", (int)pid,
@@ -170,6 +178,61 @@ static int take_mapped(struct region *region, pid_t pid, uint64_t at, int mode)
 	return region->fd < 0 ? complain_process(region->arg, pid) : 0;
 }
 
+/* What the process has open for less than we need is opened once more, if mode and owner of the region allow it. */
+static int want_mode(struct region *region, int mode)
+{
+	int have = fcntl(region->fd, F_GETFL) & O_ACCMODE, fd;
+	char *path;
+
+	if (have == O_RDWR || have == mode)
+		return 0;
+	path = must_printf("/proc/self/fd/%d", region->fd);
+	fd = open(path, mode | O_CLOEXEC);
+	free(path);
+	if (fd < 0)
+		return -1;
+	region_close(region);
+	region->fd = fd;
+	return 0;
+}
+
+/* A descriptor of a process, open for what we need. */
+static int take_fd(struct region *region, pid_t pid, int fd, int mode)
+{
+	region->fd = cowmem_take(pid, fd);
+	return region->fd < 0 ? -1 : want_mode(region, mode);
+}
+
+/* That is not to be had. */
+static int complain_fd(struct region *region, pid_t pid)
+{
+	int have, error = errno;
+
+	if (region->fd < 0)
+		return complain_process(region->arg, pid);
+	have = fcntl(region->fd, F_GETFL) & O_ACCMODE;
+	region_close(region);
+	errno = error;
+	if (error == EPERM)
+		return complain_region(region);
+	return complain(region->arg,
+			"the process has it open for %s only, and it is not for us to open it otherwise: %s",
+			have == O_RDONLY ? "reading" : "writing", strerror(error));
+}
+
+/* Of several descriptors of a region some may do for less than we need: views, which never write, for one. */
+static int take_any_fd(struct region *region, pid_t pid, const struct candidate *c, int mode)
+{
+	size_t i;
+
+	for (i = 0; i < c->nr_fds; i++) {
+		region_close(region);
+		if (!take_fd(region, pid, c->fds[i], mode))
+			return 0;
+	}
+	return complain_fd(region, pid);
+}
+
 /* The one region that a process has. */
 static int take_only(struct region *region, pid_t pid, int mode)
 {
@@ -182,59 +245,32 @@ static int take_only(struct region *region, pid_t pid, int mode)
 		err = complain(region->arg, "process %d has no region; see cowctl list", (int)pid);
 	} else if (all.count > 1) {
 		err = complain_choice(region->arg, pid, &all);
-	} else if (all.list[0].fd < 0) {
+	} else if (!all.list[0].nr_fds) {
 		err = take_mapped(region, pid, all.list[0].addr, mode);
 	} else {
-		region->fd = cowmem_take(pid, all.list[0].fd);
-		err = region->fd < 0 ? complain_process(region->arg, pid) : 0;
+		err = take_any_fd(region, pid, &all.list[0], mode);
 	}
 	free_candidates(&all);
 	return err;
-}
-
-/* What the process has open for less than we need is opened once more, if mode and owner of the region allow it. */
-static int want_mode(struct region *region, int mode)
-{
-	int have = fcntl(region->fd, F_GETFL) & O_ACCMODE, fd;
-	char *path;
-
-	if (have == O_RDWR || have == mode)
-		return 0;
-	path = must_printf("/proc/self/fd/%d", region->fd);
-	fd = open(path, mode | O_CLOEXEC);
-	free(path);
-	if (fd < 0 && errno == EPERM)
-		complain_region(region);
-	else if (fd < 0)
-		complain(region->arg, "the process has it open for %s only, and it is not for us to open it otherwise: %s",
-			 have == O_RDONLY ? "reading" : "writing", strerror(errno));
-	region_close(region);
-	region->fd = fd;
-	return fd < 0 ? -1 : 0;
 }
 
 static int open_process(struct region *region, int mode)
 {
 	const char *colon = strchr(region->arg, ':');
 	unsigned long pid, fd;
-	int err;
 
 	errno = 0;
 	pid = strtoul(region->arg, NULL, 10);
 	if (errno || !pid || pid > INT32_MAX)
 		return complain(region->arg, "no process has such a number");
-	if (!colon) {
-		err = take_only(region, (pid_t)pid, mode);
-	} else if (!strncmp(colon, ":0x", 3)) {
-		err = take_mapped(region, (pid_t)pid, strtoull(colon + 1, NULL, 16), mode);
-	} else {
-		fd = strtoul(colon + 1, NULL, 10);
-		if (errno || fd > INT32_MAX)
-			return complain(region->arg, "no descriptor has such a number");
-		region->fd = cowmem_take((pid_t)pid, (int)fd);
-		err = region->fd < 0 ? complain_process(region->arg, (pid_t)pid) : 0;
-	}
-	return err ? err : want_mode(region, mode);
+	if (!colon)
+		return take_only(region, (pid_t)pid, mode);
+	if (!strncmp(colon, ":0x", 3))
+		return take_mapped(region, (pid_t)pid, strtoull(colon + 1, NULL, 16), mode);
+	fd = strtoul(colon + 1, NULL, 10);
+	if (errno || fd > INT32_MAX)
+		return complain(region->arg, "no descriptor has such a number");
+	return take_fd(region, (pid_t)pid, (int)fd, mode) ? complain_fd(region, (pid_t)pid) : 0;
 }
 
 /* ---- */

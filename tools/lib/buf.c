@@ -298,7 +298,11 @@ void cowmem_buf_free(cowmem_buf *buf)
 
 /* ---- size ---- */
 
-/* The region of a value's own content gets another size. */
+/*
+ * The region of a value's own content gets another size. If another thread forks meanwhile, the child has this value as
+ * it was midway, as of any variable that was being written. To keep forks out takes a lock over our handlers, and then
+ * those of the caller that run inside of them, and take locks of theirs, would wait for who resizes under these.
+ */
 static int resize_region(struct content *c, size_t size)
 {
 	size_t mapped = whole_pages(size), old = c->size;

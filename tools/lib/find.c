@@ -37,6 +37,7 @@ struct descriptor {
 	int fd;
 	uint64_t dev, ino;
 	bool device;		/* of the device: no regular file */
+	char *name;
 };
 
 struct search {
@@ -186,8 +187,9 @@ static int read_maps(struct search *s)
 	ssize_t length;
 	int ret = 0;
 
+	/* It has ended since then, or is another program, of somebody else: what was found was its own. */
 	if (!file)
-		return -1;
+		return s->nr_fds && (gone(errno) || errno == EACCES || errno == EPERM) ? 0 : -1;
 	while (!ret && (length = getline(&line, &size, file)) > 0) {
 		line[length - 1] = '\0';
 		if (parse_map(line, &map))
@@ -223,6 +225,8 @@ static uint64_t region_number(const struct search *s, const char *fd)
 static int look_at(struct search *s, int dir, const char *name)
 {
 	struct descriptor *fds, found = { .fd = atoi(name) };
+	char target[PATH_MAX];
+	ssize_t length;
 	struct stat st;
 
 	/* Most descriptors are no files', and to read fdinfo of some takes time. */
@@ -235,10 +239,16 @@ static int look_at(struct search *s, int dir, const char *name)
 	found.dev = found.device ? s->nameless : st.st_dev;
 	if (!found.device && add_dev(s, found.dev))
 		return -1;
+	length = readlinkat(dir, name, target, sizeof(target));
+	if (length == -1)
+		return 0;
 	fds = grow(s->fds, s->nr_fds, sizeof(*fds));
 	if (!fds)
 		return -1;
 	s->fds = fds;
+	found.name = strndup(target, length);
+	if (!found.name)
+		return -1;
 	fds[s->nr_fds++] = found;
 	return 0;
 }
@@ -290,6 +300,22 @@ static bool is_device(const struct mapping *map)
 	return !strcmp(map->name, DEVICE);
 }
 
+/* What may not be known by the number of its file system has a name that no other file has. */
+static bool is_named_so(const struct mapping *map)
+{
+	static const char start[] = "/cowmem:", end[] = " (deleted)";
+	size_t length = strlen(map->name);
+
+	return !major(map->dev) && length > strlen(end) && !strncmp(map->name, start, strlen(start)) &&
+	       !strcmp(map->name + length - strlen(end), end);
+}
+
+/* Is it of the region of a descriptor? Files of other file systems may have the same number. */
+static bool is_of(const struct mapping *map, const struct descriptor *fd)
+{
+	return map->ino == fd->ino && (fd->dev ? map->dev == fd->dev : is_named_so(map));
+}
+
 /* What is mapped of the region of a descriptor. @addr is of one of the mappings. */
 static uint64_t mapped(struct search *s, const struct descriptor *fd, uint64_t *addr)
 {
@@ -301,7 +327,7 @@ static uint64_t mapped(struct search *s, const struct descriptor *fd, uint64_t *
 	for (i = 0; i < s->nr_maps; i++) {
 		struct mapping *map = &s->maps[i];
 
-		if (is_device(map) ? !device : map->ino != fd->ino || (fd->dev && map->dev != fd->dev))
+		if (is_device(map) ? !device : !is_of(map, fd))
 			continue;
 		map->told = true;
 		bytes += map->bytes;
@@ -312,8 +338,6 @@ static uint64_t mapped(struct search *s, const struct descriptor *fd, uint64_t *
 
 static int tell_of_fds(struct search *s, cowmem_found_fn fn, void *arg)
 {
-	char path[sizeof("fd/") + 3 * sizeof(int)], name[PATH_MAX];
-	ssize_t length;
 	size_t i;
 	int ret;
 
@@ -324,14 +348,9 @@ static int tell_of_fds(struct search *s, cowmem_found_fn fn, void *arg)
 			.fd = fd->fd,
 			.dev = fd->dev,
 			.ino = fd->ino,
-			.name = name,
+			.name = fd->name,
 		};
 
-		snprintf(path, sizeof(path), "fd/%d", fd->fd);
-		length = readlinkat(s->proc, path, name, sizeof(name) - 1);
-		if (length == -1)
-			continue;	/* closed since then */
-		name[length] = '\0';
 		found.mapped = mapped(s, fd, &found.addr);
 		ret = fn(&found, arg);
 		if (ret)
@@ -351,16 +370,9 @@ static bool belongs_to_fd(const struct search *s, const struct mapping *map)
 	return map->told;
 }
 
-/* What may not be known by the number of its file system has a name that no other file has. */
 static bool is_region(const struct search *s, const struct mapping *map)
 {
-	static const char start[] = "/cowmem:", end[] = " (deleted)";
-	size_t length = strlen(map->name);
-
-	if (is_device(map) || is_ours(s, map->dev))
-		return true;
-	return !major(map->dev) && length > strlen(end) && !strncmp(map->name, start, strlen(start)) &&
-	       !strcmp(map->name + length - strlen(end), end);
+	return is_device(map) || is_ours(s, map->dev) || is_named_so(map);
 }
 
 static int tell_of_maps(struct search *s, cowmem_found_fn fn, void *arg)
@@ -410,6 +422,8 @@ static void free_search(struct search *s)
 	for (i = 0; i < s->nr_maps; i++)
 		free(s->maps[i].name);
 	free(s->maps);
+	for (i = 0; i < s->nr_fds; i++)
+		free(s->fds[i].name);
 	free(s->fds);
 	free(s->devs);
 	close(s->proc);

@@ -65,6 +65,7 @@ LIB_TESTS += $(LIB_CXX_TESTS)
 # These stand between the library and the kernel.
 LIB_TEST_FLAGS_old := -Wl,--wrap=ioctl
 LIB_TEST_FLAGS_absent := -Wl,--wrap=open64
+LIB_TEST_FLAGS_others := -Wl,--wrap=openat64
 
 # The programs of the manual pages, and what these say that they print.
 LIB_PAGES := $(notdir $(shell find $(S)/man/man3 -name '*.3' -type f))
@@ -104,6 +105,17 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 		$< $(LIB_NAMES:%=$(S)/lib/%.c)
 
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
+
+# Two tests once more as 32-bit programs, if the compiler can: static, as guests have no libraries for those.
+LIB_CAN_32 := $(shell echo 'int main(void) { return 0; }' | \
+	$(CC) -m32 -static -include asm/types.h -x c - -o /dev/null 2>/dev/null && echo y)
+
+$(B)/tests/lib32-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)/lib/%.c) $(LIB_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -m32 -static $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ \
+		$< $(LIB_NAMES:%=$(S)/lib/%.c)
+
+LIB_TESTS += $(if $(LIB_CAN_32),lib32-regions lib32-old)
 
 TESTS += $(LIB_TESTS)
 HOST_TESTS += lib-buf-small lib-absent lib-exports

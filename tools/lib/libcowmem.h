@@ -266,7 +266,9 @@ void *cowmem_map(int fd, uint64_t offset, size_t length, int prot);
  * @addr: start of the mapping to replace, a multiple of the page size
  *
  * Other threads see the old region's memory or the new one's, and never an address that is not mapped.
- * Errors: those of mmap(); then the old mapping is still there, unless that was ENOMEM.
+ * Both are mapped for a moment, which counts where such things are limited: address space, locked memory.
+ * Errors: those of mmap() and mremap(); then the old mapping is still there, unless that was ENOMEM, which may come
+ * when it is gone.
  */
 int cowmem_remap(void *addr, size_t length, int fd, uint64_t offset, int prot);
 
@@ -397,7 +399,10 @@ const void *cowmem_buf_read(const cowmem_buf *buf);
  */
 void *cowmem_buf_write(cowmem_buf *buf);
 
-/* cowmem_buf_resize - what is added is zero. Errors: as cowmem_create() and cowmem_clone(). */
+/*
+ * cowmem_buf_resize - what is added is zero. A child that another thread forks during the call must not use this value:
+ * it may have the old size with a content of the new one. Errors: as cowmem_create() and cowmem_clone().
+ */
 int cowmem_buf_resize(cowmem_buf *buf, size_t size);
 
 /*

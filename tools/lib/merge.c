@@ -147,18 +147,19 @@ static int prepare_table(struct cowmem_merger *merger)
 	entries = pages > UINT32_MAX / ENTRIES_PER_PAGE ? UINT32_MAX : pages * ENTRIES_PER_PAGE;
 	if (!entries)
 		entries = ENTRIES_PER_PAGE;
-	if (entries == merger->entries)
-		return madvise(merger->table, entries * sizeof(*merger->table), MADV_DONTNEED);
+	/* Which is refused if it is locked, as by mlockall(MCL_FUTURE): then another one takes its place. */
+	if (entries == merger->entries && !madvise(merger->table, entries * sizeof(*merger->table), MADV_DONTNEED))
+		return 0;
 	if (entries > SIZE_MAX / sizeof(*merger->table)) {
 		errno = ENOMEM;
 		return -1;
 	}
+	drop_table(merger);
 	/* Entries are used as pages are found: a table for a large region without many costs little. */
 	table = mmap(NULL, entries * sizeof(*merger->table), PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (table == MAP_FAILED)
 		return -1;
-	drop_table(merger);
 	merger->table = table;
 	merger->entries = entries;
 	return 0;

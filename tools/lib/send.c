@@ -10,8 +10,13 @@
 
 #include "internal.h"
 
-/* What a socket may add unasked: credentials, a security label. */
+/* What a socket may add unasked: credentials, a security label, a descriptor of the process that sent. */
 #define OTHER_CONTROL	512
+
+/* Which <sys/socket.h> may be too old to know. */
+#ifndef SCM_PIDFD
+#define SCM_PIDFD	4
+#endif
 
 union control {
 	struct cmsghdr align;
@@ -68,11 +73,21 @@ int cowmem_send(int sock, const int *fds, size_t count, const void *data, size_t
 	return send_rest(sock, (char *)part.iov_base + sent, part.iov_len - sent);
 }
 
-/* The descriptors in a message; all of them are ours now. */
+/* The descriptors of regions in a message; all of them are ours now. */
 struct received {
 	int fds[COWMEM_SEND_MAX];
 	size_t count;
 };
+
+/* Of the socket of a caller who set SO_PASSPIDFD, and to whom we do not hand it; or a negative error in its place. */
+static void drop_pidfd(struct cmsghdr *head)
+{
+	int fd;
+
+	memcpy(&fd, CMSG_DATA(head), sizeof(fd));
+	if (fd >= 0)
+		close(fd);
+}
 
 static void collect(struct msghdr *msg, struct received *got)
 {
@@ -81,11 +96,15 @@ static void collect(struct msghdr *msg, struct received *got)
 
 	got->count = 0;
 	for (head = CMSG_FIRSTHDR(msg); head; head = CMSG_NXTHDR(msg, head)) {
-		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+		if (head->cmsg_level != SOL_SOCKET)
 			continue;
 		bytes = head->cmsg_len - CMSG_LEN(0);
-		memcpy(got->fds + got->count, CMSG_DATA(head), bytes);
-		got->count += bytes / sizeof(int);
+		if (head->cmsg_type == SCM_RIGHTS) {
+			memcpy(got->fds + got->count, CMSG_DATA(head), bytes);
+			got->count += bytes / sizeof(int);
+		} else if (head->cmsg_type == SCM_PIDFD && bytes >= sizeof(int)) {
+			drop_pidfd(head);
+		}
 	}
 }
 

@@ -6,6 +6,8 @@
  *	device SIZE		likewise, mapped through the device itself
  *	open PATH		a file on a mount, to read and write
  *	snapshot FD		of a region; says its descriptor
+ *	view FD			of a region, which shows it and never writes it; says its descriptor
+ *	dup FD			says the new one
  *	map FD			map all of it; says the address
  *	fill FD OFFSET LENGTH BYTE	by write()
  *	store FD OFFSET BYTE	through the mapping
@@ -114,6 +116,10 @@ static long long obey(char *line)
 		return open(text, O_RDWR | O_CLOEXEC);
 	if (!strcmp(word, "snapshot"))
 		return cowmem_snapshot(fd);
+	if (!strcmp(word, "view"))
+		return cowmem_reopen(fd, NULL, COWMEM_FILE_VIEW);
+	if (!strcmp(word, "dup"))
+		return dup(fd);
 	if (!strcmp(word, "map"))
 		return map(fd, 0);
 	if (!strcmp(word, "fill"))

@@ -342,6 +342,21 @@ snap=$(ask snapshot "$fd")
 is "restore: PID:FD of a snapshot" says 1 "sealed" restore "$pid:$snap" "$pid:$fd"
 release
 
+# Of several descriptors the lowest is a view, which nobody can write through.
+hold
+fd=$(ask region "seen" 4096)
+told fill "$fd" 0 4096 65
+view=$(ask view "$fd")
+writer=$(ask dup "$fd")
+told close "$fd"
+is "PID: a view, and one to write: the view comes first" [ "$view" -lt "$writer" ]
+is "PID: ... to read" json regions.0.size 4096 info "$pid"
+is "PID: ... to write" json scanned 1 merge "$pid"
+is "PID:FD: of the view, to write" says 1 "for reading only" merge "$pid:$view"
+told close "$writer"
+is "PID: only a view, to write" says 1 "for reading only" merge "$pid"
+release
+
 # ---- names that others chose ----
 hold
 told name '%1b[31mred'

@@ -292,6 +292,114 @@ static void as_nobody(void)
 	end_child(pid);
 }
 
+/* What find.c opens: a process can end, or become another's, between the look at its descriptors and its mappings. */
+static pid_t ends_before_maps;
+static int maps_error;
+
+int __real_openat64(int dir, const char *path, int flags, ...);
+int __wrap_openat64(int dir, const char *path, int flags, ...);
+
+int __wrap_openat64(int dir, const char *path, int flags, ...)
+{
+	if (strcmp(path, "maps"))
+		return __real_openat64(dir, path, flags);
+	if (ends_before_maps)
+		end_child(ends_before_maps);
+	ends_before_maps = 0;
+	if (!maps_error)
+		return __real_openat64(dir, path, flags);
+	errno = maps_error;
+	return -1;
+}
+
+/* What was found is told nevertheless. */
+static void find_while_it_ends(void)
+{
+	struct list list;
+	uint64_t addr;
+	pid_t pid;
+	int fd;
+
+	pid = child_with(&fd, &addr);
+	/* As of one that has run a setuid program. */
+	maps_error = EACCES;
+	list = regions_of(pid);
+	EQUAL(list.nr, 1);
+	EQUAL(list.found[0].fd, fd);
+	EQUAL(list.found[0].mapped, 0);
+	maps_error = 0;
+	ends_before_maps = pid;
+	list = regions_of(pid);
+	EQUAL(ends_before_maps, 0);
+	EQUAL(list.nr, 1);
+	EQUAL(list.found[0].fd, fd);
+	CHECK(!strcmp(list.names[0], "/cowmem:test (deleted)"));
+	/* Without any it is an error as before. */
+	maps_error = EACCES;
+	ERRNO(cowmem_find(0, note, &list), EACCES);
+	maps_error = 0;
+}
+
+static void become_nobody(void)
+{
+	EQUAL(setgid(65534), 0);
+	EQUAL(setuid(65534), 0);
+	/* As after exec: else /proc/self is root's. */
+	EQUAL(prctl(PR_SET_DUMPABLE, 1), 0);
+}
+
+static ino_t inode_of(int fd)
+{
+	struct stat st;
+
+	EQUAL(fstat(fd, &st), 0);
+	return st.st_ino;
+}
+
+/* The number of the region of a descriptor of the device. */
+static ino_t region_of(int device)
+{
+	int file = cowmem_reopen(device, NULL, COWMEM_FILE_RDONLY);
+	ino_t number = inode_of(file);
+
+	close(file);
+	return number;
+}
+
+/* Who may not open the device does not take a file for a region because its number is the same. */
+static void find_equal_number(void)
+{
+	int device, file, view;
+	ino_t number;
+	struct list list;
+
+	mkdir("/tmp/t", 0755);
+	EQUAL(mount("none", "/tmp/t", "tmpfs", 0, NULL), 0);
+	device = open("/dev/cowmem", O_RDWR);
+	file = open("/tmp/t", O_TMPFILE | O_RDWR, 0600);
+	CHECK(device >= 0 && file >= 0);
+	while ((number = region_of(device)) != inode_of(file)) {
+		int *lower = number < inode_of(file) ? &device : &file;
+
+		close(*lower);
+		*lower = lower == &device ? open("/dev/cowmem", O_RDWR) : open("/tmp/t", O_TMPFILE | O_RDWR, 0600);
+		CHECK(*lower >= 0);
+	}
+	EQUAL(cowmem_resize(device, PAGE), 0);
+	view = cowmem_reopen(device, "view", COWMEM_FILE_RDONLY);
+	EQUAL(ftruncate(file, 7 * PAGE), 0);
+	CHECK(map_all(file, 7 * PAGE));
+	CHECK(cowmem_map(view, 0, PAGE, PROT_READ) != MAP_FAILED);
+	close(view);
+	become_nobody();
+	list = regions_of(0);
+	EQUAL(list.nr, 1);
+	EQUAL(list.found[0].fd, device);
+	EQUAL(list.found[0].mapped, PAGE);
+	close(device);
+	close(file);
+}
+
 /* Who may not open the device finds its own regions nevertheless, be they mapped only. */
 static void find_as_nobody(void)
 {
@@ -300,10 +408,7 @@ static void find_as_nobody(void)
 
 	EQUAL(fchmod(fd, 0666), 0);
 	CHECK(map_all(fd, PAGE));
-	EQUAL(setgid(65534), 0);
-	EQUAL(setuid(65534), 0);
-	/* As after exec: else /proc/self is root's. */
-	EQUAL(prctl(PR_SET_DUMPABLE, 1), 0);
+	become_nobody();
 	list = regions_of(0);
 	EQUAL(list.nr, 1);
 	EQUAL(list.found[0].fd, fd);
@@ -453,6 +558,31 @@ static void send_most(void)
 	close(fd);
 }
 
+/* That of <asm/socket.h>, since Linux 6.5. */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD	76
+#endif
+
+/* A descriptor that the socket adds, of the process that sent, is not left open: run_here() counts. */
+static void receive_pidfd(void)
+{
+	int fd = make(PAGE), null = open("/dev/null", O_RDWR), got, socks[2], one = 1;
+	size_t count = 1;
+
+	pair(SOCK_STREAM, socks);
+	if (setsockopt(socks[1], SOL_SOCKET, SO_PASSPIDFD, &one, sizeof(one)))
+		SKIP("no SO_PASSPIDFD: %s", strerror(errno));
+	EQUAL(cowmem_send(socks[0], &fd, 1, NULL, 0), 0);
+	EQUAL(cowmem_receive(socks[1], &got, &count, NULL, NULL), 0);
+	EQUAL(count, 1);
+	close(got);
+	EQUAL(cowmem_send(socks[0], &null, 1, NULL, 0), 0);
+	ERRNO(cowmem_receive(socks[1], &got, &count, NULL, NULL), ENOTTY);
+	close_two(socks);
+	close(null);
+	close(fd);
+}
+
 static void receive_errors(void)
 {
 	int fds[3] = { make(PAGE), make(PAGE), open("/dev/null", O_RDWR) }, got[3] = { -7, -7, -7 }, socks[2];
@@ -576,6 +706,8 @@ static const struct test tests[] = {
 	{ "find_ends", find_ends },
 	{ "find_as_nobody", find_as_nobody },
 	{ "find_races", find_races },
+	{ "find_while_it_ends", find_while_it_ends },
+	{ "find_equal_number", find_equal_number },
 	{ "take", take },
 	{ "device_becomes_a_file", device_becomes_a_file },
 	{ "take_own", take_own },
@@ -583,6 +715,7 @@ static const struct test tests[] = {
 	{ "as_nobody", as_nobody },
 	{ "send_and_receive", send_and_receive },
 	{ "send_most", send_most },
+	{ "receive_pidfd", receive_pidfd },
 	{ "receive_errors", receive_errors },
 	{ "send_long", send_long },
 	{ NULL, NULL }

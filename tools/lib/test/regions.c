@@ -570,6 +570,26 @@ static void merge(void)
 	cowmem_merger_free(m);
 }
 
+/* Memory that is locked cannot be emptied in place. */
+static void merge_locked(void)
+{
+	struct cowmem_merger *m = cowmem_merger_new(0);
+	struct cowmem_merge_stats stats;
+	int fd = make(2 * PAGE), i;
+
+	EQUAL(mlockall(MCL_FUTURE), 0);
+	EQUAL(cowmem_merger_add(m, fd, 0, 0), 0);
+	for (i = 1; i <= 3; i++) {
+		fill(fd, 1, "same");
+		EQUAL(cowmem_copy(fd, PAGE, fd, 0, PAGE), 0);
+		EQUAL(cowmem_merger_step(m, 0, &stats), 1);
+		EQUAL(stats.rounds, i);
+	}
+	cowmem_merger_free(m);
+	EQUAL(munlockall(), 0);
+	close(fd);
+}
+
 static void merge_errors(void)
 {
 	struct cowmem_merger *m = cowmem_merger_new(100);
@@ -660,6 +680,73 @@ static void remap(void)
 	close(b);
 }
 
+/* What only the region itself refuses, when the arguments were found good, leaves the old mapping there as well. */
+static void remap_refused(void)
+{
+	int a = make(PAGE), sealed = make(PAGE), i;
+	char *mem = map_all(a, PAGE, PROT_READ | PROT_WRITE);
+	pthread_t thread;
+
+	put(a, 0, 'a');
+	EQUAL(cowmem_seal(sealed, COWMEM_SEAL_WRITE), 0);
+	EQUAL(pthread_create(&thread, NULL, reader, mem), 0);
+	for (i = 0; i < 100; i++) {
+		ERRNO(cowmem_remap(mem, PAGE, sealed, 0, PROT_READ | PROT_WRITE), EPERM);
+		EQUAL(mem[0], 'a');
+	}
+	stop = true;
+	EQUAL(pthread_join(thread, NULL), 0);
+	munmap(mem, PAGE);
+	close(sealed);
+	close(a);
+}
+
+/* Nor can a snapshot that has yielded be mapped. */
+static void remap_yielded(void)
+{
+	int fd, snapshot, page;
+	char *mem;
+
+	mkdir("/tmp/m", 0755);
+	EQUAL(mount("cowmem", "/tmp/m", "cowmem", 0, "size=128k"), 0);
+	fd = open("/tmp/m/file", O_RDWR | O_CREAT, 0600);
+	CHECK(fd >= 0);
+	for (page = 0; page < 20; page++)
+		put(fd, page * PAGE, 'a');
+	mem = map_all(fd, PAGE, PROT_READ);
+	snapshot = cowmem_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE);
+	CHECK(snapshot >= 0);
+	for (page = 0; page < 20; page++)
+		put(fd, page * PAGE, 'b');
+	ERRNO(cowmem_remap(mem, PAGE, snapshot, 0, PROT_READ), EIO);
+	EQUAL(mem[0], 'b');
+	munmap(mem, PAGE);
+	close(snapshot);
+	close(fd);
+	EQUAL(umount("/tmp/m"), 0);
+}
+
+/* Where only a part of the range is mapped, the rest of it is the place that the kernel takes next. */
+static void remap_over_holes(void)
+{
+	int fd = make(5 * PAGE), i;
+	char *room = map_all(fd, 5 * PAGE, PROT_READ);
+
+	for (i = 0; i < 5; i++)
+		put(fd, i * PAGE, 'a' + i);
+	for (i = 0; i < 3; i++) {
+		munmap(room, 5 * PAGE);
+		if (i)
+			CHECK(mmap(room + (i + 1) * PAGE, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
+			      room + (i + 1) * PAGE);
+		EQUAL(cowmem_remap(room, 5 * PAGE, fd, 0, PROT_READ), 0);
+		EQUAL(room[0], 'a');
+		EQUAL(room[4 * PAGE], 'e');
+	}
+	munmap(room, 5 * PAGE);
+	close(fd);
+}
+
 /* ---- mounts ---- */
 
 static void mounts(void)
@@ -718,8 +805,12 @@ static const struct test tests[] = {
 	{ "diff_callback", diff_callback },
 	{ "merge", merge },
 	{ "merge_errors", merge_errors },
+	{ "merge_locked", merge_locked },
 	{ "map", map },
 	{ "remap", remap },
+	{ "remap_refused", remap_refused },
+	{ "remap_yielded", remap_yielded },
+	{ "remap_over_holes", remap_over_holes },
 	{ "mounts", mounts },
 	{ NULL, NULL }
 };
