@@ -199,6 +199,9 @@ int store_open(bool make);
 /* is_mount - is it (a file or directory) on a mount of type cowmem? */
 bool is_mount(int fd);
 
+/* is_empty - is there nothing in a directory? False as well if it cannot be read. */
+bool is_empty(int dir);
+
 /**
  * struct place - where a new file or directory is to appear
  * @dir: descriptor of the directory

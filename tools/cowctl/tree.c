@@ -32,10 +32,16 @@ struct entry {
 	size_t file;
 };
 
+/**
+ * struct tree - all of it
+ * @entries: the directory itself, then what is below
+ * @made: how many of them the new directory has
+ */
 struct tree {
 	int dir;
 	struct entry *entries;
 	size_t nr_entries;
+	size_t made;
 	int *fds;
 	int *clones;
 	ino_t *inodes;
@@ -227,8 +233,6 @@ static int build_file(const struct tree *tree, int dir, const struct entry *entr
 
 static int build_entry(const struct tree *tree, int dir, const struct entry *entry)
 {
-	if (!strcmp(entry->path, "."))
-		return 0;
 	if (S_ISDIR(entry->stat.st_mode))
 		return mkdirat(dir, entry->path, 0700);
 	if (S_ISLNK(entry->stat.st_mode))
@@ -236,17 +240,32 @@ static int build_entry(const struct tree *tree, int dir, const struct entry *ent
 	return build_file(tree, dir, entry);
 }
 
-/* Directories come before what is in them, so they are dressed from the end: their times stay. */
-static int build(const struct tree *tree, int dir, bool snapshot, const struct place *place)
+/*
+ * Directories come before what is in them, so they are dressed from the end: their times stay. The top, the first one,
+ * is not dressed yet: until it has its name nobody else may get in, as all here is done by path.
+ */
+static int build(struct tree *tree, int dir, bool snapshot, const struct place *place)
 {
 	size_t i;
 
-	for (i = 0; i < tree->nr_entries; i++)
-		if (build_entry(tree, dir, &tree->entries[i]))
+	for (tree->made = 1; tree->made < tree->nr_entries; tree->made++)
+		if (build_entry(tree, dir, &tree->entries[tree->made]))
 			return complain_place(place);
-	for (i = tree->nr_entries; i--;)
+	for (i = tree->nr_entries; --i;)
 		dress(dir, tree->entries[i].path, &tree->entries[i], snapshot);
 	return 0;
+}
+
+/* By descriptor: whoever gets it may do with it what he likes from then on. */
+static void dress_top(int dir, const struct entry *top)
+{
+	const struct timespec times[] = { top->stat.st_atim, top->stat.st_mtim };
+	mode_t mode = top->stat.st_mode & 07777;
+
+	if (fchown(dir, top->stat.st_uid, top->stat.st_gid))
+		mode &= 01777;
+	fchmod(dir, mode);
+	futimens(dir, times);
 }
 
 /* Take away what build() has made. Modes do not hinder who made it, but for directories that are not for writing. */
@@ -254,11 +273,30 @@ static void unbuild(const struct tree *tree, int dir)
 {
 	size_t i;
 
-	for (i = 0; i < tree->nr_entries; i++)
+	for (i = 1; i < tree->made; i++)
 		if (S_ISDIR(tree->entries[i].stat.st_mode))
 			fchmodat(dir, tree->entries[i].path, 0700, 0);
-	for (i = tree->nr_entries; i--;)
+	for (i = tree->made; --i;)
 		unlinkat(dir, tree->entries[i].path, S_ISDIR(tree->entries[i].stat.st_mode) ? AT_REMOVEDIR : 0);
+}
+
+/*
+ * Whoever owns the place may have put something else there under our name, and root would build that, and give it away.
+ * What is root's own, closed to others and empty is as good as what we made: nobody else gets into it.
+ */
+static int open_made(const struct place *place, const char *name)
+{
+	int dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat made, there;
+
+	if (dir < 0 && errno != ELOOP && errno != ENOTDIR && errno != ENOENT)
+		return complain(place->path, "%s", strerror(errno));
+	if (dir >= 0 && !fstat(dir, &made) && !fstat(place->dir, &there) && made.st_uid == geteuid() &&
+	    !(made.st_mode & 077) && made.st_dev == there.st_dev && is_empty(dir))
+		return dir;
+	if (dir >= 0)
+		close(dir);
+	return complain(place->path, "what was made for it was replaced meanwhile; name a place where only you make files");
 }
 
 static int publish(const struct place *place, const char *name)
@@ -268,7 +306,7 @@ static int publish(const struct place *place, const char *name)
 	return complain_place(place);
 }
 
-static int build_at(const struct tree *tree, const struct place *place, bool snapshot)
+static int build_at(struct tree *tree, const struct place *place, bool snapshot)
 {
 	char *name = must_printf(".cowctl-%d", (int)getpid());
 	int dir = -1, err = -1;
@@ -277,15 +315,15 @@ static int build_at(const struct tree *tree, const struct place *place, bool sna
 		complain_place(place);
 		goto out;
 	}
-	dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0) {
-		complain_errno(place->path);
-	} else {
+	dir = open_made(place, name);
+	if (dir >= 0) {
 		err = build(tree, dir, snapshot, place);
 		if (!err)
 			err = publish(place, name);
 		if (err)
 			unbuild(tree, dir);
+		else
+			dress_top(dir, &tree->entries[0]);
 		close(dir);
 	}
 	if (err)

@@ -256,6 +256,39 @@ ln -s ../away "$t/swap/link"
 echo outside >"$t/away/secret"
 is "snapshot DIR: no link is followed" sh -c './cowctl snapshot "$1" "$2" && [ -L "$2/link" ] && [ ! -e "$2/secret" ]' - "$t/swap" "$m/swapped"
 
+# Into a directory of somebody else, who does at the worst moment what he may: what we make there is ours until it is
+# whole, and nothing but that is touched.
+mkdir "$m/alice" "$m/victim" "$t/given"
+chown 65534 "$m/alice" "$t/given"
+echo secret >"$m/victim/secret"
+# theirs [CALL COMMAND]: root's snapshot of a directory of his, into his; the shell command has $new, the half made one
+theirs()
+{
+	rm -rf "$m"/alice/* "$m"/alice/.cowctl-*
+	./at "$1" "$2" 1 "cd '$m/alice' && new=\$(echo .cowctl-*) && $3" ./cowctl snapshot "$t/given" "$m/alice/mon" >"$out" 2>"$err"
+}
+# untouched: what is not his is as it was
+untouched() { [ "$(stat -c %a:%u "$m/victim")" = 755:0 ] && [ "$(ls -A "$m/victim")" = secret ]; }
+mkdir "$t/given/below"
+chmod 2755 "$t/given"
+theirs after mkdirat 'mv $new gone && ln -s ../victim $new'
+is "snapshot DIR: a link in its place is not followed" [ $? = 1 ]
+is "snapshot DIR: ... it says why" grep -q "was replaced" "$err"
+is "snapshot DIR: ... what it leads to stays" untouched
+theirs after mkdirat 'mv $new gone && mkdir $new && chown 65534 $new'
+is "snapshot DIR: nor is his directory built in" [ $? = 1 ]
+is "snapshot DIR: ... nor left" [ "$(ls -A "$m/alice")" = gone ]
+theirs after mkdirat 'mv $new gone && mkdir -m 700 $new && echo secret >$new/secret'
+is "snapshot DIR: nor one that has something in it" [ $? = 1 ]
+is "snapshot DIR: ... which is not given away" [ "$(stat -c %a:%u "$m"/alice/.cowctl-*)" = 700:0 ]
+theirs before renameat2 'stat -c %a:%u $new >seen && mkdir mon'
+is "snapshot DIR: the name is taken at last" grep -q "exists" "$err"
+is "snapshot DIR: ... it was still for root alone" [ "$(cat "$m/alice/seen")" = 700:0 ]
+is "snapshot DIR: ... nothing of it is left" [ -z "$(find "$m/alice" -name '.cowctl*')$(ls -A "$m/alice/mon")" ]
+theirs before renameat2 true
+is "snapshot DIR: whole, it is his" [ "$(stat -c %a:%u:%Y "$m/alice/mon")" = "$(stat -c %a:%u:%Y "$t/given")" ]
+is "snapshot DIR: ... and what is in it" [ "$(stat -c %a:%u "$m/alice/mon/below")" = 755:0 ]
+
 # One writer, two files: what is in the second cannot be older than what is in the first.
 mkdir "$t/pair"
 ./cowctl create -s 4K "$t/pair/1"
