@@ -32,6 +32,12 @@ struct entry {
 	size_t file;
 };
 
+/* What makes a file one and the same, whatever it is called. */
+struct id {
+	dev_t dev;
+	ino_t ino;
+};
+
 /**
  * struct tree - all of it
  * @entries: the directory itself, then what is below
@@ -44,7 +50,7 @@ struct tree {
 	size_t made;
 	int *fds;
 	int *clones;
-	ino_t *inodes;
+	struct id *ids;
 	size_t nr_files;
 };
 
@@ -82,7 +88,7 @@ static size_t find_file(const struct tree *tree, const struct stat *stat)
 	if (stat->st_nlink < 2)
 		return i;
 	for (i = 0; i < tree->nr_files; i++)
-		if (tree->inodes[i] == stat->st_ino)
+		if (tree->ids[i].ino == stat->st_ino && tree->ids[i].dev == stat->st_dev)
 			return i;
 	return i;
 }
@@ -94,84 +100,132 @@ static int complain_files(const char *what)
 	return complain(what, "%s", strerror(errno));
 }
 
-/* Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. */
-static int open_below(int dir, const char *path)
+/*
+ * Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. So
+ * what the walk, which is by path, says of a thing tells only how to open it. Sets *gone if it is not there any more,
+ * or is something else.
+ */
+static int open_below(int dir, const char *path, unsigned int flags, bool *gone)
 {
 	struct open_how how = {
-		.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+		.flags = flags | O_CLOEXEC | O_NOFOLLOW,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
 	};
+	int fd;
 
-	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	/* Where another file system is mounted there is an empty directory, but none of its files are. */
+	if (!(flags & O_PATH))
+		how.resolve |= RESOLVE_NO_XDEV;
+	fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	*gone = fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR);
+	if (fd < 0 && !*gone)
+		complain_files(path);
+	return fd;
 }
 
-/* Returns 1 if it is gone, or is no file any more. */
-static int open_file(struct tree *tree, const char *path, struct stat *stat)
+/* Takes @fd over if it is new. Returns its number, or -1 after it was said why. */
+static ssize_t add_fd(struct tree *tree, int fd, const char *path, const struct stat *stat)
 {
-	int fd = open_below(tree->dir, path);
-
-	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR))
-		return 1;
-	if (fd < 0)
-		return complain_files(path);
-	if (fstat(fd, stat) || !S_ISREG(stat->st_mode) || !is_region(fd)) {
-		close(fd);
-		return 1;
-	}
-	if (tree->nr_files == COWMEM_CLONE_MANY_MAX) {
-		close(fd);
+	if (tree->nr_files == COWMEM_CLONE_MANY_MAX)
 		return complain(path, "more than %d files; snapshot a part of them", COWMEM_CLONE_MANY_MAX);
-	}
 	tree->fds = must(reallocarray(tree->fds, tree->nr_files + 1, sizeof(*tree->fds)));
-	tree->inodes = must(reallocarray(tree->inodes, tree->nr_files + 1, sizeof(*tree->inodes)));
-	tree->inodes[tree->nr_files] = stat->st_ino;
-	tree->fds[tree->nr_files++] = fd;
+	tree->ids = must(reallocarray(tree->ids, tree->nr_files + 1, sizeof(*tree->ids)));
+	tree->ids[tree->nr_files] = (struct id) { stat->st_dev, stat->st_ino };
+	tree->fds[tree->nr_files] = fd;
+	return (ssize_t)tree->nr_files++;
+}
+
+static int add_file(struct tree *tree, const char *path)
+{
+	bool gone;
+	int fd = open_below(tree->dir, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, &gone), err = 0;
+	struct stat stat;
+	ssize_t file;
+
+	if (fd < 0)
+		return gone ? 0 : -1;
+	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || !is_region(fd))
+		goto out;
+	file = (ssize_t)find_file(tree, &stat);
+	if (file == (ssize_t)tree->nr_files) {
+		file = add_fd(tree, fd, path, &stat);
+		if (file < 0)
+			err = -1;
+		else
+			fd = -1;
+	}
+	if (!err)
+		add_entry(tree, path, &stat)->file = (size_t)file;
+out:
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+/* Sets *gone as open_below() does. */
+static int add_directory(struct tree *tree, const char *path, bool *gone)
+{
+	int fd = open_below(tree->dir, path, O_PATH | O_DIRECTORY, gone);
+	struct stat stat;
+
+	if (fd < 0)
+		return *gone ? 0 : -1;
+	*gone = fstat(fd, &stat) != 0;
+	if (!*gone)
+		add_entry(tree, path, &stat);
+	close(fd);
 	return 0;
 }
 
-static int add_file(struct tree *tree, const char *path, struct stat *stat)
+static int add_symlink(struct tree *tree, const char *path)
 {
-	size_t file = find_file(tree, stat);
+	bool gone;
+	int fd = open_below(tree->dir, path, O_PATH, &gone);
+	char target[4096];
+	struct stat stat;
+	ssize_t length;
+	int err = 0;
+
+	if (fd < 0)
+		return gone ? 0 : -1;
+	/* Of what was opened, so nothing can be put in its place any more. These errors say that it is no link. */
+	length = readlinkat(fd, "", target, sizeof(target) - 1);
+	if (length >= 0 && !fstat(fd, &stat)) {
+		target[length] = 0;
+		add_entry(tree, path, &stat)->target = must(strdup(target));
+	} else if (errno != EINVAL && errno != ENOENT) {
+		err = complain(path, "%s", strerror(errno));
+	}
+	close(fd);
+	return err;
+}
+
+static int add_walked(struct tree *tree, FTS *fts, FTSENT *walked, const char *below)
+{
+	bool gone = false;
 	int err;
 
-	if (file == tree->nr_files) {
-		err = open_file(tree, path, stat);
-		if (err)
-			return err < 0 ? -1 : 0;
-	}
-	add_entry(tree, path, stat)->file = file;
-	return 0;
-}
-
-static int add_symlink(struct tree *tree, const char *path, const char *below, const struct stat *stat)
-{
-	char target[4096];
-	ssize_t length = readlink(path, target, sizeof(target) - 1);
-
-	if (length < 0)
-		return errno == ENOENT || errno == EINVAL ? 0 : complain(path, "%s", strerror(errno));
-	target[length] = 0;
-	add_entry(tree, below, stat)->target = must(strdup(target));
-	return 0;
-}
-
-static int add_walked(struct tree *tree, FTSENT *walked, const char *below)
-{
 	switch (walked->fts_info) {
 	case FTS_D:
-		add_entry(tree, below, walked->fts_statp);
-		return 0;
+		err = add_directory(tree, below, &gone);
+		if (gone)
+			fts_set(fts, walked, FTS_SKIP);
+		return err;
 	case FTS_F:
-		return add_file(tree, below, walked->fts_statp);
+		return add_file(tree, below);
 	case FTS_SL:
 	case FTS_SLNONE:
-		return add_symlink(tree, walked->fts_path, below, walked->fts_statp);
+		return add_symlink(tree, below);
 	case FTS_DEFAULT:
-		warn_user(walked->fts_path, "left out: no regular file, directory or symbolic link");
+		warn_user(below, "left out: no regular file, directory or symbolic link");
 		return 0;
+	case FTS_DC:
+		return complain(below, "a directory that has itself below it");
+	case FTS_NS:
 	case FTS_DNR:
 	case FTS_ERR:
-		return complain(walked->fts_path, "%s", strerror(walked->fts_errno));
+		/* What goes away meanwhile is left out; nothing else is without a word. */
+		return walked->fts_errno == ENOENT ? 0 : complain(below, "%s", strerror(walked->fts_errno));
 	}
 	return 0;
 }
@@ -195,7 +249,7 @@ static int walk(struct tree *tree, int dir, const struct stat *place)
 		if (walked->fts_level && is_place(walked, place))
 			fts_set(fts, walked, FTS_SKIP);
 		else if (walked->fts_level)
-			err = add_walked(tree, walked, walked->fts_path + strlen(root) + 1);
+			err = add_walked(tree, fts, walked, walked->fts_path + strlen(root) + 1);
 		else if (walked->fts_info == FTS_D)
 			add_entry(tree, ".", walked->fts_statp);
 		else if (walked->fts_info != FTS_DP)
@@ -363,7 +417,7 @@ static void free_tree(struct tree *tree)
 	free(tree->entries);
 	free(tree->fds);
 	free(tree->clones);
-	free(tree->inodes);
+	free(tree->ids);
 }
 
 int clone_tree(int dir, const char *arg, const struct place *place, unsigned int flags, size_t *files)

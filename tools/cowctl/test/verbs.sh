@@ -256,6 +256,15 @@ ln -s ../away "$t/swap/link"
 echo outside >"$t/away/secret"
 is "snapshot DIR: no link is followed" sh -c './cowctl snapshot "$1" "$2" && [ -L "$2/link" ] && [ ! -e "$2/secret" ]' - "$t/swap" "$m/swapped"
 
+# The walk is by path. While it is below, what it is in becomes a link: nothing from outside gets in.
+mkdir -p "$t/moves/in/deep" "$t/outside/deep"
+ln -s inside "$t/moves/in/link"
+ln -s secret "$t/outside/link"
+./at after getdents64 3 "mv '$t/moves/in' '$t/moved' && ln -s ../outside '$t/moves/in'" \
+	./cowctl snapshot "$t/moves" "$m/moves" >"$out" 2>"$err"
+is "snapshot DIR: a directory becomes a link meanwhile" [ $? = 0 ]
+is "snapshot DIR: ... nothing behind it is taken" [ "$(cd "$m/moves" && find . | sort | tr '\n' ' ')" = ". ./in " ]
+
 # Into a directory of somebody else, who does at the worst moment what he may: what we make there is ours until it is
 # whole, and nothing but that is touched.
 mkdir "$m/alice" "$m/victim" "$t/given"
@@ -439,6 +448,9 @@ mount -t cowmem -o mode=1777 cowmem "$dir/his"
 root_store=$COWMEM_STORE
 COWMEM_STORE=$dir/his
 is "nobody: a store for him" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl create --size 4K mine" && [ "$(stat -c %U "$1/mine")" = nobody ]' - "$dir/his"
+su -s /bin/sh nobody -c "mkdir -p $dir/his/d/closed && echo x >$dir/his/d/closed/x && chmod 444 $dir/his/d/closed"
+is "nobody: a directory that he may not look into is not left out" nobody 1 "closed/x: Permission denied" snapshot "$dir/his/d" "$dir/his/cut"
+is "nobody: ... nothing is made" [ ! -e "$dir/his/cut" ]
 is "nobody: a snapshot there" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl snapshot mine then" && [ -e "$1/then" ]' - "$dir/his"
 COWMEM_STORE=$root_store
 umount "$dir/his"
