@@ -95,11 +95,13 @@ int clone_region(const char *arg, const char *new, unsigned int flags, uint64_t 
 {
 	struct region region;
 	struct place place;
-	int clone, err = -1;
+	int clone, err = -1, beside;
 
 	if (region_open(&region, arg, O_RDONLY))
 		return -1;
-	if (!place_open(&place, new, region.fd)) {
+	/* A process does not choose where, and a NAME is looked for in the store: nobody knows what it has open. */
+	beside = is_process_arg(arg) ? -1 : region.fd;
+	if (!place_open(&place, new, beside)) {
 		clone = clone_to(&region, &place, flags, offset, length);
 		if (clone >= 0) {
 			err = place_link(&place, clone);
@@ -120,7 +122,7 @@ static const char help[] =
 "Makes a region that has all that REGION has at one instant, whoever writes to\n"
 "it meanwhile, and goes its own way from then on. Pages are shared until one of\n"
 "them is written. NEW is a path on a mount of type cowmem, or a NAME: beside\n"
-"REGION if that is a file on a mount, else in the store.\n"
+"REGION if that is the path of a file on a mount, else in the store.\n"
 "\n"
 "      --offset OFFSET   begin there, at a multiple of the page size\n"
 "      --length LENGTH   so much of it, a multiple of the page size; if it is\n"

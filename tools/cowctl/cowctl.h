@@ -217,7 +217,7 @@ struct place {
 /**
  * place_open - find the place for NEW, which must not exist yet
  * @new: a path, or a NAME: beside @source if that is a file on a mount, else in the store
- * @source: a region or a directory, or -1
+ * @source: a region or a directory that the user named by its path, or -1
  */
 int place_open(struct place *place, const char *new, int source);
 void place_close(struct place *place);

@@ -371,6 +371,18 @@ is "PID: of two regions" says 1 "name one: " info "$pid"
 is "PID: ... which are listed" grep -q "$pid:$fd .*a.*$arg" "$err"
 dev=$(ask device 65536)
 is "PID:FD of the device" json regions.0.size 65536 info "$pid:$dev"
+# The process has a file on a mount open. That it is in a directory of its choice must not matter.
+mkdir "$COWMEM_STORE/hers"
+./cowctl create -s 64K "$COWMEM_STORE/hers/file"
+pages "$COWMEM_STORE/hers/file" 1
+pages "$m/live" 1
+mine=$(ask open "$COWMEM_STORE/hers/file")
+is "snapshot of PID:FD of a file in the store" quiet snapshot "$pid:$mine" of-file
+is "snapshot of PID:FD of a file in the store: ... the next command finds it" json extents.# 0 diff of-file "$pid:$mine"
+mine=$(ask open "$m/live")
+is "snapshot of PID:FD of a file on another mount" says 1 "name a path there" snapshot "$pid:$mine" elsewhere
+is "snapshot of PID:FD of a file on another mount: ... is nowhere" [ -z "$(find "$dir" -name elsewhere)" ]
+is "snapshot of PID:FD of a file on another mount: by path" quiet snapshot "$pid:$mine" "$m/of-live"
 is "snapshot of PID:FD of the device" quiet snapshot "$pid:$dev" of-device
 is "info: of the device, its number" [ "$(./cowctl info --json "$pid:$dev" | ./json regions.0.id)" = \
 	"$(sed -n 's/^cowmem-region:.//p' /proc/"$pid"/fdinfo/"$dev")" ]
