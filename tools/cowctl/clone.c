@@ -16,6 +16,14 @@ static bool same_mount(int fd, int dir)
 	return !fstat(fd, &a) && !fstat(dir, &b) && a.st_dev == b.st_dev;
 }
 
+/* Why, in words for a range if there is one. */
+static int complain_clone(const struct region *region, uint64_t offset, uint64_t length)
+{
+	if (errno == EINVAL && (offset || length))
+		return complain(region->arg, "the range is not in it, or not of whole pages");
+	return complain_region(region);
+}
+
 /* A clone of a region of the device, for ourselves: it is cut here, and nobody writes to it. */
 static int take_cut(const struct region *region, uint64_t offset, uint64_t length, uint64_t *size)
 {
@@ -23,7 +31,7 @@ static int take_cut(const struct region *region, uint64_t offset, uint64_t lengt
 	int cut = cowmem_clone_range(region->fd, offset, length, 0);
 
 	if (cut < 0 || fstat(cut, &st)) {
-		complain_region(region);
+		complain_clone(region, offset, length);
 		goto fail;
 	}
 	*size = (uint64_t)st.st_size;
@@ -73,7 +81,7 @@ int clone_to(const struct region *region, const struct place *place, unsigned in
 
 	if (same_mount(region->fd, place->dir)) {
 		clone = cowmem_clone_range(region->fd, offset, length, flags);
-		return clone < 0 ? complain_region(region) : clone;
+		return clone < 0 ? complain_clone(region, offset, length) : clone;
 	}
 	file = bring(region, place, offset, length);
 	if (file < 0 || !flags)
@@ -146,7 +154,7 @@ static int clone_run(int argc, char **argv)
 		if (c == OPT_OFFSET)
 			offset = parse_size("--offset", optarg);
 		else
-			length = parse_size("--length", optarg);
+			length = parse_length(optarg);
 	}
 	argv = want_args(argc, argv, 2, 2);
 	return clone_region(argv[0], argv[1], 0, offset, length);

@@ -137,6 +137,9 @@ char *format_size(char text[32], uint64_t bytes);
 
 /* parse_size - "64M" and the like. Ends the program with the usage if it is none. */
 uint64_t parse_size(const char *option, const char *text);
+
+/* parse_length - a size for --length. None is 0: verbs have that where nothing was given. */
+uint64_t parse_length(const char *text);
 uint64_t parse_number(const char *option, const char *text, uint64_t min, uint64_t max);
 
 /* ---- progress.c: a bar on stderr, if that is a terminal ---- */

@@ -74,6 +74,15 @@ bad:
 	usage("%s wants a size as 4096, 64K, 10M or 2G, not '%s'", option, text);
 }
 
+uint64_t parse_length(const char *text)
+{
+	uint64_t length = parse_size("--length", text);
+
+	if (!length)
+		usage("--length 0 would be nothing; leave it out for all");
+	return length;
+}
+
 /* A list of strings, with commas between. */
 static char *format_list(const json_t *list)
 {

@@ -74,8 +74,9 @@ is "clone: goes its own way" not same "$m/live" "$m/copy"
 is "clone: a range" quiet clone --offset 4K --length 8K "$m/live" "$m/range"
 is "clone: ... of the size" [ "$(stat -c %s "$m/range")" = 8192 ]
 is "clone: JSON" json path "$m/json" clone "$m/live" json
-is "clone: range past the end" says 1 "" clone --offset 2M "$m/live" "$m/none"
-is "clone: range that is not of pages" says 1 "" clone --offset 1 "$m/live" "$m/none"
+is "clone: range past the end" says 1 "the range is not in it" clone --offset 2M "$m/live" "$m/none"
+is "clone: range that is not of pages" says 1 "not of whole pages" clone --offset 1 "$m/live" "$m/none"
+is "clone: range of nothing" says 2 "--length 0 would be nothing" clone --length 0 "$m/live" "$m/none"
 is "clone: nothing is left of it" [ ! -e "$m/none" ]
 is "clone: to another mount" says 1 "another mount" clone "$m/live" "$dir/other/x"
 is "clone: to no mount" says 1 "not on a mount" clone "$m/live" "$dir/plain/x"
@@ -132,6 +133,8 @@ is "restore: from another mount" sh -c './cowctl create -s 1M "$2" && ! ./cowctl
 is "restore: range and --size" says 2 "a range goes with neither" restore --size --offset 4K "$m/live" "$m/before"
 is "restore: range past the end" says 1 "nothing behind" restore --offset 8M "$m/live" "$m/before"
 is "restore: range that is not of pages" says 1 "not of whole pages" restore --offset 1 --length 4096 "$m/live" "$m/before"
+is "restore: range of nothing" says 2 "--length 0 would be nothing" restore --length 0 "$m/live" "$m/copy"
+is "restore: ... restores nothing" same "$m/live" "$m/before"
 is "restore: from nothing" says 1 "nor in the store" restore "$m/live" nonsense
 is "restore: one argument" says 2 "missing" restore "$m/live"
 
