@@ -121,7 +121,7 @@ int store_open(bool make)
 		return -1;
 	dir = open_directory(store_path());
 	if (dir < 0)
-		return complain_errno(store_path());
+		return complain(store_path(), "%s", strerror(errno));
 	return dir;
 }
 
