@@ -16,6 +16,14 @@ static bool same_mount(int fd, int dir)
 	return !fstat(fd, &a) && !fstat(dir, &b) && a.st_dev == b.st_dev;
 }
 
+/* Why, in words for a range if there is one. */
+static int complain_clone(const struct region *region, uint64_t offset, uint64_t length)
+{
+	if (errno == EINVAL && (offset || length))
+		return complain(region->arg, "the range is not in it, or not of whole pages");
+	return complain_region(region);
+}
+
 /* A clone of a region of the device, for ourselves: it is cut here, and nobody writes to it. */
 static int take_cut(const struct region *region, uint64_t offset, uint64_t length, uint64_t *size)
 {
@@ -23,7 +31,7 @@ static int take_cut(const struct region *region, uint64_t offset, uint64_t lengt
 	int cut = cowmem_clone_range(region->fd, offset, length, 0);
 
 	if (cut < 0 || fstat(cut, &st)) {
-		complain_region(region);
+		complain_clone(region, offset, length);
 		goto fail;
 	}
 	*size = (uint64_t)st.st_size;
@@ -73,7 +81,7 @@ int clone_to(const struct region *region, const struct place *place, unsigned in
 
 	if (same_mount(region->fd, place->dir)) {
 		clone = cowmem_clone_range(region->fd, offset, length, flags);
-		return clone < 0 ? complain_region(region) : clone;
+		return clone < 0 ? complain_clone(region, offset, length) : clone;
 	}
 	file = bring(region, place, offset, length);
 	if (file < 0 || !flags)
@@ -95,11 +103,13 @@ int clone_region(const char *arg, const char *new, unsigned int flags, uint64_t 
 {
 	struct region region;
 	struct place place;
-	int clone, err = -1;
+	int clone, err = -1, beside;
 
 	if (region_open(&region, arg, O_RDONLY))
 		return -1;
-	if (!place_open(&place, new, region.fd)) {
+	/* A process does not choose where, and a NAME is looked for in the store: nobody knows what it has open. */
+	beside = is_process_arg(arg) ? -1 : region.fd;
+	if (!place_open(&place, new, beside)) {
 		clone = clone_to(&region, &place, flags, offset, length);
 		if (clone >= 0) {
 			err = place_link(&place, clone);
@@ -120,7 +130,7 @@ static const char help[] =
 "Makes a region that has all that REGION has at one instant, whoever writes to\n"
 "it meanwhile, and goes its own way from then on. Pages are shared until one of\n"
 "them is written. NEW is a path on a mount of type cowmem, or a NAME: beside\n"
-"REGION if that is a file on a mount, else in the store.\n"
+"REGION if that is the path of a file on a mount, else in the store.\n"
 "\n"
 "      --offset OFFSET   begin there, at a multiple of the page size\n"
 "      --length LENGTH   so much of it, a multiple of the page size; if it is\n"
@@ -144,7 +154,7 @@ static int clone_run(int argc, char **argv)
 		if (c == OPT_OFFSET)
 			offset = parse_size("--offset", optarg);
 		else
-			length = parse_size("--length", optarg);
+			length = parse_length(optarg);
 	}
 	argv = want_args(argc, argv, 2, 2);
 	return clone_region(argv[0], argv[1], 0, offset, length);

@@ -85,7 +85,7 @@ char *must_printf(const char *format, ...) __attribute__((format(printf, 1, 2)))
 
 /*
  * safe_string - @s as it may be shown on a terminal: what is not printable in this locale, a backslash, and what turns
- * the direction of text becomes \n, \t, \\ or \xNN. The caller frees it.
+ * the direction of text or cannot be seen becomes \n, \t, \\ or \xNN. The caller frees it.
  */
 char *safe_string(const char *s);
 
@@ -129,7 +129,7 @@ int show_rows(const char *key, json_t *rows, const struct column *columns);
 /* show_object - print one object as lines "Head: value", or with --json as it is. Takes it over. */
 int show_object(json_t *object, const struct column *columns);
 
-/* show_json - print it, on one line if @compact, and flush. Takes @value over. */
+/* show_json - print it in ASCII, on one line if @compact, and flush. Takes @value over. */
 int show_json(json_t *value, bool compact);
 
 /* format_size - "1.5M", or bytes without -h */
@@ -137,6 +137,9 @@ char *format_size(char text[32], uint64_t bytes);
 
 /* parse_size - "64M" and the like. Ends the program with the usage if it is none. */
 uint64_t parse_size(const char *option, const char *text);
+
+/* parse_length - a size for --length. None is 0: verbs have that where nothing was given. */
+uint64_t parse_length(const char *text);
 uint64_t parse_number(const char *option, const char *text, uint64_t min, uint64_t max);
 
 /* ---- progress.c: a bar on stderr, if that is a terminal ---- */
@@ -199,6 +202,9 @@ int store_open(bool make);
 /* is_mount - is it (a file or directory) on a mount of type cowmem? */
 bool is_mount(int fd);
 
+/* is_empty - is there nothing in a directory? False as well if it cannot be read. */
+bool is_empty(int dir);
+
 /**
  * struct place - where a new file or directory is to appear
  * @dir: descriptor of the directory
@@ -214,7 +220,7 @@ struct place {
 /**
  * place_open - find the place for NEW, which must not exist yet
  * @new: a path, or a NAME: beside @source if that is a file on a mount, else in the store
- * @source: a region or a directory, or -1
+ * @source: a region or a directory that the user named by its path, or -1
  */
 int place_open(struct place *place, const char *new, int source);
 void place_close(struct place *place);

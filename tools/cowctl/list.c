@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fts.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -221,7 +222,7 @@ static int list_store(struct listing *listing)
 	int dir = store_open(false);
 
 	if (dir < 0)
-		return errno == ENOENT ? 0 : complain_errno(store_path());
+		return errno == ENOENT ? 0 : complain(store_path(), "%s", strerror(errno));
 	close(dir);
 	return list_directory(listing, store_path(), true);
 }

@@ -73,7 +73,7 @@ static int open_name(struct region *region, int mode)
 		return complain(region->arg, "no such file here, and there is no store at %s yet, which cowctl snapshot makes",
 				store_path());
 	if (dir < 0)
-		return complain_errno(store_path());
+		return complain(store_path(), "%s", strerror(errno));
 	if (faccessat(dir, region->arg, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
 		err = complain(region->arg, "no such file here, nor in the store at %s; see cowctl list", store_path());
 	else

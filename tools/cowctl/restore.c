@@ -136,7 +136,7 @@ static int restore_run(int argc, char **argv)
 		else if (c == OPT_OFFSET)
 			job.offset = parse_size("--offset", optarg);
 		else
-			job.length = parse_size("--length", optarg);
+			job.length = parse_length(optarg);
 		job.range |= c == OPT_OFFSET || c == OPT_LENGTH;
 	}
 	argv = want_args(argc, argv, 2, 2);

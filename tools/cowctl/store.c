@@ -45,10 +45,10 @@ static int complain_store(const char *why)
 	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem none %s", why, path);
 }
 
-/* Nobody's files are to be hidden by a mount. */
-static bool is_empty(const char *path)
+bool is_empty(int fd)
 {
-	DIR *dir = opendir(path);
+	int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = again < 0 ? NULL : fdopendir(again);
 	struct dirent *entry;
 	int entries = 0;
 
@@ -56,6 +56,8 @@ static bool is_empty(const char *path)
 		entries++;
 	if (dir)
 		closedir(dir);
+	else if (again >= 0)
+		close(again);
 	/* "." and ".." */
 	return entries == 2;
 }
@@ -89,8 +91,9 @@ static int make_store(void)
 	if (is_mount(dir) || flock(dir, LOCK_EX))
 		goto out;
 	again = open_directory(path);
+	/* Nobody's files are to be hidden by a mount. */
 	if (again >= 0 && !is_mount(again))
-		err = is_empty(path) ? mount_store() : complain_store("there is a directory with something in it");
+		err = is_empty(again) ? mount_store() : complain_store("there is a directory with something in it");
 	if (again >= 0)
 		close(again);
 	if (err && made)
@@ -118,7 +121,7 @@ int store_open(bool make)
 		return -1;
 	dir = open_directory(store_path());
 	if (dir < 0)
-		return complain_errno(store_path());
+		return complain(store_path(), "%s", strerror(errno));
 	return dir;
 }
 

@@ -32,13 +32,25 @@ struct entry {
 	size_t file;
 };
 
+/* What makes a file one and the same, whatever it is called. */
+struct id {
+	dev_t dev;
+	ino_t ino;
+};
+
+/**
+ * struct tree - all of it
+ * @entries: the directory itself, then what is below
+ * @made: how many of them the new directory has
+ */
 struct tree {
 	int dir;
 	struct entry *entries;
 	size_t nr_entries;
+	size_t made;
 	int *fds;
 	int *clones;
-	ino_t *inodes;
+	struct id *ids;
 	size_t nr_files;
 };
 
@@ -76,7 +88,7 @@ static size_t find_file(const struct tree *tree, const struct stat *stat)
 	if (stat->st_nlink < 2)
 		return i;
 	for (i = 0; i < tree->nr_files; i++)
-		if (tree->inodes[i] == stat->st_ino)
+		if (tree->ids[i].ino == stat->st_ino && tree->ids[i].dev == stat->st_dev)
 			return i;
 	return i;
 }
@@ -88,84 +100,132 @@ static int complain_files(const char *what)
 	return complain(what, "%s", strerror(errno));
 }
 
-/* Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. */
-static int open_below(int dir, const char *path)
+/*
+ * Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. So
+ * what the walk, which is by path, says of a thing tells only how to open it. Sets *gone if it is not there any more,
+ * or is something else.
+ */
+static int open_below(int dir, const char *path, unsigned int flags, bool *gone)
 {
 	struct open_how how = {
-		.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+		.flags = flags | O_CLOEXEC | O_NOFOLLOW,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
 	};
+	int fd;
 
-	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	/* Where another file system is mounted there is an empty directory, but none of its files are. */
+	if (!(flags & O_PATH))
+		how.resolve |= RESOLVE_NO_XDEV;
+	fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	*gone = fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR);
+	if (fd < 0 && !*gone)
+		complain_files(path);
+	return fd;
 }
 
-/* Returns 1 if it is gone, or is no file any more. */
-static int open_file(struct tree *tree, const char *path, struct stat *stat)
+/* Takes @fd over if it is new. Returns its number, or -1 after it was said why. */
+static ssize_t add_fd(struct tree *tree, int fd, const char *path, const struct stat *stat)
 {
-	int fd = open_below(tree->dir, path);
-
-	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EXDEV || errno == ENOTDIR))
-		return 1;
-	if (fd < 0)
-		return complain_files(path);
-	if (fstat(fd, stat) || !S_ISREG(stat->st_mode) || !is_region(fd)) {
-		close(fd);
-		return 1;
-	}
-	if (tree->nr_files == COWMEM_CLONE_MANY_MAX) {
-		close(fd);
+	if (tree->nr_files == COWMEM_CLONE_MANY_MAX)
 		return complain(path, "more than %d files; snapshot a part of them", COWMEM_CLONE_MANY_MAX);
-	}
 	tree->fds = must(reallocarray(tree->fds, tree->nr_files + 1, sizeof(*tree->fds)));
-	tree->inodes = must(reallocarray(tree->inodes, tree->nr_files + 1, sizeof(*tree->inodes)));
-	tree->inodes[tree->nr_files] = stat->st_ino;
-	tree->fds[tree->nr_files++] = fd;
+	tree->ids = must(reallocarray(tree->ids, tree->nr_files + 1, sizeof(*tree->ids)));
+	tree->ids[tree->nr_files] = (struct id) { stat->st_dev, stat->st_ino };
+	tree->fds[tree->nr_files] = fd;
+	return (ssize_t)tree->nr_files++;
+}
+
+static int add_file(struct tree *tree, const char *path)
+{
+	bool gone;
+	int fd = open_below(tree->dir, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, &gone), err = 0;
+	struct stat stat;
+	ssize_t file;
+
+	if (fd < 0)
+		return gone ? 0 : -1;
+	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || !is_region(fd))
+		goto out;
+	file = (ssize_t)find_file(tree, &stat);
+	if (file == (ssize_t)tree->nr_files) {
+		file = add_fd(tree, fd, path, &stat);
+		if (file < 0)
+			err = -1;
+		else
+			fd = -1;
+	}
+	if (!err)
+		add_entry(tree, path, &stat)->file = (size_t)file;
+out:
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+/* Sets *gone as open_below() does. */
+static int add_directory(struct tree *tree, const char *path, bool *gone)
+{
+	int fd = open_below(tree->dir, path, O_PATH | O_DIRECTORY, gone);
+	struct stat stat;
+
+	if (fd < 0)
+		return *gone ? 0 : -1;
+	*gone = fstat(fd, &stat) != 0;
+	if (!*gone)
+		add_entry(tree, path, &stat);
+	close(fd);
 	return 0;
 }
 
-static int add_file(struct tree *tree, const char *path, struct stat *stat)
+static int add_symlink(struct tree *tree, const char *path)
 {
-	size_t file = find_file(tree, stat);
+	bool gone;
+	int fd = open_below(tree->dir, path, O_PATH, &gone);
+	char target[4096];
+	struct stat stat;
+	ssize_t length;
+	int err = 0;
+
+	if (fd < 0)
+		return gone ? 0 : -1;
+	/* Of what was opened, so nothing can be put in its place any more. These errors say that it is no link. */
+	length = readlinkat(fd, "", target, sizeof(target) - 1);
+	if (length >= 0 && !fstat(fd, &stat)) {
+		target[length] = 0;
+		add_entry(tree, path, &stat)->target = must(strdup(target));
+	} else if (errno != EINVAL && errno != ENOENT) {
+		err = complain(path, "%s", strerror(errno));
+	}
+	close(fd);
+	return err;
+}
+
+static int add_walked(struct tree *tree, FTS *fts, FTSENT *walked, const char *below)
+{
+	bool gone = false;
 	int err;
 
-	if (file == tree->nr_files) {
-		err = open_file(tree, path, stat);
-		if (err)
-			return err < 0 ? -1 : 0;
-	}
-	add_entry(tree, path, stat)->file = file;
-	return 0;
-}
-
-static int add_symlink(struct tree *tree, const char *path, const char *below, const struct stat *stat)
-{
-	char target[4096];
-	ssize_t length = readlink(path, target, sizeof(target) - 1);
-
-	if (length < 0)
-		return errno == ENOENT || errno == EINVAL ? 0 : complain(path, "%s", strerror(errno));
-	target[length] = 0;
-	add_entry(tree, below, stat)->target = must(strdup(target));
-	return 0;
-}
-
-static int add_walked(struct tree *tree, FTSENT *walked, const char *below)
-{
 	switch (walked->fts_info) {
 	case FTS_D:
-		add_entry(tree, below, walked->fts_statp);
-		return 0;
+		err = add_directory(tree, below, &gone);
+		if (gone)
+			fts_set(fts, walked, FTS_SKIP);
+		return err;
 	case FTS_F:
-		return add_file(tree, below, walked->fts_statp);
+		return add_file(tree, below);
 	case FTS_SL:
 	case FTS_SLNONE:
-		return add_symlink(tree, walked->fts_path, below, walked->fts_statp);
+		return add_symlink(tree, below);
 	case FTS_DEFAULT:
-		warn_user(walked->fts_path, "left out: no regular file, directory or symbolic link");
+		warn_user(below, "left out: no regular file, directory or symbolic link");
 		return 0;
+	case FTS_DC:
+		return complain(below, "a directory that has itself below it");
+	case FTS_NS:
 	case FTS_DNR:
 	case FTS_ERR:
-		return complain(walked->fts_path, "%s", strerror(walked->fts_errno));
+		/* What goes away meanwhile is left out; nothing else is without a word. */
+		return walked->fts_errno == ENOENT ? 0 : complain(below, "%s", strerror(walked->fts_errno));
 	}
 	return 0;
 }
@@ -189,7 +249,7 @@ static int walk(struct tree *tree, int dir, const struct stat *place)
 		if (walked->fts_level && is_place(walked, place))
 			fts_set(fts, walked, FTS_SKIP);
 		else if (walked->fts_level)
-			err = add_walked(tree, walked, walked->fts_path + strlen(root) + 1);
+			err = add_walked(tree, fts, walked, walked->fts_path + strlen(root) + 1);
 		else if (walked->fts_info == FTS_D)
 			add_entry(tree, ".", walked->fts_statp);
 		else if (walked->fts_info != FTS_DP)
@@ -227,8 +287,6 @@ static int build_file(const struct tree *tree, int dir, const struct entry *entr
 
 static int build_entry(const struct tree *tree, int dir, const struct entry *entry)
 {
-	if (!strcmp(entry->path, "."))
-		return 0;
 	if (S_ISDIR(entry->stat.st_mode))
 		return mkdirat(dir, entry->path, 0700);
 	if (S_ISLNK(entry->stat.st_mode))
@@ -236,17 +294,32 @@ static int build_entry(const struct tree *tree, int dir, const struct entry *ent
 	return build_file(tree, dir, entry);
 }
 
-/* Directories come before what is in them, so they are dressed from the end: their times stay. */
-static int build(const struct tree *tree, int dir, bool snapshot, const struct place *place)
+/*
+ * Directories come before what is in them, so they are dressed from the end: their times stay. The top, the first one,
+ * is not dressed yet: until it has its name nobody else may get in, as all here is done by path.
+ */
+static int build(struct tree *tree, int dir, bool snapshot, const struct place *place)
 {
 	size_t i;
 
-	for (i = 0; i < tree->nr_entries; i++)
-		if (build_entry(tree, dir, &tree->entries[i]))
+	for (tree->made = 1; tree->made < tree->nr_entries; tree->made++)
+		if (build_entry(tree, dir, &tree->entries[tree->made]))
 			return complain_place(place);
-	for (i = tree->nr_entries; i--;)
+	for (i = tree->nr_entries; --i;)
 		dress(dir, tree->entries[i].path, &tree->entries[i], snapshot);
 	return 0;
+}
+
+/* By descriptor: whoever gets it may do with it what he likes from then on. */
+static void dress_top(int dir, const struct entry *top)
+{
+	const struct timespec times[] = { top->stat.st_atim, top->stat.st_mtim };
+	mode_t mode = top->stat.st_mode & 07777;
+
+	if (fchown(dir, top->stat.st_uid, top->stat.st_gid))
+		mode &= 01777;
+	fchmod(dir, mode);
+	futimens(dir, times);
 }
 
 /* Take away what build() has made. Modes do not hinder who made it, but for directories that are not for writing. */
@@ -254,11 +327,30 @@ static void unbuild(const struct tree *tree, int dir)
 {
 	size_t i;
 
-	for (i = 0; i < tree->nr_entries; i++)
+	for (i = 1; i < tree->made; i++)
 		if (S_ISDIR(tree->entries[i].stat.st_mode))
 			fchmodat(dir, tree->entries[i].path, 0700, 0);
-	for (i = tree->nr_entries; i--;)
+	for (i = tree->made; --i;)
 		unlinkat(dir, tree->entries[i].path, S_ISDIR(tree->entries[i].stat.st_mode) ? AT_REMOVEDIR : 0);
+}
+
+/*
+ * Whoever owns the place may have put something else there under our name, and root would build that, and give it away.
+ * What is root's own, closed to others and empty is as good as what we made: nobody else gets into it.
+ */
+static int open_made(const struct place *place, const char *name)
+{
+	int dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat made, there;
+
+	if (dir < 0 && errno != ELOOP && errno != ENOTDIR && errno != ENOENT)
+		return complain(place->path, "%s", strerror(errno));
+	if (dir >= 0 && !fstat(dir, &made) && !fstat(place->dir, &there) && made.st_uid == geteuid() &&
+	    !(made.st_mode & 077) && made.st_dev == there.st_dev && is_empty(dir))
+		return dir;
+	if (dir >= 0)
+		close(dir);
+	return complain(place->path, "what was made for it was replaced meanwhile; name a place where only you make files");
 }
 
 static int publish(const struct place *place, const char *name)
@@ -268,7 +360,7 @@ static int publish(const struct place *place, const char *name)
 	return complain_place(place);
 }
 
-static int build_at(const struct tree *tree, const struct place *place, bool snapshot)
+static int build_at(struct tree *tree, const struct place *place, bool snapshot)
 {
 	char *name = must_printf(".cowctl-%d", (int)getpid());
 	int dir = -1, err = -1;
@@ -277,15 +369,15 @@ static int build_at(const struct tree *tree, const struct place *place, bool sna
 		complain_place(place);
 		goto out;
 	}
-	dir = openat(place->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0) {
-		complain_errno(place->path);
-	} else {
+	dir = open_made(place, name);
+	if (dir >= 0) {
 		err = build(tree, dir, snapshot, place);
 		if (!err)
 			err = publish(place, name);
 		if (err)
 			unbuild(tree, dir);
+		else
+			dress_top(dir, &tree->entries[0]);
 		close(dir);
 	}
 	if (err)
@@ -325,7 +417,7 @@ static void free_tree(struct tree *tree)
 	free(tree->entries);
 	free(tree->fds);
 	free(tree->clones);
-	free(tree->inodes);
+	free(tree->ids);
 }
 
 int clone_tree(int dir, const char *arg, const struct place *place, unsigned int flags, size_t *files)

@@ -381,7 +381,7 @@ static int start(const struct job *job, struct twin *twin, unsigned int number)
 		twin->began = now_seconds();
 		twin->pid = command_start(&job->command, argv, log);
 		if (twin->pid < 0)
-			err = complain_errno(twin->dir);
+			err = complain(twin->dir, "%s", strerror(errno));
 	}
 	free(log);
 	list_free(argv);

@@ -74,8 +74,9 @@ is "clone: goes its own way" not same "$m/live" "$m/copy"
 is "clone: a range" quiet clone --offset 4K --length 8K "$m/live" "$m/range"
 is "clone: ... of the size" [ "$(stat -c %s "$m/range")" = 8192 ]
 is "clone: JSON" json path "$m/json" clone "$m/live" json
-is "clone: range past the end" says 1 "" clone --offset 2M "$m/live" "$m/none"
-is "clone: range that is not of pages" says 1 "" clone --offset 1 "$m/live" "$m/none"
+is "clone: range past the end" says 1 "the range is not in it" clone --offset 2M "$m/live" "$m/none"
+is "clone: range that is not of pages" says 1 "not of whole pages" clone --offset 1 "$m/live" "$m/none"
+is "clone: range of nothing" says 2 "--length 0 would be nothing" clone --length 0 "$m/live" "$m/none"
 is "clone: nothing is left of it" [ ! -e "$m/none" ]
 is "clone: to another mount" says 1 "another mount" clone "$m/live" "$dir/other/x"
 is "clone: to no mount" says 1 "not on a mount" clone "$m/live" "$dir/plain/x"
@@ -132,6 +133,8 @@ is "restore: from another mount" sh -c './cowctl create -s 1M "$2" && ! ./cowctl
 is "restore: range and --size" says 2 "a range goes with neither" restore --size --offset 4K "$m/live" "$m/before"
 is "restore: range past the end" says 1 "nothing behind" restore --offset 8M "$m/live" "$m/before"
 is "restore: range that is not of pages" says 1 "not of whole pages" restore --offset 1 --length 4096 "$m/live" "$m/before"
+is "restore: range of nothing" says 2 "--length 0 would be nothing" restore --length 0 "$m/live" "$m/copy"
+is "restore: ... restores nothing" same "$m/live" "$m/before"
 is "restore: from nothing" says 1 "nor in the store" restore "$m/live" nonsense
 is "restore: one argument" says 2 "missing" restore "$m/live"
 
@@ -170,6 +173,18 @@ wait $daemon
 is "merge: daemon ends by SIGTERM, status 0" [ $? = 0 ]
 scanned=$(./json scanned <"$out")
 is "merge: daemon keeps the rate ($scanned pages in 2 s)" sh -c '[ "$1" -ge 5 ] && [ "$1" -le 40 ]' - "$scanned"
+# Stopped for 4 s it does not do in one go what it has not done.
+./cowctl merge --json --daemon --rate 10 "$m/m1" "$m/m2" >"$out" 2>"$err" &
+daemon=$!
+sleep 1
+kill -STOP $daemon
+sleep 4
+kill -CONT $daemon
+sleep 1
+kill -TERM $daemon
+wait $daemon
+scanned=$(./json scanned <"$out")
+is "merge: daemon keeps the rate when it was stopped ($scanned pages)" sh -c '[ "$1" -ge 10 ] && [ "$1" -le 40 ]' - "$scanned"
 ./pty ./cowctl merge --daemon --rounds 10 --rate 100 "$m/m1" >"$out"
 is "merge: on a terminal, how far it is" grep -q 'merge \[#.* of .*/s' "$out"
 is "merge: ... is wiped away" grep -q "$(printf '\r\033\[Kscanned')" "$out"
@@ -256,6 +271,48 @@ ln -s ../away "$t/swap/link"
 echo outside >"$t/away/secret"
 is "snapshot DIR: no link is followed" sh -c './cowctl snapshot "$1" "$2" && [ -L "$2/link" ] && [ ! -e "$2/secret" ]' - "$t/swap" "$m/swapped"
 
+# The walk is by path. While it is below, what it is in becomes a link: nothing from outside gets in.
+mkdir -p "$t/moves/in/deep" "$t/outside/deep"
+ln -s inside "$t/moves/in/link"
+ln -s secret "$t/outside/link"
+./at after getdents64 3 "mv '$t/moves/in' '$t/moved' && ln -s ../outside '$t/moves/in'" \
+	./cowctl snapshot "$t/moves" "$m/moves" >"$out" 2>"$err"
+is "snapshot DIR: a directory becomes a link meanwhile" [ $? = 0 ]
+is "snapshot DIR: ... nothing behind it is taken" [ "$(cd "$m/moves" && find . | sort | tr '\n' ' ')" = ". ./in " ]
+
+# Into a directory of somebody else, who does at the worst moment what he may: what we make there is ours until it is
+# whole, and nothing but that is touched.
+mkdir "$m/alice" "$m/victim" "$t/given"
+chown 65534 "$m/alice" "$t/given"
+echo secret >"$m/victim/secret"
+# theirs [CALL COMMAND]: root's snapshot of a directory of his, into his; the shell command has $new, the half made one
+theirs()
+{
+	rm -rf "$m"/alice/* "$m"/alice/.cowctl-*
+	./at "$1" "$2" 1 "cd '$m/alice' && new=\$(echo .cowctl-*) && $3" ./cowctl snapshot "$t/given" "$m/alice/mon" >"$out" 2>"$err"
+}
+# untouched: what is not his is as it was
+untouched() { [ "$(stat -c %a:%u "$m/victim")" = 755:0 ] && [ "$(ls -A "$m/victim")" = secret ]; }
+mkdir "$t/given/below"
+chmod 2755 "$t/given"
+theirs after mkdirat 'mv $new gone && ln -s ../victim $new'
+is "snapshot DIR: a link in its place is not followed" [ $? = 1 ]
+is "snapshot DIR: ... it says why" grep -q "was replaced" "$err"
+is "snapshot DIR: ... what it leads to stays" untouched
+theirs after mkdirat 'mv $new gone && mkdir $new && chown 65534 $new'
+is "snapshot DIR: nor is his directory built in" [ $? = 1 ]
+is "snapshot DIR: ... nor left" [ "$(ls -A "$m/alice")" = gone ]
+theirs after mkdirat 'mv $new gone && mkdir -m 700 $new && echo secret >$new/secret'
+is "snapshot DIR: nor one that has something in it" [ $? = 1 ]
+is "snapshot DIR: ... which is not given away" [ "$(stat -c %a:%u "$m"/alice/.cowctl-*)" = 700:0 ]
+theirs before renameat2 'stat -c %a:%u $new >seen && mkdir mon'
+is "snapshot DIR: the name is taken at last" grep -q "exists" "$err"
+is "snapshot DIR: ... it was still for root alone" [ "$(cat "$m/alice/seen")" = 700:0 ]
+is "snapshot DIR: ... nothing of it is left" [ -z "$(find "$m/alice" -name '.cowctl*')$(ls -A "$m/alice/mon")" ]
+theirs before renameat2 true
+is "snapshot DIR: whole, it is his" [ "$(stat -c %a:%u:%Y "$m/alice/mon")" = "$(stat -c %a:%u:%Y "$t/given")" ]
+is "snapshot DIR: ... and what is in it" [ "$(stat -c %a:%u "$m/alice/mon/below")" = 755:0 ]
+
 # One writer, two files: what is in the second cannot be older than what is in the first.
 mkdir "$t/pair"
 ./cowctl create -s 4K "$t/pair/1"
@@ -329,6 +386,18 @@ is "PID: of two regions" says 1 "name one: " info "$pid"
 is "PID: ... which are listed" grep -q "$pid:$fd .*a.*$arg" "$err"
 dev=$(ask device 65536)
 is "PID:FD of the device" json regions.0.size 65536 info "$pid:$dev"
+# The process has a file on a mount open. That it is in a directory of its choice must not matter.
+mkdir "$COWMEM_STORE/hers"
+./cowctl create -s 64K "$COWMEM_STORE/hers/file"
+pages "$COWMEM_STORE/hers/file" 1
+pages "$m/live" 1
+mine=$(ask open "$COWMEM_STORE/hers/file")
+is "snapshot of PID:FD of a file in the store" quiet snapshot "$pid:$mine" of-file
+is "snapshot of PID:FD of a file in the store: ... the next command finds it" json extents.# 0 diff of-file "$pid:$mine"
+mine=$(ask open "$m/live")
+is "snapshot of PID:FD of a file on another mount" says 1 "name a path there" snapshot "$pid:$mine" elsewhere
+is "snapshot of PID:FD of a file on another mount: ... is nowhere" [ -z "$(find "$dir" -name elsewhere)" ]
+is "snapshot of PID:FD of a file on another mount: by path" quiet snapshot "$pid:$mine" "$m/of-live"
 is "snapshot of PID:FD of the device" quiet snapshot "$pid:$dev" of-device
 is "info: of the device, its number" [ "$(./cowctl info --json "$pid:$dev" | ./json regions.0.id)" = \
 	"$(sed -n 's/^cowmem-region:.//p' /proc/"$pid"/fdinfo/"$dev")" ]
@@ -367,7 +436,9 @@ is "hostile: ... no control character" plain "$out"
 is "hostile: ... one line" [ "$(wc -l <"$out")" = 2 ]
 is "hostile: ... what it was is seen" grep -qF 'evil\x1b[2J\nname\x07' "$out"
 is "hostile: JSON has it exactly" json regions.0.name "$(printf 'evil\033[2J\nname\007')" list "$pid"
-is "hostile: JSON, raw, has no control character" sh -c './cowctl list --json "$1" >"$2"; ! LC_ALL=C grep -q "$(printf "\033")" "$2"' - "$pid" "$out"
+told region 'c1%c2%9b2J%7f%e2%80%aeq' 4096
+is "hostile: JSON, raw, has nothing but ASCII that can be printed" sh -c './cowctl list --json "$1" >"$2" &&
+	grep -qF "c1\\u009B2J\\u007F" "$2" && ! LC_ALL=C grep -q "[^ -~]" "$2"' - "$pid" "$out"
 told region 'b%ff%fe' 4096
 is "hostile: not UTF-8, JSON" run 0 list --json "$pid"
 is "hostile: ... parses" sh -c './json <"$1"' - "$out"
@@ -381,6 +452,11 @@ is "hostile: info" run 0 info "$bad"
 is "hostile: ... no control character" plain "$out"
 bidi=$(printf 'a\342\200\256b')
 is "hostile: text that turns round" sh -c './cowctl create "$1" && ./cowctl info "$1" | grep -qF "a\\xe2\\x80\\xaeb"' - "$bidi"
+# shellcheck disable=SC2059 # the escapes are the point
+for char in '\330\234 \\xd8\\x9c' '\342\200\213 \\xe2\\x80\\x8b' '\342\201\240 \\xe2\\x81\\xa0' \
+	'\357\273\277 \\xef\\xbb\\xbf' '\363\240\201\201 \\xf3\\xa0\\x81\\x81'; do
+	is "hostile: what cannot be seen is: ${char#* }" says 1 "a$(printf "${char#* }")b" info "$(printf "a${char% *}b")"
+done
 release
 
 # ---- a reader that goes away ----
@@ -392,7 +468,7 @@ for verb in "diff $m/large0 $m/large" "list" "info first" "list --json" "diff --
 	{ sleep 0.3; ./cowctl $verb 2>"$err"; echo $? >"$dir/status"; } | true
 	is "broken pipe: ${verb%% *}" sh -c 'case $1 in 141 | 1) [ "$(wc -l <"$2")" -le 1 ] ;; *) exit 1 ;; esac' - "$(cat "$dir/status")" "$err"
 done
-is "full disk" sh -c './cowctl info first >/dev/full 2>"$1"; [ $? = 1 ] && grep -q "standard output" "$1"' - "$err"
+is "full disk" sh -c './cowctl info first >/dev/full 2>"$1"; [ $? = 1 ] && grep -q "standard output: No space left" "$1"' - "$err"
 
 # ---- a user who is nobody ----
 # nobody STATUS WORDS ARGS...: as says, by the user of that name
@@ -421,6 +497,9 @@ mount -t cowmem -o mode=1777 cowmem "$dir/his"
 root_store=$COWMEM_STORE
 COWMEM_STORE=$dir/his
 is "nobody: a store for him" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl create --size 4K mine" && [ "$(stat -c %U "$1/mine")" = nobody ]' - "$dir/his"
+su -s /bin/sh nobody -c "mkdir -p $dir/his/d/closed && echo x >$dir/his/d/closed/x && chmod 444 $dir/his/d/closed"
+is "nobody: a directory that he may not look into is not left out" nobody 1 "closed/x: Permission denied" snapshot "$dir/his/d" "$dir/his/cut"
+is "nobody: ... nothing is made" [ ! -e "$dir/his/cut" ]
 is "nobody: a snapshot there" sh -c 'su -s /bin/sh nobody -c "COWMEM_STORE=$1 ./cowctl snapshot mine then" && [ -e "$1/then" ]' - "$dir/his"
 COWMEM_STORE=$root_store
 umount "$dir/his"
