@@ -106,6 +106,17 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
 
+# Two tests once more as 32-bit programs, if the compiler can: static, as guests have no libraries for those.
+LIB_CAN_32 := $(shell echo 'int main(void) { return 0; }' | \
+	$(CC) -m32 -static -include asm/types.h -x c - -o /dev/null 2>/dev/null && echo y)
+
+$(B)/tests/lib32-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)/lib/%.c) $(LIB_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -m32 -static $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ \
+		$< $(LIB_NAMES:%=$(S)/lib/%.c)
+
+LIB_TESTS += $(if $(LIB_CAN_32),lib32-regions lib32-old)
+
 TESTS += $(LIB_TESTS)
 HOST_TESTS += lib-buf-small lib-absent lib-exports
 GUEST_TESTS += $(filter-out lib-exports,$(LIB_TESTS))

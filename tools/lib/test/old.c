@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * With a module that is older than the library
+ * With a module that is older than the library, or newer
  *
  * ioctl() here stands between the library and the module that is loaded, and does what an older one would: it knows no
  * more than the first published fields of each struct, as <linux/cowmem.h> has it (a longer one is taken if the rest is
- * zero, else E2BIG), and not the calls and flags that came later. Needs the module, and root.
+ * zero, else E2BIG), and not the calls and flags that came later.
+ *
+ * Or it does what a newer one would: its structs are longer, and it says of itself and of regions what this library has
+ * no names for. Needs the module, and root.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,8 +36,34 @@ static uint32_t later_flags[16] = {
 	[3] = COWMEM_CLONE_EXPENDABLE,
 };
 
+static bool newer;
+
+/* Bits of a later version. */
+#define LATER_FEATURE	(1ULL << 63)
+#define LATER_STATE	(1ULL << 62)
+/* By how much its structs are longer. */
+#define LATER_SIZE	64
+
 int __real_ioctl(int fd, unsigned long cmd, ...);
 int __wrap_ioctl(int fd, unsigned long cmd, ...);
+
+/* What @user does not have counts as zero, and is not written back. */
+static int newer_ioctl(int fd, unsigned long cmd, void *user)
+{
+	struct cowmem_info *info = user;
+	char args[256] = { 0 };
+	unsigned long longer = _IOC(_IOC_DIR(cmd), COWMEM_IOC_TYPE, _IOC_NR(cmd), _IOC_SIZE(cmd) + LATER_SIZE);
+	int ret;
+
+	memcpy(args, user, _IOC_SIZE(cmd));
+	ret = __real_ioctl(fd, longer, args);
+	memcpy(user, args, _IOC_SIZE(cmd));
+	if (!ret && _IOC_NR(cmd) == _IOC_NR(COWMEM_IOC_INFO)) {
+		info->features |= LATER_FEATURE;
+		info->state |= LATER_STATE;
+	}
+	return ret;
+}
 
 int __wrap_ioctl(int fd, unsigned long cmd, ...)
 {
@@ -49,6 +78,8 @@ int __wrap_ioctl(int fd, unsigned long cmd, ...)
 	va_end(list);
 	if (_IOC_TYPE(cmd) != COWMEM_IOC_TYPE)
 		return __real_ioctl(fd, cmd, user);
+	if (newer)
+		return newer_ioctl(fd, cmd, user);
 	errno = ENOTTY;
 	if (!known)
 		return -1;
@@ -154,6 +185,50 @@ static void new_module(void)
 	close(fd);
 }
 
+static int count_extents(const struct cowmem_extent *extent, void *arg)
+{
+	(void)extent;
+	++*(int *)arg;
+	return 0;
+}
+
+/* All that the library can it does with it, and passes on what it does not know. */
+static void newer_module(void)
+{
+	int fd, snapshot, clones[2], extents = 0;
+	struct cowmem_merger *m = cowmem_merger_new(0);
+	struct cowmem_info info;
+	uint64_t features;
+
+	newer = true;
+	fd = make(3 * PAGE);
+	EQUAL(cowmem_features(&features), 0);
+	CHECK(features & LATER_FEATURE);
+	EQUAL(cowmem_get_info(fd, &info), 0);
+	EQUAL(info.size, 3 * PAGE);
+	CHECK(info.state & LATER_STATE);
+	put(fd, 0, 'a');
+	snapshot = cowmem_snapshot(fd);
+	put(fd, 0, 'b');
+	EQUAL(cowmem_diff(fd, snapshot, 0, count_extents, &extents), 0);
+	EQUAL(extents, 1);
+	EQUAL(cowmem_copy(fd, PAGE, fd, 0, PAGE), 0);
+	EQUAL(cowmem_discard(fd, PAGE, PAGE), 0);
+	EQUAL(cowmem_restore_range(fd, snapshot, 0, PAGE, NULL), 0);
+	EQUAL(get(fd, 0), 'a');
+	EQUAL(cowmem_clone_many((int []) { fd, snapshot }, clones, 2, 0), 0);
+	EQUAL(cowmem_merger_add(m, fd, 0, 0), 0);
+	EQUAL(cowmem_merger_step(m, 0, NULL), 1);
+	ERRNO(cowmem_clone(fd, 1U << 31), EOPNOTSUPP);
+	EQUAL(cowmem_seal(fd, COWMEM_SEAL_GROW), 0);
+	cowmem_merger_free(m);
+	close(clones[0]);
+	close(clones[1]);
+	close(snapshot);
+	close(fd);
+	newer = false;
+}
+
 static const struct test tests[] = {
 	{ "info", info },
 	{ "restore", restore },
@@ -161,6 +236,7 @@ static const struct test tests[] = {
 	{ "calls", calls },
 	{ "no_files", no_files },
 	{ "new_module", new_module },
+	{ "newer_module", newer_module },
 	{ NULL, NULL }
 };
 
