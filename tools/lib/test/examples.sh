@@ -7,7 +7,12 @@ nr=0
 failed=0
 for program in ./lib-examples.d/*.bin; do
 	nr=$((nr + 1))
-	if "$program" >/tmp/lib-example.$$ && cmp -s "$program.out" /tmp/lib-example.$$; then
+	# A child may print when its parent has ended: a pipe lasts until both have.
+	{
+		"$program"
+		echo $? >/tmp/lib-status.$$
+	} | cat >/tmp/lib-example.$$
+	if [ "$(cat /tmp/lib-status.$$)" = 0 ] && cmp -s "$program.out" /tmp/lib-example.$$; then
 		echo "ok $nr ${program##*/}"
 	else
 		sed 's/^/# /' /tmp/lib-example.$$
@@ -15,6 +20,6 @@ for program in ./lib-examples.d/*.bin; do
 		failed=1
 	fi
 done
-rm -f /tmp/lib-example.$$
+rm -f /tmp/lib-example.$$ /tmp/lib-status.$$
 echo "1..$nr"
 exit $failed
