@@ -85,7 +85,7 @@ char *must_printf(const char *format, ...) __attribute__((format(printf, 1, 2)))
 
 /*
  * safe_string - @s as it may be shown on a terminal: what is not printable in this locale, a backslash, and what turns
- * the direction of text becomes \n, \t, \\ or \xNN. The caller frees it.
+ * the direction of text or cannot be seen becomes \n, \t, \\ or \xNN. The caller frees it.
  */
 char *safe_string(const char *s);
 
@@ -129,7 +129,7 @@ int show_rows(const char *key, json_t *rows, const struct column *columns);
 /* show_object - print one object as lines "Head: value", or with --json as it is. Takes it over. */
 int show_object(json_t *object, const struct column *columns);
 
-/* show_json - print it, on one line if @compact, and flush. Takes @value over. */
+/* show_json - print it in ASCII, on one line if @compact, and flush. Takes @value over. */
 int show_json(json_t *value, bool compact);
 
 /* format_size - "1.5M", or bytes without -h */

@@ -130,14 +130,31 @@ static char *format_value(const json_t *value, enum column_kind kind)
 	}
 }
 
+/* It is no region, so what cowmem_strerror() knows to do does not help. */
+static int complain_output(void)
+{
+	return complain("standard output", "%s", strerror(errno));
+}
+
+/* For jansson U+007F is ASCII like any other. It is in no place but in strings. */
+static int put_json(const char *text, size_t n, void *to)
+{
+	for (; n; n--, text++)
+		if (*text == '\x7f' ? fputs("\\u007F", to) < 0 : putc(*text, to) == EOF)
+			return -1;
+	return 0;
+}
+
 int show_json(json_t *value, bool compact)
 {
-	int err = json_dumpf(value, stdout, (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(6));
+	/* A terminal obeys more than what JSON has to escape. */
+	size_t how = JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6) | (compact ? JSON_COMPACT : JSON_INDENT(2));
+	int err = json_dump_callback(value, put_json, stdout, how);
 
 	json_decref(value);
 	putchar('\n');
 	if (err || fflush(stdout))
-		return complain_errno("standard output");
+		return complain_output();
 	return 0;
 }
 
@@ -175,7 +192,7 @@ static int show_table(const json_t *rows, const struct column *columns)
 	err = json_array_size(rows) ? scols_print_table(table) : 0;
 	scols_unref_table(table);
 	if (err || fflush(stdout))
-		return complain_errno("standard output");
+		return complain_output();
 	return 0;
 }
 
@@ -208,6 +225,6 @@ int show_object(json_t *object, const struct column *columns)
 	}
 	json_decref(object);
 	if (fflush(stdout))
-		return complain_errno("standard output");
+		return complain_output();
 	return 0;
 }

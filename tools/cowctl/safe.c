@@ -9,11 +9,27 @@
 
 #include "cowctl.h"
 
-/* May a character be shown as it is? Those that turn the direction of text could make one name look like another. */
+/* Those that turn the direction of text, or cannot be seen, could make one name look like another. */
+static const struct {
+	wchar_t first, last;
+} misleading[] = {
+	{ 0x061c, 0x061c },
+	{ 0x200b, 0x200f },
+	{ 0x202a, 0x202e },
+	{ 0x2060, 0x206f },
+	{ 0xfeff, 0xfeff },
+	{ 0xe0000, 0xe007f },
+};
+
+/* May a character be shown as it is? */
 static bool plain(wchar_t c)
 {
-	return iswprint(c) && c != L'\\' && !(c >= 0x200e && c <= 0x200f) && !(c >= 0x202a && c <= 0x202e) &&
-	       !(c >= 0x2066 && c <= 0x2069);
+	size_t i;
+
+	for (i = 0; i < sizeof(misleading) / sizeof(*misleading); i++)
+		if (c >= misleading[i].first && c <= misleading[i].last)
+			return false;
+	return iswprint(c) && c != L'\\';
 }
 
 /* One byte in a form that can be read. */

@@ -409,7 +409,9 @@ is "hostile: ... no control character" plain "$out"
 is "hostile: ... one line" [ "$(wc -l <"$out")" = 2 ]
 is "hostile: ... what it was is seen" grep -qF 'evil\x1b[2J\nname\x07' "$out"
 is "hostile: JSON has it exactly" json regions.0.name "$(printf 'evil\033[2J\nname\007')" list "$pid"
-is "hostile: JSON, raw, has no control character" sh -c './cowctl list --json "$1" >"$2"; ! LC_ALL=C grep -q "$(printf "\033")" "$2"' - "$pid" "$out"
+told region 'c1%c2%9b2J%7f%e2%80%aeq' 4096
+is "hostile: JSON, raw, has nothing but ASCII that can be printed" sh -c './cowctl list --json "$1" >"$2" &&
+	grep -qF "c1\\u009B2J\\u007F" "$2" && ! LC_ALL=C grep -q "[^ -~]" "$2"' - "$pid" "$out"
 told region 'b%ff%fe' 4096
 is "hostile: not UTF-8, JSON" run 0 list --json "$pid"
 is "hostile: ... parses" sh -c './json <"$1"' - "$out"
@@ -434,7 +436,7 @@ for verb in "diff $m/large0 $m/large" "list" "info first" "list --json" "diff --
 	{ sleep 0.3; ./cowctl $verb 2>"$err"; echo $? >"$dir/status"; } | true
 	is "broken pipe: ${verb%% *}" sh -c 'case $1 in 141 | 1) [ "$(wc -l <"$2")" -le 1 ] ;; *) exit 1 ;; esac' - "$(cat "$dir/status")" "$err"
 done
-is "full disk" sh -c './cowctl info first >/dev/full 2>"$1"; [ $? = 1 ] && grep -q "standard output" "$1"' - "$err"
+is "full disk" sh -c './cowctl info first >/dev/full 2>"$1"; [ $? = 1 ] && grep -q "standard output: No space left" "$1"' - "$err"
 
 # ---- a user who is nobody ----
 # nobody STATUS WORDS ARGS...: as says, by the user of that name
