@@ -70,9 +70,17 @@ static uint64_t pages_of(int fd)
 	return cowmem_get_info(fd, &info) ? 0 : info.pages_populated;
 }
 
-/* Slices end at times that are set beforehand: what one takes too long the next one has less to wait. */
+/*
+ * Slices end at times that are set beforehand: what one takes too long the next one has less to wait. But if it is more
+ * than a second, because we were stopped or the machine slept, that is not caught up with: it would be without limit.
+ */
 static void wait_for_slice(struct timespec *next)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec > next->tv_sec + 1 || (now.tv_sec == next->tv_sec + 1 && now.tv_nsec > next->tv_nsec))
+		*next = now;
 	next->tv_nsec += 1000000000L / SLICES;
 	if (next->tv_nsec >= 1000000000L) {
 		next->tv_sec++;

@@ -173,6 +173,18 @@ wait $daemon
 is "merge: daemon ends by SIGTERM, status 0" [ $? = 0 ]
 scanned=$(./json scanned <"$out")
 is "merge: daemon keeps the rate ($scanned pages in 2 s)" sh -c '[ "$1" -ge 5 ] && [ "$1" -le 40 ]' - "$scanned"
+# Stopped for 4 s it does not do in one go what it has not done.
+./cowctl merge --json --daemon --rate 10 "$m/m1" "$m/m2" >"$out" 2>"$err" &
+daemon=$!
+sleep 1
+kill -STOP $daemon
+sleep 4
+kill -CONT $daemon
+sleep 1
+kill -TERM $daemon
+wait $daemon
+scanned=$(./json scanned <"$out")
+is "merge: daemon keeps the rate when it was stopped ($scanned pages)" sh -c '[ "$1" -ge 10 ] && [ "$1" -le 40 ]' - "$scanned"
 ./pty ./cowctl merge --daemon --rounds 10 --rate 100 "$m/m1" >"$out"
 is "merge: on a terminal, how far it is" grep -q 'merge \[#.* of .*/s' "$out"
 is "merge: ... is wiped away" grep -q "$(printf '\r\033\[Kscanned')" "$out"
