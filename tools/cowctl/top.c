@@ -81,6 +81,7 @@ struct process {
 	pid_t pid;
 	uint64_t faults;	/* at the last table */
 	char *name;
+	bool seen;		/* it has a row in this one */
 };
 
 struct thread {
@@ -91,7 +92,7 @@ struct thread {
  * struct top - all that is known
  * @rows: struct row, by process and region; of this table
  * @threads: struct thread, likewise: numbers are given again
- * @processes: struct process, as long as they do something
+ * @processes: struct process, as long as each table has them: then they end, and their numbers are given again
  * @lost: events that found no room
  * @deadline: when reading ends, though there is more: it may come faster than it can be read
  */
@@ -189,7 +190,7 @@ static int on_event(struct tep_event *event, struct tep_record *record, int cpu,
 	like.pid = process_of(top, tep_data_pid(top->events, record));
 	row = find_or_add(&top->rows, &like, sizeof(like), compare_rows, &fresh);
 	if (fresh)
-		find_process(top, row->pid);
+		find_process(top, row->pid)->seen = true;
 	row->counts[i]++;
 	return !(row->counts[i] & 1023) && now_seconds() > top->deadline;
 }
@@ -285,19 +286,47 @@ static json_t *rows_json(struct top *top, double seconds, size_t limit)
 	return rows;
 }
 
+static void free_process(void *process)
+{
+	free(((struct process *)process)->name);
+	free(process);
+}
+
+/* Those without a row, in a list, as nothing may go from a tree that is being walked. */
+struct idle {
+	struct process **list;
+	size_t count;
+};
+
 static void mark(const void *node, VISIT which, void *arg)
 {
 	struct process *process = *(struct process *const *)node;
+	struct idle *idle = arg;
 
-	(void)arg;
-	if (which == postorder || which == leaf)
+	if (which != postorder && which != leaf)
+		return;
+	if (process->seen) {
+		process->seen = false;
 		process->faults = process_faults(process->pid);
+		return;
+	}
+	idle->list = must(reallocarray(idle->list, idle->count + 1, sizeof(*idle->list)));
+	idle->list[idle->count++] = process;
 }
 
-/* The next table begins with nothing. */
+/* The next table begins with nothing, but with where the processes of this one stand. */
 static void forget(struct top *top)
 {
-	twalk_r(top->processes, mark, NULL);
+	struct idle idle = { };
+
+	twalk_r(top->processes, mark, &idle);
+	while (idle.count) {
+		struct process *process = idle.list[--idle.count];
+
+		tdelete(process, &top->processes, compare_numbers);
+		free_process(process);
+	}
+	free(idle.list);
 	tdestroy(top->rows, free);
 	tdestroy(top->threads, free);
 	top->rows = NULL;
@@ -414,12 +443,6 @@ static int begin(struct top *top)
 		if (tracefs_event_enable(top->instance, "cowmem", sources[i].name) < 0)
 			return complain("top", "event %s cannot be switched on: %s", sources[i].name, strerror(errno));
 	return 0;
-}
-
-static void free_process(void *process)
-{
-	free(((struct process *)process)->name);
-	free(process);
 }
 
 static void end(struct top *top)

@@ -96,6 +96,18 @@ is "text: has the columns" grep -q '^ *PID COMMAND .*SPLITS.*RESTORES' "$out"
 is "text: a restore and a clone" sh -c '[ "$(grep -cE " (0[.][1-9]|1[.].) " "$1")" -ge 2 ]' - "$out"
 is "hostile: nothing that a terminal obeys" not grep -q "$(printf '\033')" "$out"
 
+# Whoever has no row in a table is forgotten: its number may be another process's by the next one.
+./cowctl top --json -d 0.5 >"$out" 2>"$err" &
+top=$!
+is "names: begins" started
+told name early
+snap=$(ask snapshot "$fd")
+sleep 2
+told name late
+snap=$(ask snapshot "$fd")
+finish
+is "names: one that did nothing meanwhile has its new one" sh -c 'grep -q "\"early\"" "$1" && grep -q "\"late\"" "$1"' - "$out"
+
 ./pty ./cowctl top -n 2 -d 0.1 >"$out"
 is "on a terminal the screen is cleared" [ "$(grep -c "$(printf '\033\[H\033\[2J')" "$out")" = 2 ]
 is "-n: so many lines" sh -c './cowctl top --json -n 3 -d 0.1 >"$1" && [ "$(wc -l <"$1")" = 3 ]' - "$out"
