@@ -32,6 +32,13 @@ is "doctor" run 1 doctor
 is "doctor: says so" grep -q "not loaded" "$out"
 is "doctor: JSON" run 1 doctor --json
 is "doctor: JSON parses" sh -c './json checks.0 <"$1" >/dev/null' - "$out"
+# Here, as a guest has no locale in which they could be shown. "e" with an accent is.
+is "a name that can be shown" says 1 "$(printf "\303\251: ")" info "$(printf "\303\251")"
+# shellcheck disable=SC2059 # the escapes are the point
+for char in '\330\234 \\xd8\\x9c' '\342\200\213 \\xe2\\x80\\x8b' '\342\201\240 \\xe2\\x81\\xa0' \
+	'\357\273\277 \\xef\\xbb\\xbf' '\363\240\201\201 \\xf3\\xa0\\x81\\x81'; do
+	is "what cannot be seen is: ${char#* }" says 1 "a$(printf "${char#* }")b" info "$(printf "a${char% *}b")"
+done
 is "--version" run 0 --version
 is "--help" run 0 --help
 done_testing
