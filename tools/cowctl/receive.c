@@ -70,7 +70,7 @@ static ssize_t get(void *arg, void *buffer, size_t length)
 
 /* ---- the base ---- */
 
-/* Who can write the file could give it any content and any id. What is received nobody may write, or its owner alone. */
+/* Who can write the file could give it any content and any id: its owner alone, or nobody. */
 static bool is_trusted(int fd)
 {
 	struct stat st;

@@ -20,7 +20,7 @@ offers()
 }
 
 mkdir "$COWMEM_STORE" "$dir/here"
-touch "$COWMEM_STORE/before-upgrade" "$COWMEM_STORE/a b" "$dir/here/before-lunch"
+touch "$COWMEM_STORE/before-upgrade" "$COWMEM_STORE/two words" "$dir/here/before-lunch"
 is "verbs" offers "clone create" c
 is "a verb" offers "snapshot" sn
 is "all verbs" sh -c '[ "$(bash -c ". ./cowctl.bash; COMP_WORDS=(cowctl \"\"); COMP_CWORD=1; _cowctl; echo \${#COMPREPLY[@]}")" -ge 13 ]'
@@ -28,7 +28,7 @@ is "no such verb" offers "" fly
 is "options of a verb" offers "--content --help --human-readable --json --stat" diff --
 is "an option" offers "--expendable" snapshot --e
 is "a name in the store" offers "before-upgrade" snapshot before-u
-is "a name with a space" offers "a b" info a
+is "a name with a space" offers "two words" info two
 is "a path" offers "$dir/here/before-lunch" info "$dir/here/be"
 is "seals" offers "seal shrink" seal region s
 is "what can be done to a VM" offers "save" vm s
