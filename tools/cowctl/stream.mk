@@ -15,12 +15,14 @@ $(B)/cowctl/example.inc: $(S)/man/man5/cowmem-stream.5
 
 $(B)/tests/stream-codec: $(STREAM_S)/codec.c $(B)/cowctl/example.inc
 $(B)/tests/stream-fuzz: $(STREAM_S)/fuzz.c
-$(B)/tests/stream-codec $(B)/tests/stream-fuzz: $(STREAM_CODEC) $(S)/cowctl/stream.h $(S)/lib/test/tap.h
+$(B)/tests/stream-codec $(B)/tests/stream-fuzz: $(STREAM_CODEC) $(S)/cowctl/stream.h $(STREAM_S)/bytes.h \
+		$(S)/lib/test/tap.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_SANITIZE) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ \
 		$(filter %.c,$^) $(STREAM_LIBS)
 
-$(B)/tests/stream-verbs: $(STREAM_S)/verbs.c $(S)/cowctl/stream.h $(S)/lib/test/tap.h $(LIBCOWMEM_A)
+$(B)/tests/stream-verbs: $(STREAM_S)/verbs.c $(STREAM_S)/bytes.h $(S)/cowctl/stream.h $(S)/lib/test/tap.h \
+		$(LIBCOWMEM_A)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) $(STREAM_LIBS)
 

@@ -13,13 +13,16 @@
 
 static const char zeroes[65536];
 
-ssize_t read_whole(int fd, void *buffer, size_t length)
+/* As read_whole() and pread_whole(), at *@offset or, if that is NULL, where the file stands. */
+static ssize_t read_all(int fd, void *buffer, size_t length, const uint64_t *offset)
 {
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < length) {
-		n = read(fd, (char *)buffer + done, length - done);
+		char *at = (char *)buffer + done;
+
+		n = offset ? pread(fd, at, length - done, *offset + done) : read(fd, at, length - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -29,57 +32,44 @@ ssize_t read_whole(int fd, void *buffer, size_t length)
 		done += n;
 	}
 	return done;
+}
+
+ssize_t read_whole(int fd, void *buffer, size_t length)
+{
+	return read_all(fd, buffer, length, NULL);
 }
 
 ssize_t pread_whole(int fd, void *buffer, size_t length, uint64_t offset)
 {
+	return read_all(fd, buffer, length, &offset);
+}
+
+static int write_all(int fd, const void *data, size_t length, const uint64_t *offset)
+{
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < length) {
-		n = pread(fd, (char *)buffer + done, length - done, offset + done);
+		const char *at = (const char *)data + done;
+
+		n = offset ? pwrite(fd, at, length - done, *offset + done) : write(fd, at, length - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return -1;
-		if (!n)
-			break;
 		done += n;
 	}
-	return done;
+	return 0;
 }
 
 int write_whole(int fd, const void *data, size_t length)
 {
-	ssize_t n;
-
-	while (length) {
-		n = write(fd, data, length);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		data = (const char *)data + n;
-		length -= n;
-	}
-	return 0;
+	return write_all(fd, data, length, NULL);
 }
 
 int pwrite_whole(int fd, const void *data, size_t length, uint64_t offset)
 {
-	ssize_t n;
-
-	while (length) {
-		n = pwrite(fd, data, length, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		data = (const char *)data + n;
-		length -= n;
-		offset += n;
-	}
-	return 0;
+	return write_all(fd, data, length, &offset);
 }
 
 static int write_zeroes(int fd, uint64_t length)

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include "bytes.h"
 #include "tap.h"
 #include "stream.h"
 
@@ -16,11 +17,6 @@ static const unsigned char example[] = {
 #define PAGE	4096u
 #define ID	{ { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 } }
 #define BASE_ID	{ { 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf, 0xb0 } }
-
-struct bytes {
-	unsigned char *at;
-	size_t length, room, read;
-};
 
 static int put_bytes(void *arg, const void *data, size_t length)
 {
@@ -34,17 +30,6 @@ static int put_bytes(void *arg, const void *data, size_t length)
 	memcpy(b->at + b->length, data, length);
 	b->length += length;
 	return 0;
-}
-
-static ssize_t get_bytes(void *arg, void *buffer, size_t length)
-{
-	struct bytes *b = arg;
-
-	if (length > b->length - b->read)
-		length = b->length - b->read;
-	memcpy(buffer, b->at + b->read, length);
-	b->read += length;
-	return length;
 }
 
 static struct stream_writer *writer(struct bytes *b, const struct stream_header *header, int level)

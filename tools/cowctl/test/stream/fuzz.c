@@ -15,46 +15,21 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "bytes.h"
 #include "stream.h"
 
 #define PAGE	4096u
 #define ROOM	(256u << 10)
 
-struct bytes {
-	unsigned char at[ROOM];
-	size_t length, read;
-};
-
-static uint64_t state;
-
-static uint64_t rng(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
-
 static int put_bytes(void *arg, const void *data, size_t length)
 {
 	struct bytes *b = arg;
 
-	if (length > ROOM - b->length)
+	if (length > b->room - b->length)
 		abort();
 	memcpy(b->at + b->length, data, length);
 	b->length += length;
 	return 0;
-}
-
-static ssize_t get_bytes(void *arg, void *buffer, size_t length)
-{
-	struct bytes *b = arg;
-
-	if (length > b->length - b->read)
-		length = b->length - b->read;
-	memcpy(buffer, b->at + b->read, length);
-	b->read += length;
-	return length;
 }
 
 static void fill(unsigned char *data, size_t length)
@@ -201,7 +176,8 @@ static int read_all(struct bytes *b)
 
 int main(int argc, char **argv)
 {
-	static struct bytes origin, mutant;
+	static unsigned char rooms[2][ROOM];
+	struct bytes origin = { .at = rooms[0], .room = ROOM }, mutant = { .at = rooms[1], .room = ROOM };
 	time_t end = time(NULL) + (argc > 1 ? atoi(argv[1]) : 5);
 	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) << 16 | getpid();
 	unsigned long tried = 0, accepted = 0;

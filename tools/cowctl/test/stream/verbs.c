@@ -14,6 +14,7 @@
 #include <time.h>
 #include <xxhash.h>
 
+#include "bytes.h"
 #include "tap.h"
 #include "stream.h"
 
@@ -29,15 +30,6 @@ static char cowctl_path[4096];
 static unsigned int percent = 25;
 /* Who cowctl is run as. */
 static uid_t user;
-static uint64_t state;
-
-static uint64_t rng(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
 
 static uint64_t below(uint64_t n)
 {
