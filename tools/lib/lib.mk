@@ -70,9 +70,10 @@ LIB_TEST_FLAGS_others := -Wl,--wrap=openat64
 # The programs of the manual pages, and what these say that they print.
 LIB_PAGES := $(notdir $(shell find $(S)/man/man3 -name '*.3' -type f))
 LIB_EXAMPLES := $(LIB_PAGES:%.3=$(B)/tests/lib-examples.d/%.3.bin)
-LIB_EXTRACT := awk -f $(S)/lib/test/examples.awk
+LIB_AWK := $(S)/man/test/unroff.awk $(S)/lib/test/examples.awk
+LIB_EXTRACT := awk $(LIB_AWK:%=-f %)
 
-$(B)/tests/lib-examples.d/%.3.bin: $(S)/man/man3/%.3 $(S)/lib/test/examples.awk $(LIBCOWMEM_A)
+$(B)/tests/lib-examples.d/%.3.bin: $(S)/man/man3/%.3 $(LIB_AWK) $(LIBCOWMEM_A)
 	@mkdir -p $(@D) $(B)/examples
 	$(LIB_EXTRACT) $< >$(B)/examples/$*.c
 	$(LIB_EXTRACT) -v want=output $< >$@.out

@@ -14,7 +14,7 @@ install-man:
 # The programs in EXAMPLES of the module's pages, and what runs them.
 MAN_EXAMPLES := $(wildcard $(S)/man/man2/* $(S)/man/man4/* $(S)/man/man5/cowmem.5)
 
-$(B)/tests/man-examples: $(S)/man/test/extract $(S)/man/test/man-examples $(MAN_EXAMPLES) $(S)/../uapi/linux/cowmem.h
+$(B)/tests/man-examples: $(wildcard $(S)/man/test/*) $(MAN_EXAMPLES) $(S)/../uapi/linux/cowmem.h
 	@mkdir -p $(@D)
 	rm -rf $@.d
 	$(S)/man/test/extract $@.d $(MAN_EXAMPLES)
