@@ -337,6 +337,13 @@ static inline struct page *cowmem_zero_page(void)
 	return likely(!PageHWPoison(page)) ? page : cowmem_replace_zero_page();
 }
 
+/* The count of those who hold a page, or any of its folio, see page.c. */
+static inline atomic_long_t *cowmem_holders(struct page *page)
+{
+	BUILD_BUG_ON(sizeof(page_folio(page)->private) != sizeof(atomic_long_t));
+	return (atomic_long_t *)&page_folio(page)->private;
+}
+
 /**
  * cowmem_page_holders - how many slots point to a page, or to pages of its folio
  * @page: the page
@@ -347,7 +354,7 @@ static inline struct page *cowmem_zero_page(void)
  */
 static inline long cowmem_page_holders(struct page *page)
 {
-	return atomic_long_read_acquire((atomic_long_t *)&page_folio(page)->private);
+	return atomic_long_read_acquire(cowmem_holders(page));
 }
 
 /* Is it one of a folio that covers an area, or some leaves? */

@@ -24,7 +24,6 @@
 
 #include "cowmem.h"
 
-#define COWMEM_FS_MAGIC	0x636f776d	/* "cowm" */
 
 /* ---- without names ---- */
 
@@ -41,7 +40,7 @@ static const struct super_operations nameless_super_ops = {
 
 static int nameless_init_fs_context(struct fs_context *fc)
 {
-	struct pseudo_fs_context *pseudo = init_pseudo(fc, COWMEM_FS_MAGIC);
+	struct pseudo_fs_context *pseudo = init_pseudo(fc, COWMEM_SUPER_MAGIC);
 
 	if (!pseudo)
 		return -ENOMEM;
@@ -243,7 +242,7 @@ static int fs_statfs(struct dentry *dentry, struct kstatfs *buf)
 	unsigned long max_pages = READ_ONCE(account->max_pages);
 	unsigned long max_inodes = READ_ONCE(account->max_inodes);
 
-	buf->f_type = COWMEM_FS_MAGIC;
+	buf->f_type = COWMEM_SUPER_MAGIC;
 	buf->f_bsize = PAGE_SIZE;
 	buf->f_namelen = NAME_MAX;
 	buf->f_fsid = u64_to_fsid(huge_encode_dev(sb->s_dev));
@@ -301,7 +300,7 @@ static int fs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_maxbytes = MAX_LFS_FILESIZE;
 	sb->s_blocksize = PAGE_SIZE;
 	sb->s_blocksize_bits = PAGE_SHIFT;
-	sb->s_magic = COWMEM_FS_MAGIC;
+	sb->s_magic = COWMEM_SUPER_MAGIC;
 	sb->s_op = &fs_super_ops;
 	sb->s_time_gran = 1;
 	/* A write that found no capabilities to take away need not look again. */

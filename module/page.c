@@ -132,12 +132,6 @@ long cowmem_limit_short(void)
 	return total - limit * SZ_1M;
 }
 
-static atomic_long_t *holders(struct page *page)
-{
-	BUILD_BUG_ON(sizeof(page_folio(page)->private) != sizeof(atomic_long_t));
-	return (atomic_long_t *)&page_folio(page)->private;
-}
-
 /*
  * @nr pages, of which @page is one and which were charged together, become shared
  * memory in the statistics of the machine, the node and the memcg, or, if @nr is
@@ -155,7 +149,7 @@ static void page_init(struct page *page)
 {
 	struct folio *folio = page_folio(page);
 
-	atomic_long_set(holders(page), 1);
+	atomic_long_set(cowmem_holders(page), 1);
 	/* Where it is mapped, it is RssShmem. */
 	__folio_set_swapbacked(folio);
 	folio_mark_uptodate(folio);
@@ -576,7 +570,7 @@ int cowmem_page_join(struct page *page, struct cowmem_account *account)
  */
 void cowmem_page_hold(struct page *page)
 {
-	atomic_long_inc(holders(page));
+	atomic_long_inc(cowmem_holders(page));
 }
 
 /**
@@ -588,7 +582,7 @@ void cowmem_page_hold(struct page *page)
  */
 void cowmem_folio_hold(struct folio *folio, long nr)
 {
-	atomic_long_add(nr, holders(&folio->page));
+	atomic_long_add(nr, cowmem_holders(&folio->page));
 }
 
 /**
@@ -622,10 +616,18 @@ void cowmem_pages_hold_slots(void *const *slots)
 		cowmem_folio_hold(folio, nr);
 }
 
-/* Does somebody, for whom it is to keep its name, refer to a page that has one? */
-static bool named_and_busy(struct page *page)
+/*
+ * Take its name from a page, unless somebody refers to it, for whom it keeps that.  Returns
+ * whether it does.
+ */
+static bool keeps_name(struct page *page)
 {
-	return page_folio(page)->mapping && cowmem_page_busy(page, 0);
+	struct folio *folio = page_folio(page);
+
+	if (folio->mapping && cowmem_page_busy(page, 0))
+		return true;
+	folio->mapping = NULL;
+	return false;
 }
 
 /* As page_let_go(), when there are no more holders: @busy if it was granted and is in use. */
@@ -633,11 +635,8 @@ static noinline bool last_let_go(struct page *page, bool busy)
 {
 	cowmem_uncharge(*account_of(page), pages_of(page));
 	/* Others of its pages may have been granted up to now. */
-	if (cowmem_page_large(page)) {
-		busy = named_and_busy(page);
-		if (!busy)
-			page_folio(page)->mapping = NULL;
-	}
+	if (cowmem_page_large(page))
+		busy = keeps_name(page);
 	if (busy)
 		limbo_add(&page_folio(page)->page);
 	return !busy;
@@ -652,16 +651,13 @@ static bool page_let_go(struct page *page, long nr, bool granted)
 	bool busy = false;
 
 	/* Granted to one region: nobody else has a slot for it.  A broken one has no name. */
-	if (granted && !cowmem_page_large(page)) {
-		busy = named_and_busy(page);
-		if (!busy)
-			page_folio(page)->mapping = NULL;
-	}
+	if (granted && !cowmem_page_large(page))
+		busy = keeps_name(page);
 	/*
 	 * A full barrier: who sees the count fall also sees our PTEs gone and
 	 * what they left behind in the reference count.
 	 */
-	if (!atomic_long_sub_and_test(nr, holders(page)))
+	if (!atomic_long_sub_and_test(nr, cowmem_holders(page)))
 		return false;
 	return last_let_go(page, busy);
 }

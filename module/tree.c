@@ -1086,7 +1086,7 @@ void cowmem_leaf_grant(struct cowmem_tree *tree, struct cowmem_node *leaf,
 				BIT_ULL(cowmem_slot(index)));
 }
 
-/* Before the first page of @leaf is granted. */
+/* Nothing of @leaf was granted before. */
 static noinline void first_grant(struct cowmem_tree *tree, struct cowmem_node *leaf, pgoff_t base)
 {
 	leaf->base = base;
@@ -1135,9 +1135,7 @@ void cowmem_leaves_grant(struct cowmem_tree *tree, struct cowmem_node **leaves,
 		leaves[i]->named = ~0ULL;
 		leaves[i]->fold = leaves[(i + 1) % nr];
 	}
-	spin_lock(&tree->granted_lock);
-	list_add_tail(&leaves[0]->granted_link, &tree->granted);
-	spin_unlock(&tree->granted_lock);
+	first_grant(tree, leaves[0], base);
 }
 
 /**

@@ -16,9 +16,6 @@
 
 #include "cowctl.h"
 
-/* What statfs() says of a mount, and of regions of the device. */
-#define COWMEM_FS_MAGIC	0x636f776d
-
 const char *store_path(void)
 {
 	const char *path = getenv("COWMEM_STORE");
@@ -30,7 +27,7 @@ bool is_mount(int fd)
 {
 	struct statfs fs;
 
-	return !fstatfs(fd, &fs) && fs.f_type == COWMEM_FS_MAGIC;
+	return !fstatfs(fd, &fs) && fs.f_type == COWMEM_SUPER_MAGIC;
 }
 
 static int open_directory(const char *path)

@@ -11,9 +11,6 @@
 
 #define DEVICE		"/dev/cowmem"
 
-/* What statfs() says of regions that are regular files. */
-#define REGION_MAGIC	0x636f776d
-
 /* Is it a region's descriptor? Leaves errno alone. */
 bool cowmem_int_is_region(int fd);
 

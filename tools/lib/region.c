@@ -52,7 +52,7 @@ bool cowmem_int_is_region(int fd)
 	if (fstat(fd, &st))
 		is = false;
 	else if (S_ISREG(st.st_mode))
-		is = !fstatfs(fd, &fs) && fs.f_type == REGION_MAGIC;
+		is = !fstatfs(fd, &fs) && fs.f_type == COWMEM_SUPER_MAGIC;
 	else if (S_ISSOCK(st.st_mode))
 		is = false;	/* those of some families say EOPNOTSUPP to all ioctls */
 	else

@@ -59,6 +59,9 @@
 
 #define COWMEM_IOC_TYPE	0xC3
 
+/* What statfs() says of a region that is a regular file, and of a mount, in f_type: "cowm". */
+#define COWMEM_SUPER_MAGIC	0x636f776d
+
 /*
  * Seals.  Once set, a seal stays for the life of the region; a clone starts
  * without any.  A snapshot is born with the first four, which leave nothing to the fifth.
