@@ -24,7 +24,6 @@
 
 #include "cowmem.h"
 
-
 /* ---- without names ---- */
 
 /* Mounted while a file of a region is open; protected by the lock of simple_pin_fs(). */
