@@ -182,7 +182,7 @@ static void list_file(struct listing *listing, const char *path, const char *arg
 	bool fresh;
 
 	/* It may be gone by now. What is not for us to open is there nevertheless. */
-	if (fd < 0 ? errno != EACCES || lstat(path, &st) : fstat(fd, &st) || !is_region(fd))
+	if (fd < 0 ? errno != EACCES || lstat(path, &st) : fstat(fd, &st) || !cowmem_is_region(fd))
 		goto out;
 	object = region_object(listing, st.st_dev, st.st_ino, &fresh);
 	/* What a process called it may be an older name. */
