@@ -88,7 +88,8 @@ static struct events events(const char *dir)
 		fault = strstr(line, " cowmem_fault: region=");
 		if (fault) {
 			e.fault++;
-			snprintf(e.last_fault, sizeof(e.last_fault), "%s", strchr(fault, '='));
+			fault = strchr(fault, '=');
+			snprintf(e.last_fault, sizeof(e.last_fault), "%s", fault);
 		}
 		e.clone += !!strstr(line, " cowmem_clone: ");
 		e.split += !!strstr(line, " cowmem_split: ");
@@ -171,8 +172,8 @@ TEST_F(trace, fault_of_an_area)
 		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
 	all = mmap(NULL, 2 * area, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE(MAP_FAILED, all);
-	mem = mmap((void *)(((uintptr_t)all + area - 1) / area * area), area, PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_FIXED, fd, 0);
+	mem = mmap((void *)(((uintptr_t)all + area - 1) / area * area), area,
+		   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 	ASSERT_NE(MAP_FAILED, mem);
 	ASSERT_EQ(0, madvise((void *)mem, area, MADV_HUGEPAGE));
 	events(self->dir);

@@ -69,9 +69,7 @@ static void create_errors(void)
 	ERRNO(cowmem_create(NULL, UINT64_MAX, 0), EFBIG);
 	ERRNO(cowmem_create(NULL, 1ULL << 63, 0), EFBIG);
 
-	/* Which has descriptors of its own, and limits. */
-	if (getenv("TAP_VALGRIND"))
-		SKIP("limits of descriptors: not under valgrind");
+	want_limits();
 	EQUAL(getrlimit(RLIMIT_NOFILE, &old), 0);
 	few.rlim_max = old.rlim_max;
 	EQUAL(setrlimit(RLIMIT_NOFILE, &few), 0);
