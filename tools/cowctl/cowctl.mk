@@ -60,13 +60,16 @@ $(B)/tests/cowctl.bash: $(S)/cowctl/cowctl.bash
 	cp $< $@
 
 HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion
-GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples cowctl-memcheck
-
-$(B)/tests/cowctl-memcheck: $(B)/tests/valgrind.options
+GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
 
 tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
 
 include $(S)/cowctl/stream.mk
+
+# ---- each verb under valgrind ----
+
+$(B)/tests/cowctl-memcheck: $(B)/tests/valgrind.options
+GUEST_TESTS += cowctl-memcheck
 
 # ---- some of them once more, with a cowctl that finds stray accesses, leaks, and what C does not define ----
 
