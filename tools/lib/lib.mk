@@ -108,9 +108,9 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
 
 # Some under valgrind, which is slow: it knows of memory that was never set, too.
-LIB_MEMCHECKS := memcheck-regions memcheck-buf memcheck-others memcheck-old
+LIB_MEMCHECKS := $(patsubst %,memcheck-lib-%,regions buf others old)
 
-$(B)/tests/memcheck-%: $(S)/lib/test/memcheck.sh $(B)/tests/lib-% $(B)/tests/valgrind.options
+$(B)/tests/memcheck-%: $(S)/lib/test/memcheck.sh $(B)/tests/% $(B)/tests/valgrind.options
 	$(INSTALL) -m 755 $< $@
 
 $(B)/tests/valgrind.options: $(S)/lib/test/valgrind.options
