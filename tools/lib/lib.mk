@@ -113,6 +113,18 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
 
+# Some under valgrind, which knows of memory that was never set, too, but is slow, and does not know pidfd_open().
+LIB_MEMCHECKS := memcheck-lib-regions memcheck-lib-old
+
+$(B)/tests/memcheck-%: $(S)/lib/test/memcheck.sh $(B)/tests/% $(B)/tests/valgrind.options
+	$(INSTALL) -m 755 $< $@
+
+$(B)/tests/valgrind.options: $(S)/lib/test/valgrind.options
+	@mkdir -p $(@D)
+	cp $< $@
+
+LIB_TESTS += $(LIB_MEMCHECKS)
+
 # Two tests once more as 32-bit programs, if the compiler can: static, as guests have no libraries for those.
 LIB_CAN_32 := $(shell echo 'int main(void) { return 0; }' | \
 	$(CC) -m32 -static -include asm/types.h -x c - -o /dev/null 2>/dev/null && echo y)
