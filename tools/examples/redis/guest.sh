@@ -26,7 +26,7 @@ refused)
 	server $preload
 	/client/refused ;;
 forks)
-	LD_PRELOAD="libjemalloc.so.2 $preload" /client/forks <&- ;;
+	LD_PRELOAD="libjemalloc.so.2 $preload" /client/forks <&- 2>&- ;;
 stall)
 	[ "$2" = cowmem ] || preload=
 	compress=no

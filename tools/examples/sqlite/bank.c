@@ -297,6 +297,100 @@ static void errors(sqlite3 *db)
 	check(db, "main");
 }
 
+/* Put a byte into the file of the database, past SQLite. */
+static void spoil(sqlite3 *db, char byte)
+{
+	sqlite3_file *file = NULL;
+
+	sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+	if (!file || file->pMethods->xWrite(file, &byte, 1, 0))
+		die("the database's file cannot be written");
+}
+
+/* A snapshot that SQLite takes for no database: the revert fails, and nobody has lost anything. */
+static void revert_to_spoiled(sqlite3 *db)
+{
+	sqlite3 *idle = open_db();
+	unsigned int seed = 5;
+	char then[128];
+
+	transfer(db, &seed);
+	ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	digest(db, "main", then);
+	same(idle, then, "another connection");
+	spoil(db, 'X');
+	ask(db, "SELECT cowmem_snapshot('spoiled')");
+	spoil(db, 'S');
+	transfer(idle, &seed);
+	ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	digest(db, "main", then);
+	must_fail(db, "SELECT cowmem_revert('spoiled')");
+	same(idle, then, "another connection after a revert that failed");
+	same(db, then, "the connection whose revert failed");
+	transfer(idle, &seed);
+	digest(idle, "main", then);
+	same(db, then, "the connection whose revert failed, after a transaction");
+	ask(db, "SELECT cowmem_forget('spoiled')");
+	sqlite3_close(idle);
+}
+
+/* Connections to one database twice: both see a revert. */
+static void revert_attached_twice(sqlite3 *db)
+{
+	ask(db, "SELECT cowmem_snapshot('twice'); ATTACH 'file:bank?vfs=cowmem' AS again");
+	ask(db, "CREATE TABLE again.wrong(x); INSERT INTO main.wrong VALUES(1)");
+	ask(db, "SELECT cowmem_revert('twice')");
+	must_fail(db, "SELECT * FROM again.wrong");
+	must_fail(db, "SELECT * FROM main.wrong");
+	check(db, "again");
+	ask(db, "DETACH again; SELECT cowmem_forget('twice')");
+}
+
+static long parameter(const char *name, long value)
+{
+	char path[64];
+	long was = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/cowmem/parameters/%s", name);
+	file = fopen(path, value < 0 ? "r" : "r+");
+	if (!file || fscanf(file, "%ld", &was) != 1)
+		die("no %s", path);
+	rewind(file);
+	if (value >= 0 && fprintf(file, "%ld", value) < 0)
+		die("%s cannot be written", path);
+	fclose(file);
+	return was;
+}
+
+/* Without memory a statement fails as on a full disk, and leaves what there was. */
+static void full(sqlite3 *db)
+{
+	long was = parameter("limit_mib", parameter("held_kib", -1) / 1024 + 1);
+	char out[128];
+	int code;
+
+	code = sqlite3_exec(db, "CREATE TABLE big(x); INSERT INTO big VALUES(zeroblob(5000000))", first_value, out, NULL);
+	if (code != SQLITE_FULL)
+		die("with no memory left: %s", sqlite3_errstr(code));
+	parameter("limit_mib", was);
+	check(db, "main");
+	ask(db, "DROP TABLE big");
+}
+
+/* Names that are cut off would be one. */
+static void long_name(void)
+{
+	char name[700];
+	sqlite3 *db;
+
+	memset(name, 'n', sizeof(name));
+	name[sizeof(name) - 1] = 0;
+	if (sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "cowmem") != SQLITE_CANTOPEN)
+		die("a name of %zu bytes can be opened", sizeof(name) - 1);
+	sqlite3_close(db);
+}
+
 static void run(int snapshots, int reverts)
 {
 	pthread_t threads[WRITERS];
@@ -306,6 +400,11 @@ static void run(int snapshots, int reverts)
 
 	create(db);
 	errors(db);
+	long_name();
+	revert_to_spoiled(db);
+	revert_attached_twice(db);
+	full(db);
+	offset = check(db, "main") - atomic_load(&done);
 	/* With a cache that holds all. */
 	idle = open_db();
 	for (i = 0; i < WRITERS; i++)
