@@ -314,10 +314,32 @@ static void spoil(sqlite3 *db, char byte)
 		die("the database's file cannot be written");
 }
 
-/*
- * A snapshot that SQLite takes for no database: the revert fails, and nobody has lost anything. Twice, as "idle" remembers
- * then what it saw after the first one.
- */
+/* A snapshot that SQLite takes for no database. */
+static void snapshot_spoiled(sqlite3 *db)
+{
+	ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	spoil(db, 'X');
+	ask(db, "SELECT cowmem_snapshot('spoiled')");
+	spoil(db, 'S');
+}
+
+/* A revert to it fails, and nothing is lost. The index of a WAL is new, and equal to that of the snapshot. */
+static void revert_alone(sqlite3 *db)
+{
+	unsigned int seed = 6;
+	char then[128];
+
+	snapshot_spoiled(db);
+	transfer(db, &seed);
+	ask(db, "PRAGMA journal_mode = DELETE");
+	ask(db, "PRAGMA journal_mode = %s", mode);
+	digest(db, "main", then);
+	must_fail(db, "SELECT cowmem_revert('spoiled')");
+	same(db, then, "the only connection, whose revert failed");
+	ask(db, "SELECT cowmem_forget('spoiled')");
+}
+
+/* The same with others. Twice, as "idle" remembers then what it saw after the first one. */
 static void revert_to_spoiled(sqlite3 *db)
 {
 	sqlite3 *idle = open_db(), *other = open_db();
@@ -326,9 +348,7 @@ static void revert_to_spoiled(sqlite3 *db)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		spoil(db, 'X');
-		ask(db, "SELECT cowmem_snapshot('spoiled')");
-		spoil(db, 'S');
+		snapshot_spoiled(db);
 		transfer(other, &seed);
 		ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
 		digest(db, "main", then);
@@ -389,19 +409,6 @@ static void full(sqlite3 *db)
 	ask(db, "DROP TABLE big");
 }
 
-/* Names that are cut off would be one. */
-static void long_name(void)
-{
-	char name[700];
-	sqlite3 *db;
-
-	memset(name, 'n', sizeof(name));
-	name[sizeof(name) - 1] = 0;
-	if (sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "cowmem") != SQLITE_CANTOPEN)
-		die("a name of %zu bytes can be opened", sizeof(name) - 1);
-	sqlite3_close(db);
-}
-
 static void run(int snapshots, int reverts)
 {
 	pthread_t threads[WRITERS];
@@ -411,7 +418,7 @@ static void run(int snapshots, int reverts)
 
 	create(db);
 	errors(db);
-	long_name();
+	revert_alone(db);
 	revert_to_spoiled(db);
 	revert_attached_twice(db);
 	full(db);

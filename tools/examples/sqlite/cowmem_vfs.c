@@ -591,9 +591,8 @@ static int xAccess(sqlite3_vfs *self, const char *name, int flags, int *result)
 static int xFullPathname(sqlite3_vfs *self, const char *name, int size, char *out)
 {
 	(void)self;
-	name += *name == '/';
-	sqlite3_snprintf(size, out, "/%s", name);
-	return strlen(name) + 2 > (size_t)size ? SQLITE_CANTOPEN : SQLITE_OK;
+	sqlite3_snprintf(size, out, "/%s", *name == '/' ? name + 1 : name);
+	return SQLITE_OK;
 }
 
 /* ---- snapshots ---- */
