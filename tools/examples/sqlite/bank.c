@@ -353,8 +353,8 @@ static void revert_to_spoiled(sqlite3 *db)
 		ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
 		digest(db, "main", then);
 		must_fail(db, "SELECT cowmem_revert('spoiled')");
-		same(idle, then, "another connection after a revert that failed");
 		same(db, then, "the connection whose revert failed");
+		same(idle, then, "another connection after a revert that failed");
 		ask(db, "SELECT cowmem_forget('spoiled')");
 	}
 	transfer(other, &seed);
