@@ -2,8 +2,8 @@
 /*
  * forks: does a child come to its heap unhurt?
  *
- * Runs with jemalloc and libcowmem-redis.so preloaded, and without two standard descriptors. Between fork() and the handler that
- * gives the child its heap, libc does this and that, and signals may arrive.
+ * Runs with jemalloc and libcowmem-redis.so preloaded, and without two standard descriptors. Between fork() and the
+ * handler that gives the child its heap, libc does this and that, and signals may arrive.
  */
 #include <errno.h>
 #include <pthread.h>

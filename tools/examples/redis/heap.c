@@ -212,8 +212,8 @@ OF_THREAD int clone_error;
 OF_THREAD sigset_t signals;
 
 /*
- * Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. A signal's
- * handler could need the heap when the child has none yet, so there are no signals meanwhile.
+ * Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. There are
+ * no signals meanwhile, as a handler could need the heap when the child has none yet.
  */
 static void before_fork(void)
 {
@@ -372,8 +372,8 @@ static int use_heap(void)
 }
 
 /*
- * What libc allocates for a whole process and, in a child, writes to before it calls in_child(): that must not be in the
- * heap. It is the state of what finds hosts, users and the like by name; aliases of mail are what nobody has to ask for.
+ * What libc allocates for a whole process and, in a child, writes to before it calls in_child(): that must not be in
+ * the heap. It is the state of what finds hosts, users and the like by name; aliases of mail need nobody to be asked.
  */
 static void allocate_early(void)
 {

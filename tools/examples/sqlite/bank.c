@@ -401,7 +401,8 @@ static void full(sqlite3 *db)
 	char out[128];
 	int code;
 
-	code = sqlite3_exec(db, "CREATE TABLE big(x); INSERT INTO big VALUES(zeroblob(5000000))", first_value, out, NULL);
+	code = sqlite3_exec(db, "CREATE TABLE big(x); INSERT INTO big VALUES(zeroblob(5000000))", first_value, out,
+			    NULL);
 	if (code != SQLITE_FULL)
 		die("with no memory left: %s", sqlite3_errstr(code));
 	parameter("limit_mib", was);

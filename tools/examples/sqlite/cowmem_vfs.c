@@ -825,8 +825,8 @@ static const char *become(struct store *store, int region, const char *index, in
 }
 
 /*
- * The snapshot is no good, or memory is short: all is to be as it was, so that what other connections remember is right.
- * What this one remembers may be of the snapshot.
+ * The snapshot is no good, or memory is short: all is to be as it was, so that what other connections remember is
+ * right. What this one remembers may be of the snapshot.
  */
 static const char *undo(sqlite3 *db, struct store *store, const struct before *before, const char *why)
 {
