@@ -212,8 +212,8 @@ OF_THREAD int clone_error;
 OF_THREAD sigset_t signals;
 
 /*
- * Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. There are
- * no signals meanwhile, as a handler could need the heap when the child has none yet.
+ * Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. There
+ * are no signals meanwhile, as a handler could need the heap when the child has none yet.
  */
 static void before_fork(void)
 {
