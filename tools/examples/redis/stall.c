@@ -129,20 +129,37 @@ static void before_others(bool yes)
 	closedir(tasks);
 }
 
-/* Redis takes this signal for no failure. */
-static void end_child(void)
+static pid_t parent_of(pid_t pid)
 {
 	char path[64];
-	FILE *children;
-	int pid;
+	int parent = 0;
+	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", server, server);
-	children = fopen(path, "r");
-	if (!children)
-		die("no %s", path);
-	while (fscanf(children, "%d", &pid) == 1)
-		kill(pid, SIGUSR1);
-	fclose(children);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*d %*s %*c %d", &parent) != 1)
+		parent = 0;
+	fclose(file);
+	return parent;
+}
+
+/* Redis takes this signal for no failure. Not each kernel has /proc/PID/task/TID/children. */
+static void end_child(void)
+{
+	DIR *processes = opendir("/proc");
+	struct dirent *entry;
+	pid_t pid;
+
+	if (!processes)
+		die("no /proc");
+	while ((entry = readdir(processes))) {
+		pid = atoi(entry->d_name);
+		if (pid > 0 && parent_of(pid) == server)
+			kill(pid, SIGUSR1);
+	}
+	closedir(processes);
 }
 
 static void save(const char *what, double write_ns)
