@@ -1344,6 +1344,34 @@ TEST_F(reading, sees_each_way_to_change_it)
 	close(vm->region);
 }
 
+/* Pages of zeroes are taken away without a copy, and what is written then fills holes. */
+TEST_F(reading, sees_what_comes_in_place_of_zeroes)
+{
+	size_t pages = variant->huge ? AREA : 128;
+	struct vm *vm = &self->vm;
+	struct cowmem_merge m = { };
+	int other;
+
+	vm_init(vm, region_of_number(pages, 0, variant->huge), pages, 1, 0,
+		PROT_READ | PROT_WRITE, read_on, false);
+	/* What is written in order is known not to be mapped, until it is read. */
+	other = snapshot(vm->region);
+	write_all(vm, 0);
+	close(other);
+	close(snapshot(vm->region));
+	vm_start(vm);
+	ASSERT_TRUE(all_read(vm));
+	vm_pause(vm);
+	ASSERT_EQ(0, do_merge(&m, &vm->region, 1));
+	EXPECT_LE(pages, m.zeroed);
+	write_all(vm, 1);
+	all_hold(vm, 1);
+	vm_resume(vm);
+	EXPECT_TRUE(all_read(vm));
+	vm_end(vm);
+	close(vm->region);
+}
+
 /* Waits for it, but not for ever. */
 static bool comes(int *what, int val)
 {
@@ -1541,6 +1569,68 @@ TEST(a_snapshot_is_not_written)
 	mem = map_ro(snap, 16);
 	EXPECT_EQ(7, get64((uint64_t *)mem));
 	unmap(mem, 16);
+	close(fd);
+	close(snap);
+}
+
+/* ---- resets that keep pages ---- */
+
+/* Let the vCPU write as many pages, then reset them. Returns how many stay with the region. */
+static uint64_t poke_and_reset(struct vm *vm, int snap, uint64_t pages)
+{
+	struct cowmem_restore arg = { .fd = snap, .flags = COWMEM_RESTORE_KEEP };
+
+	vm->low->guest[0].pages = pages;
+	vm_resume(vm);
+	must(vm_goes_on(vm, 2 * vm->pages));
+	vm_pause(vm);
+	must(!ioctl(vm->region, COWMEM_IOC_RESTORE, &arg));
+	return arg.kept;
+}
+
+/* Does each page of @vm, which stands still, hold what the vCPU wrote there last? */
+static bool holds_last_pokes(const struct vm *vm)
+{
+	uint64_t done = published(vm, 0), word, i;
+
+	for (i = 0; i < vm->pages; i++) {
+		must(pread(vm->region, &word, sizeof(word), i * PAGE) == sizeof(word));
+		if ((word - 1) % vm->pages == i && word + vm->pages > done && word <= done + 1)
+			continue;
+		fprintf(stderr, "# page %llu holds %llu after %llu writes\n", (unsigned long long)i,
+			(unsigned long long)word, (unsigned long long)done);
+		return false;
+	}
+	return true;
+}
+
+/* A page that is given back, as it was not written for long, is not written where it was. */
+TEST(a_reset_takes_back_what_is_not_written)
+{
+	enum { PAGES = 16, FEW = 2, RESETS = 64 };
+	uint64_t kept = PAGES, resets = 0;
+	int fd, snap;
+	struct vm vm;
+
+	fd = region_of_number(PAGES, 7, false);
+	snap = snapshot(fd);
+	vm_init(&vm, fd, PAGES, 1, 0, PROT_READ | PROT_WRITE, poke_on, false);
+	vm.vcpus = 1;
+	vm_start(&vm);
+	vm_pause(&vm);
+	poke_and_reset(&vm, snap, PAGES);
+	while (kept > FEW && resets++ < RESETS)
+		kept = poke_and_reset(&vm, snap, FEW);
+	EXPECT_EQ(FEW, kept);
+	TH_LOG("of %d pages %llu are kept after %llu resets", PAGES, (unsigned long long)kept,
+	       (unsigned long long)resets);
+	vm.low->guest[0].pages = PAGES;
+	vm_resume(&vm);
+	EXPECT_TRUE(vm_goes_on(&vm, 2 * PAGES));
+	vm_pause(&vm);
+	EXPECT_TRUE(holds_last_pokes(&vm));
+	vm_resume(&vm);
+	vm_end(&vm);
 	close(fd);
 	close(snap);
 }
