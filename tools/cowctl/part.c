@@ -166,7 +166,7 @@ int part_freeze(struct part *part)
 {
 	if (fchmod(part->fd, 0400))
 		return -1;
-	if (is_region(part->fd))
+	if (cowmem_is_region(part->fd))
 		return cowmem_seal(part->fd, COWMEM_SEAL_SHRINK | COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE |
 				   COWMEM_SEAL_SEAL);
 	return fsync(part->fd);

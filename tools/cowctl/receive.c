@@ -173,7 +173,7 @@ static int begin_part(struct receive *r, int base)
 {
 	if (part_make(&r->part, &r->place))
 		return -1;
-	r->region = is_region(r->part.fd);
+	r->region = cowmem_is_region(r->part.fd);
 	r->part.state = (struct token) { .id = r->header.id, .base = r->header.base };
 	/* What is noted to have come has to be there after a crash, too. */
 	if ((base < 0 || !copy_base(r, base)) && !ftruncate(r->part.fd, r->header.size) &&
@@ -345,7 +345,7 @@ static int receive_stream(struct receive *r)
 		return complain_stream(r);
 	if (open_part(r))
 		return -1;
-	r->region = is_region(r->part.fd);
+	r->region = cowmem_is_region(r->part.fd);
 	ret = take_blocks(r);
 	if (ret)
 		leave_part(r);
