@@ -118,6 +118,32 @@ TRACE_EVENT(cowmem_merge,
 		  __entry->merged, __entry->zeroed)
 );
 
+/*
+ * A fault in a mapping was served, or refused.  The core was told by @ret that pages are
+ * mapped, to map an area by a PMD, to copy a page into a private mapping, or of an error.
+ */
+TRACE_EVENT(cowmem_fault,
+	TP_PROTO(const struct vm_fault *vmf, vm_fault_t ret),
+	TP_ARGS(vmf, ret),
+	TP_STRUCT__entry(
+		__field(u64, region)
+		__field(unsigned long, index)
+		__field(bool, write)
+		__field(u8, did)
+	),
+	TP_fast_assign(
+		__entry->region = file_inode(vmf->vma->vm_file)->i_ino;
+		__entry->index = vmf->pgoff;
+		__entry->write = vmf->flags & FAULT_FLAG_WRITE;
+		__entry->did = ret == VM_FAULT_NOPAGE ? 0 :
+			       ret == VM_FAULT_LOCKED ? 1 : !ret ? 2 : 3;
+	),
+	TP_printk("region=%llu index=%lu write=%d did=%s", __entry->region,
+		  __entry->index, __entry->write,
+		  __print_symbolic(__entry->did, { 0, "pages" }, { 1, "area" },
+				   { 2, "copy" }, { 3, "error" }))
+);
+
 /* A snapshot's memory was taken back for a write to a region. */
 TRACE_EVENT(cowmem_yield,
 	TP_PROTO(const struct cowmem_region *snapshot,

@@ -177,9 +177,6 @@ struct region {
 int region_open(struct region *region, const char *arg, int mode);
 void region_close(struct region *region);
 
-/* is_region - is this descriptor one's? Takes no time, whatever it holds. */
-bool is_region(int fd);
-
 /* is_process_arg - does it look like PID or PID:FD, so that no NAME may? */
 bool is_process_arg(const char *arg);
 

@@ -65,3 +65,33 @@ GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
 tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
 
 include $(S)/cowctl/stream.mk
+
+# ---- each verb under valgrind ----
+
+TESTS += memcheck-cowctl-each
+GUEST_TESTS += memcheck-cowctl-each
+
+# ---- some of them once more, with a cowctl that finds stray accesses, leaks, and what C does not define ----
+
+CTL_SANITIZED_HOST := cowctl-missing stream-host
+CTL_SANITIZED_GUEST := cowctl-each stream-examples
+CTL_SANITIZED := $(CTL_SANITIZED_HOST) $(CTL_SANITIZED_GUEST)
+CTL_SANITIZED_OBJS := $(patsubst $(B)/cowctl/%,$(B)/sanitized/cowctl/%,$(CTL_OBJS)) $(LIB_NAMES:%=$(B)/sanitized/lib/%.o)
+
+$(B)/sanitized/%.o: $(S)/%.c $(CTL_HEADERS) $(LIB_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) -I$(S)/../module $(CTL_CFLAGS) $(ALL_CFLAGS) $(SANITIZE) -c -o $@ $<
+
+# In a directory of its own, as it is ./cowctl that tests run, with links to all else that they want.
+$(B)/tests/sanitized.d/cowctl: $(CTL_SANITIZED_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
+	ln -sf $(patsubst %,../%,$(notdir $(CTL_TEST_PROGRAMS)) stream-codec $(CTL_SANITIZED)) $(@D)
+
+$(CTL_SANITIZED:%=$(B)/tests/sanitized-%): $(B)/tests/sanitized-%: $(S)/cowctl/test/sanitized $(B)/tests/% \
+		$(B)/tests/sanitized.d/cowctl
+	$(INSTALL) -m 755 $< $@
+
+TESTS += $(CTL_SANITIZED:%=sanitized-%)
+HOST_TESTS += $(CTL_SANITIZED_HOST:%=sanitized-%)
+GUEST_TESTS += $(CTL_SANITIZED_GUEST:%=sanitized-%)

@@ -68,7 +68,7 @@ bool is_frozen(int fd)
 {
 	struct cowmem_info info;
 
-	return is_region(fd) && !cowmem_get_info(fd, &info) && (info.seals & FROZEN) == FROZEN;
+	return cowmem_is_region(fd) && !cowmem_get_info(fd, &info) && (info.seals & FROZEN) == FROZEN;
 }
 
 /* What is kept: the id, and when the content was written last, which tells a changed file by. */
@@ -91,7 +91,7 @@ int id_get(int fd, struct stream_id *id)
 	if (length < 0)
 		return -1;
 	value[length] = '\0';
-	if (is_region(fd) && !is_frozen(fd)) {
+	if (cowmem_is_region(fd) && !is_frozen(fd)) {
 		errno = ESTALE;
 		return -1;
 	}

@@ -82,7 +82,7 @@ static int fill(struct part *part, int from)
 {
 	struct stat st;
 
-	if (!is_region(part->fd))
+	if (!cowmem_is_region(part->fd))
 		return complain(part->place->path, "not on a mount of type cowmem; a NAME without a slash goes into the "
 				"store at %s", store_path());
 	if (fstat(from, &st) ||

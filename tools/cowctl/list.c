@@ -182,7 +182,7 @@ static void list_file(struct listing *listing, const char *path, const char *arg
 	bool fresh;
 
 	/* It may be gone by now. What is not for us to open is there nevertheless. */
-	if (fd < 0 ? errno != EACCES || lstat(path, &st) : fstat(fd, &st) || !is_region(fd))
+	if (fd < 0 ? errno != EACCES || lstat(path, &st) : fstat(fd, &st) || !cowmem_is_region(fd))
 		goto out;
 	object = region_object(listing, st.st_dev, st.st_ino, &fresh);
 	/* What a process called it may be an older name. */
@@ -281,7 +281,7 @@ static int list_argument(struct listing *listing, const char *arg)
 static int list_run(int argc, char **argv)
 {
 	static const struct option options[] = { COMMON_OPTIONS };
-	struct listing listing = { .regions = json_array(), .keys = json_object() };
+	struct listing listing = { };
 	int err = 0;
 
 	while (next_option(argc, argv, "", options) >= 0)
@@ -289,6 +289,8 @@ static int list_run(int argc, char **argv)
 	argv = want_args(argc, argv, 0, argc);
 	if (want_module())
 		return -1;
+	listing.regions = json_array();
+	listing.keys = json_object();
 	if (!*argv)
 		err = list_processes(&listing) | list_store(&listing);
 	for (; *argv; argv++)

@@ -176,7 +176,7 @@ int part_keep(struct part *part)
 
 int part_seal(struct part *part)
 {
-	if (!is_region(part->fd))
+	if (!cowmem_is_region(part->fd))
 		return fsync(part->fd);
 	if (is_frozen(part->fd))
 		return 0;
@@ -187,7 +187,7 @@ int part_freeze(struct part *part)
 {
 	if (part_seal(part) || fchmod(part->fd, 0400))
 		return -1;
-	return is_region(part->fd) ? 0 : fsync(part->fd);
+	return cowmem_is_region(part->fd) ? 0 : fsync(part->fd);
 }
 
 /* A name that somebody else took meanwhile is left to them. */

@@ -201,7 +201,7 @@ static int begin_part(struct receive *r, int base)
 {
 	if (part_make(&r->part, &r->place))
 		return -1;
-	r->region = is_region(r->part.fd);
+	r->region = cowmem_is_region(r->part.fd);
 	r->part.state = (struct token) { .id = r->header.id, .base = r->header.base };
 	if (!fill_part(r, base)) {
 		r->part.resumable = !part_keep(&r->part);
@@ -427,7 +427,7 @@ static int receive_stream(struct receive *r)
 		return complain_stream(r);
 	if (open_part(r))
 		return -1;
-	r->region = is_region(r->part.fd);
+	r->region = cowmem_is_region(r->part.fd);
 	ret = r->part.whole ? 0 : take_blocks(r);
 	if (!ret && !r->part.whole)
 		ret = complete(r);

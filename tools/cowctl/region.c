@@ -6,19 +6,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cowctl.h"
-
-bool is_region(int fd)
-{
-	/* An unknown flag is found before anything is counted. */
-	struct cowmem_info info = { .flags = ~0U };
-
-	return ioctl(fd, COWMEM_IOC_INFO, &info) < 0 && errno == EOPNOTSUPP;
-}
 
 bool is_process_arg(const char *arg)
 {
@@ -59,7 +50,7 @@ static int open_path(struct region *region, int dir, const char *path, int mode)
 		return complain_region(region);
 	if (region->fd < 0)
 		return complain(region->arg, "%s", strerror(errno));
-	if (is_region(region->fd))
+	if (cowmem_is_region(region->fd))
 		return 0;
 	region_close(region);
 	return complain(region->arg, "not a region: those are files on a mount of type cowmem; see cowctl list");

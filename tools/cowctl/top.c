@@ -28,7 +28,7 @@ static const char help[] =
 "Shows what happens to regions, each second, by process and region, the busiest\n"
 "first. All columns are per second:\n"
 "\n"
-"  FAULTS    page faults of the process, of whatever memory\n"
+"  FAULTS    page faults in mappings of the region\n"
 "  SPLITS    shared pages that were copied for their writer\n"
 "  REUSES    pages that their last holder writes in place\n"
 "  CLONES, RESTORES, COPIES, MERGES   calls\n"
@@ -45,7 +45,7 @@ static const char help[] =
 "\n"
 "It needs root, for tracefs.\n";
 
-enum counter { SPLITS, REUSES, CLONES, RESTORES, COPIES, MERGES, ZAPS, YIELDS, COUNTERS };
+enum counter { FAULTS, SPLITS, REUSES, CLONES, RESTORES, COPIES, MERGES, ZAPS, YIELDS, COUNTERS };
 
 /**
  * struct source - an event of the module
@@ -59,6 +59,7 @@ static struct source {
 	int id;
 	struct tep_format_field *region;
 } sources[COUNTERS] = {
+	[FAULTS] = { "cowmem_fault", "faults", 0, NULL },
 	[SPLITS] = { "cowmem_split", "splits", 0, NULL },
 	[REUSES] = { "cowmem_reuse", "reuses", 0, NULL },
 	[CLONES] = { "cowmem_clone", "clones", 0, NULL },
@@ -79,7 +80,6 @@ struct row {
 /* A process, since it was seen first. */
 struct process {
 	pid_t pid;
-	uint64_t faults;	/* at the last table */
 	char *name;
 	bool seen;		/* it has a row in this one */
 };
@@ -157,17 +157,15 @@ static pid_t process_of(struct top *top, pid_t number)
 	return thread->pid;
 }
 
-/* From now on its faults are counted; so this comes early, at its first event. */
+/* This comes early, at its first event: it may be gone soon. */
 static struct process *find_process(struct top *top, pid_t pid)
 {
 	struct process like = { .pid = pid }, *process;
 	bool fresh;
 
 	process = find_or_add(&top->processes, &like, sizeof(like), compare_numbers, &fresh);
-	if (fresh) {
-		process->faults = process_faults(pid);
+	if (fresh)
 		process->name = process_name(pid);
-	}
 	return process;
 }
 
@@ -249,11 +247,9 @@ static int busiest_first(const void *a, const void *b)
 static json_t *row_json(struct top *top, const struct row *row, double seconds)
 {
 	struct process *process = find_process(top, row->pid);
-	uint64_t faults = process_faults(row->pid);
 	json_t *region = row->region ? json_integer((json_int_t)row->region) : json_null();
-	json_t *object = json_pack("{s:i, s:o, s:o, s:f}", "pid", (int)row->pid, "command", json_name(process->name),
-				   "region", region, "faults",
-				   faults > process->faults ? (double)(faults - process->faults) / seconds : 0.0);
+	json_t *object = json_pack("{s:i, s:o, s:o}", "pid", (int)row->pid, "command", json_name(process->name),
+				   "region", region);
 	int i;
 
 	for (i = 0; i < COUNTERS; i++)
@@ -307,14 +303,13 @@ static void mark(const void *node, VISIT which, void *arg)
 		return;
 	if (process->seen) {
 		process->seen = false;
-		process->faults = process_faults(process->pid);
 		return;
 	}
 	idle->list = must(reallocarray(idle->list, idle->count + 1, sizeof(*idle->list)));
 	idle->list[idle->count++] = process;
 }
 
-/* The next table begins with nothing, but with where the processes of this one stand. */
+/* The next table begins with nothing, but with the processes of this one. */
 static void forget(struct top *top)
 {
 	struct idle idle = { };

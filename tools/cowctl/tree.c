@@ -144,7 +144,7 @@ static int add_file(struct tree *tree, const char *path)
 
 	if (fd < 0)
 		return gone ? 0 : -1;
-	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || !is_region(fd))
+	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || !cowmem_is_region(fd))
 		goto out;
 	file = (ssize_t)find_file(tree, &stat);
 	if (file == (ssize_t)tree->nr_files) {

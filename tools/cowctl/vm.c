@@ -28,7 +28,7 @@ static int open_ram(const struct vm *vm, const char *path)
 	int fd = open(from, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	free(from);
-	if (fd >= 0 && is_region(fd) && is_mount(fd))
+	if (fd >= 0 && cowmem_is_region(fd) && is_mount(fd))
 		return fd;
 	if (fd < 0)
 		complain(path, "it is the VM's memory, and cannot be opened: %s", strerror(errno));

@@ -67,6 +67,19 @@ int cowmem_features(uint64_t *features);
  */
 const char *cowmem_strerror(int error);
 
+/**
+ * cowmem_is_region - is this descriptor a region's?
+ * @fd: any number
+ *
+ * Takes no time, whatever the region holds, and needs no right but the descriptor.
+ *
+ * Return: 1, or 0 if it is something else, or closed. It does not fail, and errno stays as it was.
+ *
+ *	if (!cowmem_is_region(fd))
+ *		errx(1, "%s: %s", path, cowmem_strerror(ENOTTY));
+ */
+int cowmem_is_region(int fd);
+
 /* ---- regions ---- */
 
 /* Flags of cowmem_create(). */

@@ -7,6 +7,14 @@ if [ -e /sys/module/cowmem ]; then
 fi
 
 lacks="not loaded: modprobe cowmem"
+# Each that there is. What else is bad input of theirs is in the tests of what they do.
+verbs=$(./cowctl --help | awk '/^  [a-z]/ { print $1 }')
+is "there are 16 verbs" [ "$(echo "$verbs" | wc -l)" -ge 16 ]
+for verb in $verbs; do
+	is "$verb: no such option" says 2 "cowctl $verb --help" "$verb" --nonsense
+	is "$verb --help" run 0 "$verb" --help
+	is "$verb --help: says how" grep -q "^Usage: cowctl $verb" "$out"
+done
 is "list" says 1 "$lacks" list
 is "create" says 1 "$lacks" create x
 is "create: no directory stays" [ ! -e "$COWMEM_STORE" ]
@@ -30,6 +38,8 @@ is "top" run 1 top -b -n 1
 is "top: says so" grep -q "$lacks" "$err"
 is "doctor" run 1 doctor
 is "doctor: says so" grep -q "not loaded" "$out"
+is "vm: no socket" says 1 "No such file" vm save "$dir/none" "$dir/vm"
+is "vm: no such verb" says 2 "neither fork, save nor revert" vm fly
 is "doctor: JSON" run 1 doctor --json
 is "doctor: JSON parses" sh -c './json checks.0 <"$1" >/dev/null' - "$out"
 # Here, as a guest has no locale in which they could be shown. "e" with an accent is.

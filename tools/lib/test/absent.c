@@ -110,6 +110,7 @@ static void sockets(void)
 			sock = socket(family, type, 0);
 			if (sock == -1)
 				continue;
+			EQUAL(cowmem_is_region(sock), 0);
 			ERRNO(cowmem_get_info(sock, &info), ENOTTY);
 			close(sock);
 		}
