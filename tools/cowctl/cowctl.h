@@ -220,6 +220,12 @@ struct place {
  * @source: a region or a directory that the user named by its path, or -1
  */
 int place_open(struct place *place, const char *new, int source);
+
+/* place_find - the same, whether or not NEW exists. */
+int place_find(struct place *place, const char *new, int source);
+
+/* place_is_free - does nothing exist there yet? Returns 0, or -1 after it was said. */
+int place_is_free(const struct place *place);
 void place_close(struct place *place);
 
 /*

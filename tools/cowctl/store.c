@@ -180,8 +180,6 @@ static char *path_of(const struct place *place)
 
 static int check_place(const struct place *place, const char *new)
 {
-	struct stat st;
-
 	if (!*place->name || !strcmp(place->name, ".") || !strcmp(place->name, ".."))
 		return complain(new, "not a name for something new");
 	if (strlen(place->name) > 255)
@@ -189,12 +187,19 @@ static int check_place(const struct place *place, const char *new)
 	if (!is_mount(place->dir))
 		return complain(new, "not on a mount of type cowmem; a NAME without a slash goes into the store at %s",
 				store_path());
+	return 0;
+}
+
+int place_is_free(const struct place *place)
+{
+	struct stat st;
+
 	if (!fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW))
 		return complain(place->path, "exists; remove it, or take another name");
 	return 0;
 }
 
-int place_open(struct place *place, const char *new, int source)
+int place_find(struct place *place, const char *new, int source)
 {
 	*place = (struct place) { .dir = -1 };
 	if (strchr(new, '/')) {
@@ -213,6 +218,16 @@ int place_open(struct place *place, const char *new, int source)
 	if (!check_place(place, new))
 		return 0;
 fail:
+	place_close(place);
+	return -1;
+}
+
+int place_open(struct place *place, const char *new, int source)
+{
+	if (place_find(place, new, source))
+		return -1;
+	if (!place_is_free(place))
+		return 0;
 	place_close(place);
 	return -1;
 }
