@@ -18,6 +18,12 @@
 /* A page that was not written for this many calls is given back. */
 #define COLD_ROUNDS (4 + 8)
 
+/*
+ * Once such pages were found, one is kept if it is written in two rounds, and a look for
+ * cold ones, at which what was written is forgotten, may come in between.
+ */
+#define AGAIN 3
+
 struct box {
 	int fd, snap;
 	char *mem, *mem2;	/* two mappings of the region */
@@ -368,12 +374,15 @@ static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 			  (hot ? 1 : 0)));
 	EXPECT_TRUE(restored(&b));
 	/* Who was given back comes again, by another way each time. */
-	for (i = 0; i < PAGES; i++)
-		put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");
-	for (i = 0; i < PAGES; i++)
-		EXPECT_EQ(0, memcmp(b.mem + i * pgsz() + i, "come bac", 8));
-	EXPECT_EQ(PAGES, keep(&b));
-	EXPECT_TRUE(restored(&b));
+	for (round = 0; round < AGAIN; round++) {
+		for (i = 0; i < PAGES; i++)
+			put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");
+		for (i = 0; i < PAGES; i++)
+			EXPECT_EQ(0, memcmp(b.mem + i * pgsz() + i, "come bac", 8));
+		kept = keep(&b);
+		EXPECT_TRUE(restored(&b));
+	}
+	EXPECT_EQ(PAGES, kept);
 	for (round = 0; round <= 2 * COLD_ROUNDS; round++)
 		kept = keep(&b);
 	EXPECT_EQ(0, kept);
@@ -391,6 +400,55 @@ TEST(cold_pages_are_given_back_beside_hot_ones)
 {
 	NEED_KEEP();
 	cold_pages(_metadata, 1);
+}
+
+/*
+ * Some pages are written in each round, and others now and then, holes among them: those are
+ * not kept once it is clear that this is in vain, until they are written in each round, too.
+ */
+TEST(what_is_written_once_is_not_kept)
+{
+	enum { MANY = 4096, HOT = 8, OTHERS = 24, WARM = 2 * COLD_ROUNDS, ROUNDS = 40, AGES = 20 };
+	int fd = region_of(MANY, 1), snap, round;
+	char *mem = map_rw(fd, MANY);
+	struct cowmem_restore r;
+	long before = 0;
+	size_t i, at = 0;
+
+	NEED_KEEP();
+	must(!do_discard(fd, MANY / 2 * pgsz(), MANY / 2 * pgsz()));
+	snap = snapshot(fd);
+	restore(fd, snap, COWMEM_RESTORE_KEEP);
+	for (round = 0; round < WARM + ROUNDS + AGAIN + ROUNDS; round++) {
+		bool others_stay = round >= WARM + ROUNDS;
+
+		if (round == WARM || round == WARM + ROUNDS + AGAIN)
+			before = faults();
+		for (i = 0; i < HOT; i++)
+			mem[i * MANY / HOT * pgsz() + round] = 'h';
+		/* Never next to each other, in either half, and again when that was forgotten. */
+		at = others_stay ? at : 3 + round % AGES * 50;
+		for (i = 0; i < OTHERS; i++)
+			mem[(at + 2 * i + i % 2 * MANY / 2) % MANY * pgsz() + round] = 'o';
+		r = restore(fd, snap, COWMEM_RESTORE_KEEP);
+		if (round < WARM)
+			continue;
+		EXPECT_EQ(HOT + OTHERS, r.pages);
+		if (!others_stay || round >= WARM + ROUNDS + AGAIN) {
+			ASSERT_EQ(HOT + (others_stay ? OTHERS : 0), r.kept)
+				TH_LOG("round %d", round);
+			EXPECT_EQ(r.kept, info(fd).pages_exclusive);
+		}
+		/* Each of the others, and no more. */
+		if (round == WARM + ROUNDS - 1)
+			EXPECT_EQ(ROUNDS * OTHERS, faults() - before);
+	}
+	EXPECT_EQ(0, faults() - before);
+	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
+	EXPECT_TRUE(holds(fd, HOT + OTHERS, MANY / 2 - (HOT + OTHERS) / 2));
+	restore(fd, snap, 0);
+	EXPECT_TRUE(holds(fd, 0, MANY / 2));
+	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
 }
 
 /*
