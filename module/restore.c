@@ -191,15 +191,13 @@ static unsigned long count_granted(const struct cowmem_region *region,
 #define KEEP_NODES	(4 * (COWMEM_KEEP_MAX >> PAGE_SHIFT))
 
 /*
- * Restore @region by copying content back into the pages that were written.
- * Returns false if that cannot be done, and nothing was.
+ * Can @region be restored by copying content back into the pages that were written?
+ * Tells as well whether to look for cold ones this time.
  */
-static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
-		 struct cowmem_restore *args)
+static bool may_keep(struct cowmem_region *region, const struct cowmem_share *from,
+		     struct cowmem_restore *args, bool *look_for_cold)
 {
-	unsigned long budget = KEEP_NODES, nodes, leaves = 0;
-	struct cowmem_node *leaf, *next;
-	bool look_for_cold, found = false;
+	unsigned long budget = KEEP_NODES, leaves = 0;
 
 	if (!COWMEM_HAVE_DIRTY_BITS || region->odd_mappings || !from->frozen ||
 	    list_empty(&region->tree.granted))
@@ -208,13 +206,21 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 		return false;
 	if (!cowmem_tree_only_granted(&region->tree, from->tree, &budget))
 		return false;
-	nodes = KEEP_NODES - budget;
-	args->nodes = nodes;
+	args->nodes = KEEP_NODES - budget;
 
-	look_for_cold = time_to_look(region);
+	*look_for_cold = time_to_look(region);
 	/* Time to share again the nodes of pages that were given back. */
-	if (look_for_cold && nodes > (region->tree.root->level + 1) * leaves)
-		return false;
+	return !*look_for_cold ||
+	       args->nodes <= (region->tree.root->level + 1) * leaves;
+}
+
+/* Restore @region like that, whose size is right by now. */
+static void keep(struct cowmem_region *region, const struct cowmem_share *from,
+		 struct cowmem_restore *args, bool look_for_cold)
+{
+	struct cowmem_node *leaf, *next;
+	bool found = false;
+
 	list_for_each_entry_safe(leaf, next, &region->tree.granted,
 				 granted_link) {
 		found |= keep_leaf(region, from->tree, leaf, look_for_cold, args);
@@ -223,7 +229,6 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 	if (look_for_cold)
 		looked(region, found);
 	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
-	return true;
 }
 
 /* Is that allowed?  Under i_rwsem. */
@@ -243,7 +248,7 @@ static int may_restore(const struct cowmem_region *region,
 static int restore_locked(struct cowmem_region *region, struct cowmem_share *from,
 			  struct cowmem_restore *args)
 {
-	bool resize = cowmem_region_size(region) != from->size;
+	bool may, look_for_cold;
 	u64 pages = 0, nodes = 0;
 	int err;
 
@@ -251,23 +256,20 @@ static int restore_locked(struct cowmem_region *region, struct cowmem_share *fro
 	err = may_restore(region, from, args);
 	if (err)
 		return err;
-	/* With the size changed nothing may fail any more, nor be killed. */
-	if (resize) {
+	may = (args->flags & COWMEM_RESTORE_KEEP) &&
+	      may_keep(region, from, args, &look_for_cold);
+	if (!may)
 		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
 					      &pages, &nodes);
-		if (!err)
-			err = cowmem_region_resize(region, from->size);
-	}
+	/* With the size changed nothing may fail any more, nor be killed. */
+	if (!err && cowmem_region_size(region) != from->size)
+		err = cowmem_region_resize(region, from->size);
 	if (err)
 		return err;
 	cowmem_region_changed(region);
-	if ((args->flags & COWMEM_RESTORE_KEEP) && keep(region, from, args))
+	if (may) {
+		keep(region, from, args, look_for_cold);
 		return 0;
-	if (!resize) {
-		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
-					      &pages, &nodes);
-		if (err)
-			return err;
 	}
 	args->pages = pages;
 	args->nodes = nodes;

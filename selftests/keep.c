@@ -345,6 +345,81 @@ TEST(no_faults_in_the_steady_state)
 	}
 }
 
+/*
+ * A region that each round grows and writes what was added: that goes, and what is before it stays mapped. The end
+ * lies in a leaf of which more is kept, in one of which nothing is, and between two.
+ */
+TEST(no_faults_where_it_had_grown)
+{
+	static const size_t ends[] = { PAGES, 130, 128 };
+	const uint32_t flags = COWMEM_RESTORE_KEEP | COWMEM_RESTORE_SIZE;
+	size_t i, round, end;
+
+	NEED_KEEP();
+	for (i = 0; i < ARRAY_SIZE(ends); i++) {
+		struct box b;
+		long taken = 0, before;
+		char *more;
+
+		box_init(&b);
+		end = ends[i];
+		ASSERT_EQ(0, do_resize(b.fd, end * pgsz()));
+		close(b.snap);
+		b.snap = snapshot(b.fd);
+		more = map_rw(b.fd, 2 * PAGES);
+		for (round = 0; round < 40; round++) {
+			ASSERT_EQ(0, do_resize(b.fd, (end + 100) * pgsz()));
+			EXPECT_TRUE(is(more + end * pgsz(), 100, 0, end));
+			pg_fill(more + end * pgsz(), 2, end);
+			pg_fill(more + (end + 99) * pgsz(), 2, end + 99);
+			before = faults();
+			memset(more + 10 * pgsz(), 'a' + round % 26, 5 * pgsz());
+			memset(more + 126 * pgsz(), 'a' + round % 26, 2 * pgsz());
+			taken += round < 3 ? 0 : faults() - before;
+			EXPECT_EQ(7, restore(b.fd, b.snap, flags).kept)
+				TH_LOG("end %zu, round %zu", end, round);
+			EXPECT_EQ(end * pgsz(), info(b.fd).size);
+			EXPECT_EQ(7, info(b.fd).pages_exclusive);
+			EXPECT_EQ(SIGBUS, touch(more + end * pgsz(), round % 2));
+			EXPECT_EQ(0, memcmp(more, b.want, end * pgsz()));
+		}
+		EXPECT_EQ(0, taken) TH_LOG("end %zu", end);
+		close(b.fd);
+		close(b.snap);
+		unmap(more, 2 * PAGES);
+	}
+}
+
+/* Likewise where it ends within a page, which is copied back after its end was cut off. */
+TEST(no_faults_where_it_had_grown_from_within_a_page)
+{
+	const uint32_t flags = COWMEM_RESTORE_KEEP | COWMEM_RESTORE_SIZE;
+	size_t end = 130 * pgsz() + 100, round;
+	long taken = 0, before;
+	struct box b;
+
+	NEED_KEEP();
+	box_init(&b);
+	ASSERT_EQ(0, do_resize(b.fd, end));
+	b.snap = snapshot(b.fd);
+	for (round = 0; round < 20; round++) {
+		ASSERT_EQ(0, do_resize(b.fd, LEN));
+		before = faults();
+		memset(b.mem + 128 * pgsz(), 'x', 3 * pgsz());
+		taken += round < 3 ? 0 : faults() - before;
+		memset(b.mem + 131 * pgsz(), 'x', 3 * pgsz());
+		EXPECT_EQ(3, restore(b.fd, b.snap, flags).kept);
+		EXPECT_EQ(end, info(b.fd).size);
+		ASSERT_EQ(0, do_resize(b.fd, LEN));
+		EXPECT_EQ(0, memcmp(b.mem, b.want, end));
+		EXPECT_TRUE(is(b.mem + 131 * pgsz(), 60, 0, 131));
+		EXPECT_EQ(0, b.mem[end]);
+		EXPECT_EQ(0, b.mem[131 * pgsz() - 1]);
+		ASSERT_EQ(0, do_resize(b.fd, end));
+	}
+	EXPECT_EQ(0, taken);
+}
+
 static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 {
 	uint64_t kept = 0, last;
