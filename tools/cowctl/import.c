@@ -83,8 +83,7 @@ static int fill(struct part *part, int from)
 	struct stat st;
 
 	if (!cowmem_is_region(part->fd))
-		return complain(part->place->path, "not on a mount of type cowmem; a NAME without a slash goes into the "
-				"store at %s", store_path());
+		return complain_no_mount(part->place->path);
 	if (fstat(from, &st) ||
 	    (S_ISREG(st.st_mode) && lseek(from, 0, SEEK_CUR) == 0 ? import_file(from, part->fd, st.st_size) :
 								      import_in_order(from, part->fd)))

@@ -419,12 +419,12 @@ static int begin(struct top *top)
 	char *name;
 	int i;
 
-	if (access("/sys/module/cowmem", F_OK)) {
-		errno = ENODEV;
-		return complain_errno("top");
-	}
-	if (!tracefs_tracing_dir() || access(tracefs_tracing_dir(), R_OK | W_OK | X_OK))
-		return complain("top", "tracefs may not be used; be root, and mount -t tracefs none /sys/kernel/tracing");
+	if (want_module("top"))
+		return -1;
+	if (!tracefs_tracing_dir())
+		return complain("top", "there is no tracefs; as root: mount -t tracefs none /sys/kernel/tracing");
+	if (access(tracefs_tracing_dir(), R_OK | W_OK | X_OK))
+		return complain("top", "tracefs may not be used (%s); be root", strerror(errno));
 	if (find_events(top))
 		return -1;
 	remove_stale();
