@@ -72,10 +72,10 @@ for words in --help --version "create --help" "top --help"; do
 	is "$words: a full disk" sh -c './cowctl $2 >/dev/full 2>"$1"; [ $? = 1 ] && grep -q "standard output: No space" "$1"' - "$err" "$words"
 done
 for verb in $verbs; do
-	if [ -n "$(./cowctl $verb --help | grep -e '^  -h')" ]; then
-		is "$verb -h: sizes, as --help says" sh -c './cowctl "$1" -h --help >/dev/null' - $verb
+	if ./cowctl "$verb" --help | grep -q "^  -h"; then
+		is "$verb -h: sizes, as --help says" sh -c './cowctl "$1" -h --help >/dev/null' - "$verb"
 	else
-		is "$verb -h: none, and where there is help" says 2 "no option -h; see cowctl $verb --help" $verb -h
+		is "$verb -h: none, and where there is help" says 2 "no option -h; see cowctl $verb --help" "$verb" -h
 	fi
 done
 is "which verbs have -h: cowctl --help says it" sh -c './cowctl --help | tr "\n" " " | grep -q "list, info, diff and merge have -h"'
