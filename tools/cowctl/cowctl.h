@@ -85,7 +85,7 @@ int complain_errno(const char *what);
 /* want_module - is it loaded? Returns 0, or -1 after it was said. */
 int want_module(const char *what);
 
-/* complain_foreign - as complain(), of what is no region or on no mount; without the module nothing is: that is said. */
+/* complain_foreign - as complain(), of what is no region or on no mount. Without the module that is said. */
 int complain_foreign(const char *what, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* finish_output - flush stdout. Returns 0, or -1 after it was said why not all could be written. */
@@ -268,7 +268,7 @@ int place_open(struct place *place, const char *new, int source);
 /* place_find - the same, whether or not a file of the name exists. */
 int place_find(struct place *place, const char *new, int source);
 
-/* check_name - can the place have a new name, which the user called @new? Returns 0, or -1 after it was said why not. */
+/* check_name - can the place have a new name, which the user called @new? Returns 0, or -1 after it was said. */
 int check_name(const struct place *place, const char *new);
 
 /* place_is_free - does nothing exist there yet? Returns 0, or -1 after it was said. */

@@ -53,7 +53,9 @@ static int complain_path(const char *arg, int dir, const char *path)
 
 	if (fd >= 0)
 		close(fd);
-	return is ? complain(arg, "not a region, but a directory: name one of the files in it") : complain_no_region(arg);
+	if (is)
+		return complain(arg, "not a region, but a directory: name one of the files in it");
+	return complain_no_region(arg);
 }
 
 static int open_path(struct region *region, int dir, const char *path, int mode)

@@ -107,7 +107,8 @@ void complain_other_mount(const struct place *place, const char *arg, int fd)
 
 	/* What is on none is of the device: its pages may be of any. */
 	if (mount)
-		complain(place->path, "%s has pages of the mount %s, which never leave it; name a path there", arg, mount);
+		complain(place->path, "%s has pages of the mount %s, which never leave it; name a path there", arg,
+			 mount);
 	else
 		complain(place->path, "%s has pages of another mount, which never leave it; name a path on that one: "
 			 "findmnt -t cowmem lists all", arg);

@@ -89,7 +89,7 @@ is "clone: range past the end" says 1 "the range is not in it" clone --offset 2M
 is "clone: range that is not of pages" says 1 "not of whole pages" clone --offset 1 "$m/live" "$m/none"
 is "clone: range of nothing" says 2 "--length 0 would be nothing" clone --length 0 "$m/live" "$m/none"
 is "clone: nothing is left of it" [ ! -e "$m/none" ]
-is "clone: to another mount" says 1 "another mount" clone "$m/live" "$dir/other/x"
+is "clone: to another mount" says 1 "pages of the mount $m, which never leave it" clone "$m/live" "$dir/other/x"
 is "clone: to no mount" says 1 "not on a mount" clone "$m/live" "$dir/plain/x"
 is "clone: exists" says 1 "exists" clone "$m/live" copy
 is "clone: one argument" says 2 "missing" clone "$m/live"
