@@ -68,13 +68,13 @@ include $(S)/cowctl/stream.mk
 
 # ---- each verb under valgrind ----
 
-$(B)/tests/cowctl-memcheck: $(B)/tests/valgrind.options
-GUEST_TESTS += cowctl-memcheck
+TESTS += memcheck-cowctl-each
+GUEST_TESTS += memcheck-cowctl-each
 
 # ---- some of them once more, with a cowctl that finds stray accesses, leaks, and what C does not define ----
 
 CTL_SANITIZED_HOST := cowctl-missing stream-host
-CTL_SANITIZED_GUEST := cowctl-verbs stream-examples
+CTL_SANITIZED_GUEST := cowctl-each stream-examples
 CTL_SANITIZED := $(CTL_SANITIZED_HOST) $(CTL_SANITIZED_GUEST)
 CTL_SANITIZED_OBJS := $(patsubst $(B)/cowctl/%,$(B)/sanitized/cowctl/%,$(CTL_OBJS)) $(LIB_NAMES:%=$(B)/sanitized/lib/%.o)
 
