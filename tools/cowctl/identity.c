@@ -102,28 +102,32 @@ int id_get(int fd, struct stream_id *id)
 	return 0;
 }
 
-/* Who owns a file that is read-only has to make it writable for that. */
-static int set_id(int fd, const char *value, int length)
+static int put_attr(int fd, const char *name, const char *value)
+{
+	return value ? fsetxattr(fd, name, value, strlen(value), 0) : fremovexattr(fd, name);
+}
+
+int attr_set(int fd, const char *name, const char *value)
 {
 	struct stat st;
 	int ret;
 
-	if (!fsetxattr(fd, ID_ATTR, value, length, 0))
+	if (!put_attr(fd, name, value))
 		return 0;
+	/* Who owns a file that is read-only has to make it writable for that. */
 	if (errno != EACCES || fstat(fd, &st) || fchmod(fd, st.st_mode | 0200))
 		return -1;
-	ret = fsetxattr(fd, ID_ATTR, value, length, 0);
+	ret = put_attr(fd, name, value);
 	return fchmod(fd, st.st_mode & 07777) ? -1 : ret;
 }
 
 int id_keep(int fd, const struct stream_id *id)
 {
 	char value[TOKEN_TEXT];
-	int length = id_value(fd, id, value);
 
-	if (length < 0)
+	if (id_value(fd, id, value) < 0)
 		return -1;
-	return set_id(fd, value, length);
+	return attr_set(fd, ID_ATTR, value);
 }
 
 int id_ensure(int fd, struct stream_id *id)

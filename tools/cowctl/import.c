@@ -125,6 +125,7 @@ static int run(int argc, char **argv)
 	while (next_option(argc, argv, "", longs) >= 0)
 		snapshot = true;
 	argv = want_args(argc, argv, 2, 2);
+	expect_errors();
 	from = open_input(strcmp(argv[0], "-") ? argv[0] : NULL);
 	if (from < 0)
 		return -1;

@@ -2,6 +2,7 @@
 /*
  * cowctl - look at regions of cowmem, and clone, snapshot, restore, compare and send them
  */
+#include <fcntl.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -107,8 +108,23 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
+/*
+ * What is closed of stdin, stdout and stderr would be given to the next file that is opened, and a message be written
+ * into that. Something that can not be used that way takes its place.
+ */
+static void hold_standard_fds(void)
+{
+	static const int modes[] = { O_WRONLY, O_RDONLY, O_RDONLY };
+	int fd;
+
+	for (fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
+			exit(1);
+}
+
 int main(int argc, char **argv)
 {
+	hold_standard_fds();
 	setlocale(LC_CTYPE, "");
 	if (argc < 2) {
 		help(stderr);

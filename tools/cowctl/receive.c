@@ -40,9 +40,13 @@ static const char help[] =
 
 enum { OPT_TOKEN = OPT_VERB, OPT_ABORT };
 
-/* How much may have to come again after a kill; of files that have to be written to a disk more, as that takes time. */
-#define KEEP_REGION	(256ULL << 10)
-#define KEEP_FILE	(64ULL << 20)
+/*
+ * How much may have to come again after a kill. The more often that is kept the less, but a file has to be written to a
+ * disk for it: that may take one part in KEEP_SHARE of the time.
+ */
+#define KEEP_LEAST	(256ULL << 10)
+#define KEEP_MOST	(64ULL << 20)
+#define KEEP_SHARE	10
 
 struct receive {
 	const char *input, *base_arg;
@@ -53,6 +57,9 @@ struct receive {
 	struct part part;
 	bool region;		/* is it on a mount of cowmem? */
 	uint64_t kept;		/* bytes of the stream when the state was kept */
+	double kept_at;		/* when that was */
+	double keep_took;	/* seconds that it took */
+	bool lost;		/* something that was written has not got to the disk */
 	struct progress progress;
 };
 
@@ -78,15 +85,22 @@ static bool is_trusted(int fd)
 	return !fstat(fd, &st) && (st.st_uid == geteuid() || !st.st_uid) && !(st.st_mode & 022);
 }
 
+/* Is it what the stream builds on, and unchanged? */
+static bool is_base(const struct receive *r, int fd)
+{
+	struct stream_id id;
+
+	return !id_get(fd, &id) && stream_id_equal(&id, &r->header.base);
+}
+
 /* Is a file in the directory the base? Returns its descriptor, or -1. */
 static int try_base(const struct receive *r, const char *name)
 {
 	int fd = openat(r->place.dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	struct stream_id id;
 
 	if (fd < 0)
 		return -1;
-	if (is_trusted(fd) && !id_get(fd, &id) && stream_id_equal(&id, &r->header.base))
+	if (is_trusted(fd) && is_base(r, fd))
 		return fd;
 	close(fd);
 	return -1;
@@ -123,7 +137,7 @@ static int named_base(const struct receive *r)
 		fd = region.fd;
 	}
 	id_format(&r->header.base, want);
-	if (!id_get(fd, &id) && stream_id_equal(&id, &r->header.base))
+	if (is_base(r, fd))
 		return fd;
 	if (!id_get(fd, &id)) {
 		id_format(&id, have);
@@ -169,19 +183,30 @@ static int complain_write(const struct receive *r)
 	return r->region ? complain_errno(r->place.path) : complain(r->place.path, "%s", strerror(errno));
 }
 
+/* What a part is before anything has come. */
+static int fill_part(struct receive *r, int base)
+{
+	if (base >= 0 && copy_base(r, base))
+		return complain_write(r);
+	/* A plain file can be written at any time. */
+	if (base >= 0 && !is_base(r, base))
+		return complain(r->place.path, "what it builds on was changed while it was copied; receive that one again");
+	/* What is noted to have come has to be there after a crash, too. */
+	if (ftruncate(r->part.fd, r->header.size) || (base >= 0 && !r->region && fdatasync(r->part.fd)))
+		return complain_write(r);
+	return 0;
+}
+
 static int begin_part(struct receive *r, int base)
 {
 	if (part_make(&r->part, &r->place))
 		return -1;
 	r->region = cowmem_is_region(r->part.fd);
 	r->part.state = (struct token) { .id = r->header.id, .base = r->header.base };
-	/* What is noted to have come has to be there after a crash, too. */
-	if ((base < 0 || !copy_base(r, base)) && !ftruncate(r->part.fd, r->header.size) &&
-	    (base < 0 || r->region || !fdatasync(r->part.fd))) {
+	if (!fill_part(r, base)) {
 		r->part.resumable = !part_keep(&r->part);
 		return 0;
 	}
-	complain_write(r);
 	part_remove(&r->part);
 	part_close(&r->part);
 	return -1;
@@ -204,13 +229,28 @@ static int make_part(struct receive *r)
 	return ret;
 }
 
-/* Does the stream go on where the part ends? */
+/* It got its size when it was made, and is not written any more once it has an id: is it so? */
+static int check_unchanged(const struct receive *r)
+{
+	struct stream_id id;
+	struct stat st;
+
+	if (fstat(r->part.fd, &st))
+		return complain_write(r);
+	if ((uint64_t)st.st_size == r->header.size && (!id_get(r->part.fd, &id) || errno != ESTALE))
+		return 0;
+	return complain(r->place.path, "somebody has changed what has come, %s; give it up: cowctl receive --abort",
+			r->part.name);
+}
+
+/* Does the stream go on where the part ends? What is whole needs nothing, whatever the stream builds on. */
 static int check_part(const struct receive *r)
 {
 	const struct token *state = &r->part.state;
 	char id[ID_TEXT];
 
-	if (!stream_id_equal(&state->id, &r->header.id) || !stream_id_equal(&state->base, &r->header.base)) {
+	if (!stream_id_equal(&state->id, &r->header.id) ||
+	    (!r->part.whole && !stream_id_equal(&state->base, &r->header.base))) {
 		id_format(&state->id, id);
 		return complain(r->place.path, "a part of another snapshot, %s, has come; go on with that, or give it up: "
 				"cowctl receive --abort", id);
@@ -218,7 +258,7 @@ static int check_part(const struct receive *r)
 	if (r->header.start > state->position)
 		return complain(r->place.path, "the stream goes on at byte %" PRIu64 ", but what has come ends at %"
 				PRIu64 "; ask cowctl receive --token", r->header.start, state->position);
-	return 0;
+	return check_unchanged(r);
 }
 
 static int open_part(struct receive *r)
@@ -240,12 +280,36 @@ static int open_part(struct receive *r)
 /* Keep where it stands. What is on a disk has to be there before that says so. */
 static int keep(struct receive *r)
 {
+	double began = now_seconds();
+
 	r->kept = stream_read_bytes(r->reader);
 	if (!r->part.resumable)
 		return 0;
-	if (!r->region && fdatasync(r->part.fd))
+	if (!r->region && fdatasync(r->part.fd)) {
+		/* This is said once; the next time all would seem well. */
+		r->lost = true;
 		return -1;
-	return part_keep(&r->part);
+	}
+	if (part_keep(&r->part))
+		return -1;
+	r->kept_at = now_seconds();
+	r->keep_took = r->kept_at - began;
+	return 0;
+}
+
+static bool is_time_to_keep(const struct receive *r)
+{
+	uint64_t come = stream_read_bytes(r->reader) - r->kept;
+
+	return come >= KEEP_MOST ||
+	       (come >= KEEP_LEAST && now_seconds() - r->kept_at >= KEEP_SHARE * r->keep_took);
+}
+
+/* A full stream makes a new file, which is zero where nothing was written. */
+static int apply_hole(struct receive *r, const struct stream_block *block)
+{
+	return stream_id_is_none(&r->header.base) ? 0 :
+						    make_hole(r->part.fd, block->offset, block->length, &r->progress);
 }
 
 static int apply(struct receive *r, const struct stream_block *block)
@@ -255,12 +319,10 @@ static int apply(struct receive *r, const struct stream_block *block)
 	if (end <= r->part.state.position)
 		return 0;
 	if (block->kind == STREAM_DATA ? pwrite_whole(r->part.fd, block->data, block->length, block->offset) :
-					 make_hole(r->part.fd, block->offset, block->length))
+					 apply_hole(r, block))
 		return -1;
 	r->part.state.position = end;
-	if (stream_read_bytes(r->reader) - r->kept < (r->region ? KEEP_REGION : KEEP_FILE))
-		return 0;
-	return keep(r);
+	return is_time_to_keep(r) ? keep(r) : 0;
 }
 
 /* What the user can do about it. */
@@ -288,10 +350,12 @@ static int complain_stream(const struct receive *r)
 /* What has come stays for the next try, if there is anything of it and a next try can find it. */
 static void leave_part(struct receive *r)
 {
-	if (r->part.resumable && r->part.state.position)
-		keep(r);
-	else
+	if (!part_is_current(&r->part))
+		return;
+	if (!r->part.resumable || !r->part.state.position)
 		part_remove(&r->part);
+	else if (!r->lost)
+		keep(r);
 }
 
 static int take_blocks(struct receive *r)
@@ -313,16 +377,34 @@ static int take_blocks(struct receive *r)
 
 /* ---- the end ---- */
 
-/* It is whole. */
-static int finish(struct receive *r)
+/* All of it has come and was checked. From its id on it is whole, and needs no stream to get its name. */
+static int complete(struct receive *r)
 {
-	if (part_freeze(&r->part))
+	r->part.state.position = r->header.size;
+	if (keep(r) || part_seal(&r->part))
 		return complain_write(r);
+	if (check_unchanged(r))
+		return -1;
 	if (id_keep(r->part.fd, &r->header.id))
 		warn_user(r->place.path, "it can not keep its id (%s), so no incremental stream can build on it",
 			  strerror(errno));
-	part_forget(&r->part);
+	return 0;
+}
+
+static int publish(struct receive *r)
+{
+	if (part_freeze(&r->part))
+		return complain_write(r);
 	return part_publish(&r->part);
+}
+
+/* It was whole before this stream came. That is read all the same, or its sender would take this for a failure. */
+static void read_rest(struct receive *r)
+{
+	struct stream_block block;
+
+	while (stream_get_block(r->reader, &block) > 0)
+		;
 }
 
 static int show_received(const struct receive *r)
@@ -346,11 +428,15 @@ static int receive_stream(struct receive *r)
 	if (open_part(r))
 		return -1;
 	r->region = cowmem_is_region(r->part.fd);
-	ret = take_blocks(r);
+	ret = r->part.whole ? 0 : take_blocks(r);
+	if (!ret && !r->part.whole)
+		ret = complete(r);
+	if (!ret)
+		ret = publish(r);
 	if (ret)
 		leave_part(r);
-	else
-		ret = finish(r);
+	else if (r->part.whole)
+		read_rest(r);
 	part_close(&r->part);
 	if (!ret && output.json)
 		ret = show_received(r);
@@ -373,20 +459,19 @@ static int receive(struct receive *r)
 
 /* ---- parts that are there ---- */
 
-static int find_part(struct receive *r)
+/* @found is what part_find() or part_clear() returned. */
+static int want_part(const struct receive *r, int found)
 {
-	int found = part_find(&r->part, &r->place);
-
-	if (found)
-		return found;
-	return complain(r->place.path, "nothing has come of it yet; send it from the start");
+	if (!found)
+		complain(r->place.path, "nothing has come of it yet; send it from the start");
+	return found > 0 ? 0 : -1;
 }
 
 static int show_token(struct receive *r)
 {
 	char text[TOKEN_TEXT];
 
-	if (find_part(r) < 0)
+	if (want_part(r, part_find(&r->part, &r->place)))
 		return -1;
 	token_format(&r->part.state, text);
 	part_close(&r->part);
@@ -395,11 +480,7 @@ static int show_token(struct receive *r)
 
 static int abort_part(struct receive *r)
 {
-	if (find_part(r) < 0)
-		return -1;
-	part_remove(&r->part);
-	part_close(&r->part);
-	return 0;
+	return want_part(r, part_clear(&r->place));
 }
 
 /* ---- the verb ---- */
@@ -436,7 +517,9 @@ static int run(int argc, char **argv)
 	int what = parse(&r, argc, argv), ret;
 
 	argv = want_args(argc, argv, 1, 1);
-	if (new_place(&r.place, argv[0], false))
+	expect_errors();
+	/* A part can be given up also if something else has got the name. */
+	if (what == OPT_ABORT ? any_place(&r.place, argv[0], false) : new_place(&r.place, argv[0], false))
 		return -1;
 	if (what == OPT_TOKEN)
 		ret = show_token(&r);
