@@ -256,7 +256,7 @@ struct place {
 };
 
 /* complain_other_mount - that @arg, open as @fd, has pages that cannot be taken to the place */
-void complain_other_mount(const struct place *place, const char *arg, int fd);
+int complain_other_mount(const struct place *place, const char *arg, int fd);
 
 /**
  * place_open - find the place for NEW, which must not exist yet

@@ -20,6 +20,7 @@ static const char help[] =
 "\n"
 "      --snapshot     nobody can change it any more\n"
 "      --json         tell in JSON how much it was\n"
+"      --help         this text\n"
 "\n"
 "  cowctl import /var/tmp/4711.raw restored\n"
 "  zcat image.gz | cowctl import - image\n";

@@ -100,7 +100,7 @@ char *mount_of(dev_t dev)
 	return path;
 }
 
-void complain_other_mount(const struct place *place, const char *arg, int fd)
+int complain_other_mount(const struct place *place, const char *arg, int fd)
 {
 	struct stat st;
 	char *mount = fstat(fd, &st) ? NULL : mount_of(st.st_dev);
@@ -113,6 +113,7 @@ void complain_other_mount(const struct place *place, const char *arg, int fd)
 		complain(place->path, "%s has pages of another mount, which never leave it; name a path on that one: "
 			 "findmnt -t cowmem lists all", arg);
 	free(mount);
+	return -1;
 }
 
 bool is_empty(int fd)

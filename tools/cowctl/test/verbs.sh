@@ -240,7 +240,7 @@ mkdir "$t/.snapshots"
 rm "$t/fifo"
 is "snapshot DIR: into a directory below" quiet snapshot "$t" "$t/.snapshots/1"
 is "snapshot DIR: ... which is no part of the next" sh -c './cowctl snapshot "$1" "$1/.snapshots/2" && [ ! -e "$1/.snapshots/2/.snapshots" ]' - "$t"
-is "snapshot DIR: to another mount" says 1 "another mount" snapshot "$t" "$dir/other/x"
+is "snapshot DIR: to another mount" says 1 "pages of the mount $m, which never leave it" snapshot "$t" "$dir/other/x"
 is "snapshot DIR: of no mount" says 1 "not on a mount" snapshot "$dir/plain" x
 is "snapshot DIR: expendable" quiet snapshot -e "$t/sub" "$m/cut2"
 is "snapshot DIR: ... kind" json regions.0.kind expendable info "$m/cut2/b"
