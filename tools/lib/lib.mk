@@ -107,8 +107,8 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
 
-# Some under valgrind, which knows of memory that was never set, too, but is slow, and does not know pidfd_open().
-LIB_MEMCHECKS := memcheck-lib-regions memcheck-lib-old
+# One under valgrind, which knows of memory that was never set, too, but is slow, and does not know pidfd_open().
+LIB_MEMCHECKS := memcheck-lib-regions
 
 $(B)/tests/memcheck-%: $(S)/lib/test/memcheck.sh $(B)/tests/% $(B)/tests/valgrind.options
 	$(INSTALL) -m 755 $< $@

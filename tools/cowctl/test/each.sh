@@ -14,18 +14,19 @@ is "create" run 0 create --size 64K "$live"
 printf data | dd of="$live" conv=notrunc 2>/dev/null
 is "info" run 0 info "$live"
 is "clone" run 0 clone "$live" "$m/copy"
-is "snapshot of a directory" run 0 snapshot "$m/data" "$m/all"
+is "snapshot" run 0 snapshot "$live" "$m/then"
 printf more | dd of="$live" seek=4096 bs=1 conv=notrunc 2>/dev/null
-is "diff" run 0 diff --json "$m/all/live" "$live"
-is "restore" run 0 restore "$live" "$m/all/live"
-is "send" run 0 send -o "$dir/stream" "$m/all/live"
+is "diff" run 0 diff --json "$m/then" "$live"
+is "restore" run 0 restore "$live" "$m/then"
+is "send" run 0 send -o "$dir/stream" "$m/then"
 is "receive" run 0 receive -i "$dir/stream" "$m/received"
-# For valgrind each call takes seconds, and it knows no pidfd_open().
+# For valgrind each call takes seconds, and it knows neither pidfd_open() nor openat2().
 if [ "${under-}" ]; then
 	done_testing
 	exit
 fi
 
+is "snapshot of a directory" run 0 snapshot "$m/data" "$m/all"
 hold
 fd=$(ask region heap 65536)
 told fill "$fd" 0 20000 65
@@ -34,7 +35,7 @@ is "list" run 0 list
 is "list: JSON" run 0 list --json
 is "snapshot of a process" run 0 snapshot "$pid" "$m/heap"
 is "merge" run 0 merge "$live" "$m/copy"
-is "export" run 0 export "$m/all/live" "$dir/raw"
+is "export" run 0 export "$m/then" "$dir/raw"
 is "import" run 0 import "$dir/raw" "$m/imported"
 is "seal" run 0 seal "$m/copy" grow
 is "top" run 0 top -b -n 1 -d 0.5
@@ -46,7 +47,7 @@ is "list: bad input" run 1 list "$dir/nowhere"
 is "clone: bad input" run 1 clone "$live" "$m/copy"
 is "snapshot: bad input" run 1 snapshot "$m/data" "$m/all"
 is "diff: bad input" run 1 diff "$live" /etc/passwd
-is "restore: bad input" run 1 restore "$m/all/live" "$live"
+is "restore: bad input" run 1 restore "$m/then" "$live"
 is "merge: bad input" run 1 merge /etc/passwd
 head -c 100 "$dir/stream" >"$dir/cut"
 is "receive: bad input" run 1 receive -i "$dir/cut" "$m/half"
