@@ -67,15 +67,15 @@ static struct source {
 	int id;
 	struct tep_format_field *region, *dev;
 } sources[COUNTERS] = {
-	[FAULTS] = { "cowmem_fault", "faults", 0, NULL },
-	[SPLITS] = { "cowmem_split", "splits", 0, NULL },
-	[REUSES] = { "cowmem_reuse", "reuses", 0, NULL },
-	[CLONES] = { "cowmem_clone", "clones", 0, NULL },
-	[RESTORES] = { "cowmem_restore", "restores", 0, NULL },
-	[COPIES] = { "cowmem_copy", "copies", 0, NULL },
-	[MERGES] = { "cowmem_merge", "merges", 0, NULL },
-	[ZAPS] = { "cowmem_zap", "zaps", 0, NULL },
-	[YIELDS] = { "cowmem_yield", "yields", 0, NULL },
+	[FAULTS] = { "cowmem_fault", "faults", 0, NULL, NULL },
+	[SPLITS] = { "cowmem_split", "splits", 0, NULL, NULL },
+	[REUSES] = { "cowmem_reuse", "reuses", 0, NULL, NULL },
+	[CLONES] = { "cowmem_clone", "clones", 0, NULL, NULL },
+	[RESTORES] = { "cowmem_restore", "restores", 0, NULL, NULL },
+	[COPIES] = { "cowmem_copy", "copies", 0, NULL, NULL },
+	[MERGES] = { "cowmem_merge", "merges", 0, NULL, NULL },
+	[ZAPS] = { "cowmem_zap", "zaps", 0, NULL, NULL },
+	[YIELDS] = { "cowmem_yield", "yields", 0, NULL, NULL },
 };
 
 /* What one process did to one region since the last table. */

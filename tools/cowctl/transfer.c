@@ -142,7 +142,7 @@ int make_hole(int fd, uint64_t offset, uint64_t length, struct progress *p)
 		return 0;
 	if (errno != EOPNOTSUPP)
 		return -1;
-	/* What is a hole is zero, if the file system can tell; a terabyte of zeroes is not to be written for nothing. */
+	/* What is a hole is zero, if the file system can tell; a terabyte of zeroes is not written for nothing. */
 	for (;;) {
 		ret = next_data(fd, end, &offset, &length);
 		if (ret <= 0)

@@ -113,7 +113,8 @@ struct part {
 #define PART_KEPT	"what has come is kept; feed it all again, or send the rest: see cowctl receive --token; " \
 			"or give it up: cowctl receive --abort"
 
-/* part_is_kept - has it come so far that another try can go on with it? If a signal ends us, that is said, else the
+/*
+ * part_is_kept - has it come so far that another try can go on with it? If a signal ends us, that is said, or else the
  * part is removed.
  */
 bool part_is_kept(const struct part *part);

@@ -863,8 +863,8 @@ static void mount_small(const char *type, const char *options, unsigned long fla
 static void no_room_on(const char *type)
 {
 	mount_small(type, "size=2m", 0);
-	REFUSED(1, has_attributes(DIR "/small/") ? "or give it up: cowctl receive --abort" : "No space left", T "stream", NULL,
-		"receive %s", DIR "/small/r");
+	REFUSED(1, has_attributes(DIR "/small/") ? "or give it up: cowctl receive --abort" : "No space left",
+		T "stream", NULL, "receive %s", DIR "/small/r");
 	CHECK(!exists(DIR "/small/r"));
 	/* More room, and it goes on. */
 	mount_small(type, "size=20m", MS_REMOUNT);
