@@ -468,21 +468,14 @@ static int receive(struct receive *r)
 
 /* ---- parts that are there ---- */
 
-/* Something has the name, and no part is on its way to it. */
-static int complain_whole(const struct receive *r)
-{
-	return complain(r->place.path, "it exists, and there is no part of it: nothing is left to send");
-}
-
 static int show_token(struct receive *r)
 {
 	char text[TOKEN_TEXT];
-
 	bool exists = !faccessat(r->place.dir, r->place.name, F_OK, AT_SYMLINK_NOFOLLOW);
 	int found = part_find(&r->part, &r->place);
 
 	if (!found && exists)
-		return complain_whole(r);
+		return complain(r->place.path, "it exists, and there is no part of it: nothing is left to send");
 	if (!found)
 		return complain(r->place.path, "nothing has come of it yet; send it from the start");
 	if (found < 0)

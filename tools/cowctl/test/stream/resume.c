@@ -996,7 +996,7 @@ static void names_that_are_taken(void)
 	REFUSED(1, ".r.part is of a stream that was cut", NULL, NULL, "import %s %s", T "half", B "r");
 	WELL(NULL, NULL, "receive --token %s", B "r");
 	WELL(T "stream", NULL, "receive %s", B "r");
-	has_come(B "r", A "s1");
+	SAME(B "r", A "s1");
 	REFUSED(1, "nothing is left to send", NULL, NULL, "receive --token %s", B "r");
 	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
 	REFUSED(1, "it exists; remove it, or choose another name", T "stream", NULL, "receive %s", B "r");
