@@ -8,7 +8,7 @@ _cowctl_value()
 {
 	case $1:$2 in
 	create:-s | create:--size | *:--offset | *:--length | merge:-r | *:--rate | *:--rounds | top:-n | \
-		*:--iterations | top:-d | *:--delay | vm:-n | vm:-r | *:--replace | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
+		*:--iterations | top:-d | *:--delay | vm:-n | vm:-r | *:--replace | vm:-t | *:--timeout | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
 	esac
 	return 1
 }

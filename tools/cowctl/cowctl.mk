@@ -27,7 +27,7 @@ install-cowctl: $(CTL)
 	$(INSTALL) $(CTL) $(DESTDIR)$(PREFIX)/bin/cowctl
 	$(INSTALL) -m 644 $(S)/cowctl/cowctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cowctl
 
-# ---- tests: cowctl with the library in it, two programs, and scripts, all in one directory ----
+# ---- tests: cowctl with the library in it, some programs, and scripts, all in one directory ----
 
 CTL_TEST_PROGRAMS := $(patsubst $(S)/cowctl/test/%.c,$(B)/tests/%,$(wildcard $(S)/cowctl/test/*.c))
 CTL_TEST_SCRIPTS := $(patsubst $(S)/cowctl/test/%.sh,$(B)/tests/cowctl-%,\
@@ -50,7 +50,12 @@ $(B)/tests/cowctl-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.aw
 	{ cat $< && awk -f $(S)/cowctl/test/examples.awk $(CTL_PAGES) && cat $(S)/cowctl/test/examples.sh; } >$@
 	chmod +x $@
 
-$(filter-out %/cowctl-examples,$(CTL_TEST_SCRIPTS)): $(B)/tests/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
+$(B)/tests/cowctl-vm: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(S)/cowctl/test/vm.sh $(S)/man/man1/cowctl-vm.1
+	@mkdir -p $(@D)
+	{ cat $< && awk -f $(S)/cowctl/test/examples.awk $(S)/man/man1/cowctl-vm.1 && cat $(S)/cowctl/test/vm.sh; } >$@
+	chmod +x $@
+
+$(filter-out %/cowctl-examples %/cowctl-vm,$(CTL_TEST_SCRIPTS)): $(B)/tests/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
 	@mkdir -p $(@D)
 	cat $^ >$@
 	chmod +x $@
@@ -59,8 +64,8 @@ $(B)/tests/cowctl.bash: $(S)/cowctl/cowctl.bash
 	@mkdir -p $(@D)
 	cp $< $@
 
-HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion
-GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
+HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion cowctl-vm-host
+GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples cowctl-vm
 
 tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
 
