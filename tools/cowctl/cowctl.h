@@ -268,8 +268,8 @@ int place_open(struct place *place, const char *new, int source);
 /* place_find - the same, whether or not a file of the name exists. */
 int place_find(struct place *place, const char *new, int source);
 
-/* check_name - can the place have a new name, which the user called @new? Returns 0, or -1 after it was said. */
-int check_name(const struct place *place, const char *new);
+/* place_check_name - can the place have a new name, which the user called @new? Returns 0, or -1 after it was said. */
+int place_check_name(const struct place *place, const char *new);
 
 /* place_is_free - does nothing exist there yet? Returns 0, or -1 after it was said. */
 int place_is_free(const struct place *place);

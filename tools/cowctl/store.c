@@ -287,7 +287,7 @@ static bool is_directory(const struct place *place, bool *mount)
 	return fd >= 0;
 }
 
-int check_name(const struct place *place, const char *new)
+int place_check_name(const struct place *place, const char *new)
 {
 	bool mount;
 
@@ -332,7 +332,7 @@ int place_find(struct place *place, const char *new, int source)
 			goto fail;
 	}
 	place->path = path_of(place);
-	if (!check_name(place, new))
+	if (!place_check_name(place, new))
 		return 0;
 fail:
 	place_close(place);

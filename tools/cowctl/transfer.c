@@ -340,7 +340,7 @@ static int place_of_path(struct place *place, const char *path)
 	free(dir);
 	if (place->dir < 0)
 		return -1;
-	return check_name(place, path);
+	return place_check_name(place, path);
 }
 
 int any_place(struct place *place, const char *arg, bool may_be_path)

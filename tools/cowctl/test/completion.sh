@@ -27,7 +27,7 @@ is "all verbs" sh -c '[ "$(bash -c ". ./cowctl.bash; COMP_WORDS=(cowctl \"\"); C
 is "no such verb" offers "" fly
 is "options of a verb" offers "--content --help --human-readable --json --stat" diff --
 is "options, short and long" offers "--content --help --human-readable --json --stat -c -h -s" diff -
-is "options of an option without a long name" offers "--help --json --replace -n -r" vm fork -
+is "options of an option without a long name" offers "--help --json --replace --timeout -n -r -t" vm fork -
 for verb in $(./cowctl --help | awk '/^  [a-z]/ { print $1 }'); do
 	is "$verb has --help" offers "--help" "$verb" --he
 	is "$verb: what is offered is what it takes" sh -c '
