@@ -4,6 +4,7 @@
  * of them fires when that happens, and not when it does not.
  */
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
@@ -120,11 +121,15 @@ TEST_F(trace, exists)
 #define EXPECT_FAULT(trace, fd, index, write, did) do {					\
 	struct events e_ = events((trace)->dir);					\
 	char want_[128];								\
+	int file_ = file_of(fd, 0);							\
 	struct stat st_;								\
 											\
-	must(!fstat(fd, &st_));								\
-	snprintf(want_, sizeof(want_), "=%llu index=%d write=%d did=%s",		\
-		 (unsigned long long)st_.st_ino, index, write, did);			\
+	/* The device itself has another inode than the region. */			\
+	must(!fstat(file_, &st_));							\
+	close(file_);									\
+	snprintf(want_, sizeof(want_), "=%llu index=%d write=%d did=%s dev=%u:%u",	\
+		 (unsigned long long)st_.st_ino, index, write, did,			\
+		 major(st_.st_dev), minor(st_.st_dev));					\
 	EXPECT_EQ(1, e_.fault);								\
 	EXPECT_STREQ(want_, e_.last_fault);						\
 } while (0)

@@ -17,6 +17,7 @@ static const char help[] =
 "or a device gets zeroes.\n"
 "\n"
 "      --json         tell in JSON how much it was; not with \"-\"\n"
+"      --help         this text\n"
 "\n"
 "  cowctl export 4711 /var/tmp/4711.raw\n"
 "  cowctl export before-upgrade - | sha256sum\n";

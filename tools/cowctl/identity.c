@@ -102,6 +102,15 @@ int id_get(int fd, struct stream_id *id)
 	return 0;
 }
 
+bool keeps_ids(int fd)
+{
+	int saved = errno;
+	bool can = fgetxattr(fd, ID_ATTR, NULL, 0) >= 0 || errno != EOPNOTSUPP;
+
+	errno = saved;
+	return can;
+}
+
 static int put_attr(int fd, const char *name, const char *value)
 {
 	return value ? fsetxattr(fd, name, value, strlen(value), 0) : fremovexattr(fd, name);

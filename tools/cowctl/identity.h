@@ -35,6 +35,9 @@ bool is_frozen(int fd);
  */
 int id_get(int fd, struct stream_id *id);
 
+/* keeps_ids - can a file of this one's file system have an id? Leaves errno alone. */
+bool keeps_ids(int fd);
+
 /* id_keep - let a file that does not change any more have this id. Return: 0, or -1 with errno. */
 int id_keep(int fd, const struct stream_id *id);
 

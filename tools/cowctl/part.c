@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -19,6 +20,60 @@
 
 #define PART_ATTR	"user.cowmem.part"
 
+/* ---- if a signal ends us ---- */
+
+static struct {
+	struct part *part;
+	char *words;
+} unfinished;
+
+bool part_is_kept(const struct part *part)
+{
+	return part->resumable && part->state.position;
+}
+
+/* What nobody can go on with does not stay. All calls here are such as a handler may make. */
+static void on_signal(int number)
+{
+	struct part *part = unfinished.part;
+	ssize_t n = 0;
+
+	if (part && part_is_kept(part))
+		n = write(STDERR_FILENO, unfinished.words, strlen(unfinished.words));
+	else if (part)
+		part_remove(part);
+	(void)n;
+	/* SA_RESETHAND: this one ends us, as soon as we return. */
+	raise(number);
+}
+
+static void watch_signals(struct part *part)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND }, old;
+	char *text = must_printf("cowctl: %s: %s", part->place->path, PART_KEPT), *safe = safe_string(text);
+	size_t i;
+
+	unfinished.words = must_printf("%s\n", safe);
+	unfinished.part = part;
+	free(safe);
+	free(text);
+	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
+}
+
+static void unwatch_signals(const struct part *part)
+{
+	if (unfinished.part != part)
+		return;
+	unfinished.part = NULL;
+	free(unfinished.words);
+	unfinished.words = NULL;
+}
+
+/* ---- the file ---- */
+
 static void part_init(struct part *part, const struct place *place)
 {
 	*part = (struct part) { .place = place, .fd = -1 };
@@ -27,6 +82,7 @@ static void part_init(struct part *part, const struct place *place)
 
 void part_close(struct part *part)
 {
+	unwatch_signals(part);
 	if (part->fd >= 0)
 		close(part->fd);
 	free(part->name);
@@ -124,8 +180,10 @@ int part_find(struct part *part, const struct place *place)
 		/* What is frozen has all that is to be written, or somebody else has done that. */
 		part->resumable = part->whole || writable || is_frozen(part->fd);
 	}
-	if (part->resumable)
+	if (part->resumable) {
+		watch_signals(part);
 		return 1;
+	}
 	/* There is none, or it has not come far enough to say where it stands. */
 	part_close(part);
 	return found < 0 ? -1 : 0;
@@ -155,13 +213,28 @@ static int part_create(struct part *part)
 	return part_lock(part);
 }
 
+/* What has come of a stream is not to be lost by something else of that name. */
+static int complain_kept(const struct part *part)
+{
+	return complain(part->place->path, "its part %s is of a stream that was cut; go on with that, or give it up: "
+			"cowctl receive --abort", part->name);
+}
+
 int part_make(struct part *part, const struct place *place)
 {
+	int found = part_find(part, place);
+
+	if (found > 0)
+		complain_kept(part);
+	if (found)
+		goto fail;
 	if (part_clear(place) < 0)
 		return -1;
 	part_init(part, place);
+	watch_signals(part);
 	if (!part_create(part))
 		return 0;
+fail:
 	part_close(part);
 	return -1;
 }

@@ -27,12 +27,13 @@ static const char help[] =
 "in the store, or a file anywhere, sparse. It has that name once all of it has come\n"
 "and was checked. If the stream is cut, feed all of it again, or only the rest.\n"
 "\n"
-"  -i, --input FILE   read FILE\n"
+"  -i, --input FILE   read FILE; what -i is for cowctl send, the stream tells itself\n"
 "  -b, --base REGION  what an incremental stream builds on; else it is looked for, by\n"
 "                     its id, beside NAME\n"
 "      --token        print what \"cowctl send --resume\" needs to send the rest\n"
 "      --abort        give up what has come so far\n"
 "      --json         tell in JSON what was received\n"
+"      --help         this text\n"
 "\n"
 "  cowctl receive monday < monday.cowmem\n"
 "  cowctl send --resume $(ssh backup cowctl receive --token monday) monday |\n"
@@ -120,6 +121,9 @@ static int look_for_base(const struct receive *r)
 	if (fd >= 0)
 		return fd;
 	id_format(&r->header.base, id);
+	if (!keeps_ids(r->place.dir))
+		return complain(r->place.path, "this stream builds on %s, and this file system keeps no ids: receive all "
+				"onto another one", id);
 	return complain(r->place.path, "this stream builds on %s, and no file beside it is that; receive that one first, "
 			"or name it by --base", id);
 }
@@ -142,6 +146,9 @@ static int named_base(const struct receive *r)
 	if (!id_get(fd, &id)) {
 		id_format(&id, have);
 		complain(r->base_arg, "this stream builds on %s, and this is %s; name the right one", want, have);
+	} else if (!keeps_ids(fd)) {
+		complain(r->base_arg, "this stream builds on %s, and this file system keeps no ids: receive all onto "
+			 "another one", want);
 	} else if (errno == ESTALE) {
 		complain(r->base_arg, "this stream builds on %s, and this may have changed since it was received",
 			 want);
@@ -180,7 +187,10 @@ static int find_base(struct receive *r)
 /* What errno means for the file, which need not be a region. */
 static int complain_write(const struct receive *r)
 {
-	return r->region ? complain_errno(r->place.path) : complain(r->place.path, "%s", strerror(errno));
+	bool kept = part_is_kept(&r->part) && !r->lost;
+
+	return complain(r->place.path, "%s%s%s", r->region ? cowmem_strerror(errno) : strerror(errno), kept ? "; " : "",
+			kept ? PART_KEPT : "");
 }
 
 /* What a part is before anything has come. */
@@ -335,8 +345,7 @@ static const char *advice(const struct receive *r)
 		return "give it what cowctl send wrote";
 	case STREAM_CUT:
 	case STREAM_FAILED:
-		return r->part.state.position ? "feed it all again, or send the rest: see cowctl receive --token" :
-						"send it again";
+		return part_is_kept(&r->part) ? PART_KEPT : "send it again";
 	default:
 		return "send it again";
 	}
@@ -352,7 +361,7 @@ static void leave_part(struct receive *r)
 {
 	if (!part_is_current(&r->part))
 		return;
-	if (!r->part.resumable || !r->part.state.position)
+	if (!part_is_kept(&r->part))
 		part_remove(&r->part);
 	else if (!r->lost)
 		keep(r);
@@ -459,20 +468,23 @@ static int receive(struct receive *r)
 
 /* ---- parts that are there ---- */
 
-/* @found is what part_find() or part_clear() returned. */
-static int want_part(const struct receive *r, int found)
-{
-	if (!found)
-		complain(r->place.path, "nothing has come of it yet; send it from the start");
-	return found > 0 ? 0 : -1;
-}
-
 static int show_token(struct receive *r)
 {
 	char text[TOKEN_TEXT];
+	bool exists = !faccessat(r->place.dir, r->place.name, F_OK, AT_SYMLINK_NOFOLLOW);
+	int found = part_find(&r->part, &r->place);
 
-	if (want_part(r, part_find(&r->part, &r->place)))
+	if (!found && exists)
+		return complain(r->place.path, "it exists, and there is no part of it: nothing is left to send");
+	if (!found)
+		return complain(r->place.path, "nothing has come of it yet; send it from the start");
+	if (found < 0)
 		return -1;
+	/* It could not get its name. */
+	if (exists && place_is_free(&r->place)) {
+		part_close(&r->part);
+		return -1;
+	}
 	token_format(&r->part.state, text);
 	part_close(&r->part);
 	return puts(text) < 0 || fflush(stdout) ? complain("standard output", "%s", strerror(errno)) : 0;
@@ -480,7 +492,11 @@ static int show_token(struct receive *r)
 
 static int abort_part(struct receive *r)
 {
-	return want_part(r, part_clear(&r->place));
+	int found = part_clear(&r->place);
+
+	if (!found)
+		return complain(r->place.path, "there is no part to give up");
+	return found > 0 ? 0 : -1;
 }
 
 /* ---- the verb ---- */
@@ -518,8 +534,8 @@ static int run(int argc, char **argv)
 
 	argv = want_args(argc, argv, 1, 1);
 	expect_errors();
-	/* A part can be given up also if something else has got the name. */
-	if (what == OPT_ABORT ? any_place(&r.place, argv[0], false) : new_place(&r.place, argv[0], false))
+	/* What there is of a part is told also if something has got the name. */
+	if (what ? any_place(&r.place, argv[0], false) : new_place(&r.place, argv[0], false))
 		return -1;
 	if (what == OPT_TOKEN)
 		ret = show_token(&r);

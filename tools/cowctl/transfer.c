@@ -142,7 +142,7 @@ int make_hole(int fd, uint64_t offset, uint64_t length, struct progress *p)
 		return 0;
 	if (errno != EOPNOTSUPP)
 		return -1;
-	/* What is a hole is zero, if the file system can tell; a terabyte of zeroes is not to be written for nothing. */
+	/* What is a hole is zero, if the file system can tell; a terabyte of zeroes is not written for nothing. */
 	for (;;) {
 		ret = next_data(fd, end, &offset, &length);
 		if (ret <= 0)
@@ -316,7 +316,15 @@ int open_input(const char *path)
 {
 	int fd = path ? open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC) : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 
-	return no_terminal(fd, path ? path : "standard input", "it is a terminal");
+	const char *name = path ? path : "standard input";
+	struct stat st;
+
+	/* Else that is found out by reading, when something new has begun. */
+	if (fd >= 0 && !fstat(fd, &st) && S_ISDIR(st.st_mode)) {
+		close(fd);
+		return complain(name, "it is a directory; name a file in it");
+	}
+	return no_terminal(fd, name, "it is a terminal");
 }
 
 static int place_of_path(struct place *place, const char *path)
@@ -332,9 +340,7 @@ static int place_of_path(struct place *place, const char *path)
 	free(dir);
 	if (place->dir < 0)
 		return -1;
-	if (!*place->name || !strcmp(place->name, ".") || !strcmp(place->name, ".."))
-		return complain(path, "not a name for something new");
-	return 0;
+	return place_check_name(place, path);
 }
 
 int any_place(struct place *place, const char *arg, bool may_be_path)

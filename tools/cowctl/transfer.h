@@ -109,13 +109,23 @@ struct part {
 	struct token state;
 };
 
+/* What becomes of one whose part_is_kept(). */
+#define PART_KEPT	"what has come is kept; feed it all again, or send the rest: see cowctl receive --token; " \
+			"or give it up: cowctl receive --abort"
+
+/*
+ * part_is_kept - has it come so far that another try can go on with it? If a signal ends us, that is said, or else the
+ * part is removed.
+ */
+bool part_is_kept(const struct part *part);
+
 /* part_find - open one that can go on. Returns 1, 0 if there is none, or -1 after it was said why. */
 int part_find(struct part *part, const struct place *place);
 
 /* part_clear - remove one, whatever it holds. Returns 1, 0 if there was none, or -1 after it was said why. */
 int part_clear(const struct place *place);
 
-/* part_make - begin a new one; one that was there is removed. Returns 0, or -1 as above. */
+/* part_make - begin a new one; one that was there and can not go on is removed. Returns 0, or -1 as above. */
 int part_make(struct part *part, const struct place *place);
 
 /* part_keep - keep part->state. Returns 0, or -1 with errno. */

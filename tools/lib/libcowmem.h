@@ -62,8 +62,8 @@ int cowmem_features(uint64_t *features);
  * cowmem_strerror - a sentence for an errno of this library, that says what to do
  * @error: an errno that a function of this library has set
  *
- * As strerror(), and for ENODEV, EACCES, ENOTTY, EOPNOTSUPP and ENOSPC what they mean here: "the module cowmem is
- * not loaded: modprobe cowmem". The string is constant; it is not freed.
+ * As strerror(), and for ENODEV, EACCES, EINVAL, ENOTTY, EOPNOTSUPP and ENOSPC what they mean here: "the module
+ * cowmem is not loaded: modprobe cowmem". The string is constant; it is not freed.
  */
 const char *cowmem_strerror(int error);
 

@@ -26,7 +26,11 @@ const char *cowmem_strerror(int error)
 	case ENODEV:
 		return "the module cowmem is not loaded: modprobe cowmem";
 	case EACCES:
-		return "permission denied: the mode and owner of " DEVICE " or of the region do not allow it";
+		return "permission denied: the mode and owner of " DEVICE " or of the region do not allow it; "
+		       "be root, or join the group cowmem: see cowctl doctor";
+	case EINVAL:
+		return "a size, range or flag does not fit: ranges are of whole pages and in the region, and a restore wants "
+		       "equal sizes";
 	case ENOTTY:
 		return "this is not a region of cowmem";
 	case EOPNOTSUPP:

@@ -108,6 +108,30 @@ snap=$(ask snapshot "$fd")
 finish
 is "names: one that did nothing meanwhile has its new one" sh -c 'grep -q "\"early\"" "$1" && grep -q "\"late\"" "$1"' - "$out"
 
+# Two mounts, which count alike, and processes that end at once.
+mkdir "$dir/other"
+mount -t cowmem cowmem "$dir/other"
+for at in "$m/twin" "$dir/other/twin"; do ./cowctl create -s 64K "$at"; done
+until [ "$(stat -c %i "$m/twin")" = "$(stat -c %i "$dir/other/twin")" ]; do
+	[ "$(stat -c %i "$m/twin")" -lt "$(stat -c %i "$dir/other/twin")" ] && at=$m/twin || at=$dir/other/twin
+	rm "$at"
+	./cowctl create -s 64K "$at"
+done
+twin=$(stat -c %i "$m/twin")
+./cowctl top --json -d 1 >"$out" 2>"$err" &
+top=$!
+is "mounts: begins" started
+./cowctl snapshot "$m/twin" "$m/twin.s"
+./cowctl snapshot "$dir/other/twin" "$dir/other/twin.s"
+snap=$(ask snapshot "$fd")
+finish
+for at in "$m" "$dir/other"; do
+	is "mounts: a region of each is known by both: ${at##*/}" grep -q "\"region\":$twin,\"mount\":\"$at\"" "$out"
+done
+is "mounts: of the device's it is a number" grep -q "\"command\":\"late\",\"region\":$id,\"mount\":\"0:[0-9]*\"" "$out"
+is "names: of one that has ended" grep -q "\"command\":\"cowctl\",\"region\":$twin" "$out"
+is "names: ... all are known" not grep -q '"command":"?"' "$out"
+
 ./pty ./cowctl top -n 2 -d 0.1 >"$out"
 is "on a terminal the screen is cleared" [ "$(grep -c "$(printf '\033\[H\033\[2J')" "$out")" = 2 ]
 is "-n: so many lines" sh -c './cowctl top --json -n 3 -d 0.1 >"$1" && [ "$(wc -l <"$1")" = 3 ]' - "$out"

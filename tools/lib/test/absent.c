@@ -138,6 +138,8 @@ static void messages(void)
 		CHECK(strcmp(cowmem_strerror(own[i]), strerror(own[i])));
 	CHECK(strstr(cowmem_strerror(ENODEV), "modprobe cowmem"));
 	CHECK(strstr(cowmem_strerror(EACCES), "/dev/cowmem"));
+	CHECK(strstr(cowmem_strerror(EACCES), "group cowmem"));
+	CHECK(strstr(cowmem_strerror(EINVAL), "sizes"));
 	CHECK(!strcmp(cowmem_strerror(EMFILE), strerror(EMFILE)));
 	CHECK(cowmem_strerror(0) && cowmem_strerror(-1) && cowmem_strerror(100000));
 }

@@ -270,7 +270,7 @@ static void refused_parts(void)
 	char token[256];
 
 	REFUSED(1, "nothing has come", NULL, NULL, "receive --token %s", B "r");
-	REFUSED(1, "nothing has come", NULL, NULL, "receive --abort %s", B "r");
+	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
 	half();
 	CHECK(!exists(B "r") && exists(B ".r.part"));
 	read_token(B "r", token, sizeof(token));
@@ -384,7 +384,7 @@ static void aborted(void)
 	REFUSED(1, "nothing has come", NULL, NULL, "receive --token %s", B "r");
 	WELL(NULL, NULL, "receive --abort %s", B "r");
 	CHECK(!exists(B ".r.part"));
-	REFUSED(1, "nothing has come", NULL, NULL, "receive --abort %s", B "r");
+	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
 	stateless();
 	WELL(T "stream", NULL, "receive %s", B "r");
 	has_come(B "r", A "s1");
@@ -403,7 +403,7 @@ static void aborted_when_taken(void)
 	CHECK(!link(B "r", B ".r.part"));
 	WELL(NULL, NULL, "receive --abort %s", B "r");
 	CHECK(!exists(B ".r.part") && exists(B "r"));
-	REFUSED(1, "nothing has come", NULL, NULL, "receive --abort %s", B "r");
+	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
 }
 
 /* Import and export say not where they stand; what was left of them is nobody's part. */
@@ -527,6 +527,45 @@ static void goes_on(pid_t pid, const char *words)
 	EQUAL(end_of(pid), 1);
 	if (!strstr(said(), words))
 		FAIL("%s", said());
+}
+
+/* A signal comes at this call: what nobody can go on with does not stay. */
+static void ended_at(const char *at, int signal, const char *line, const char *left)
+{
+	pid_t pid = stopped(at, NULL, line);
+
+	CHECK(exists(left));
+	CHECK(!kill(pid, signal) && !kill(pid, SIGCONT));
+	EQUAL(end_of(pid), 128 + signal);
+	CHECK(!exists(left) && !*said());
+}
+
+static void ended_by_signals(void)
+{
+	pid_t pid;
+	int end;
+
+	small_stream();
+	ended_at("fsync:1:stop", SIGINT, "export " A "s1 " T "raw", T ".raw.part");
+	ended_at("fsync:1:stop", SIGTERM, "send -o " T "new " A "s1", T ".new.part");
+	WELL(NULL, NULL, "export %s %s", A "s1", T "raw");
+	ended_at("renameat2:1:stop", SIGINT, "import " T "raw " B "i", B ".i.part");
+	ended_at("renameat2:1:stop", SIGHUP, "import --snapshot " T "raw " B "i", B ".i.part");
+	CHECK(!exists(B "i"));
+	/* Of a stream it stays, if there is something, and that is said. */
+	pid = waiting(90, &end);
+	CHECK(!kill(pid, SIGINT));
+	EQUAL(end_of(pid), 128 + SIGINT);
+	close(end);
+	CHECK(!exists(B ".r.part") && !*said());
+	pid = waiting(size_of(T "stream") / 2 + 1, &end);
+	CHECK(!kill(pid, SIGINT));
+	EQUAL(end_of(pid), 128 + SIGINT);
+	close(end);
+	if (!strstr(said(), B "r: what has come is kept") || !strstr(said(), "receive --abort\n"))
+		FAIL("%s", said());
+	WELL(T "stream", NULL, "receive %s", B "r");
+	has_come(B "r", A "s1");
 }
 
 static void replaced(void)
@@ -824,7 +863,8 @@ static void mount_small(const char *type, const char *options, unsigned long fla
 static void no_room_on(const char *type)
 {
 	mount_small(type, "size=2m", 0);
-	REFUSED(1, "", T "stream", NULL, "receive %s", DIR "/small/r");
+	REFUSED(1, has_attributes(DIR "/small/") ? "or give it up: cowctl receive --abort" : "No space left",
+		T "stream", NULL, "receive %s", DIR "/small/r");
 	CHECK(!exists(DIR "/small/r"));
 	/* More room, and it goes on. */
 	mount_small(type, "size=20m", MS_REMOUNT);
@@ -944,6 +984,49 @@ static void sent_to_a_file(void)
 	has_come(B "r", A "s1");
 }
 
+/* ---- what is there already ---- */
+
+static void names_that_are_taken(void)
+{
+	char token[256];
+
+	half();
+	read_token(B "r", token, sizeof(token));
+	/* Nothing else takes what has come. */
+	REFUSED(1, ".r.part is of a stream that was cut", NULL, NULL, "import %s %s", T "half", B "r");
+	WELL(NULL, NULL, "receive --token %s", B "r");
+	WELL(T "stream", NULL, "receive %s", B "r");
+	SAME(B "r", A "s1");
+	REFUSED(1, "nothing is left to send", NULL, NULL, "receive --token %s", B "r");
+	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
+	REFUSED(1, "it exists; remove it, or choose another name", T "stream", NULL, "receive %s", B "r");
+	/* A directory is not to be removed. */
+	REFUSED(1, "is a directory; name something new in it", T "stream", NULL, "receive %s", DIR "/b");
+	REFUSED(1, "is a directory; name something new in it", T "stream", NULL, "receive %s", B);
+	REFUSED(1, "is a directory; name something new in it", NULL, NULL, "export %s %s", A "s1", DIR "/t");
+	REFUSED(1, "is a directory; name something new in it", NULL, NULL, "send -o %s %s", DIR "/t", A "s1");
+	REFUSED(1, "is a directory; name something new in it", NULL, NULL, "import %s %s", T "half", DIR "/b");
+	REFUSED(1, DIR "/t: it is a directory; name a file in it", NULL, NULL, "receive -i %s %s", DIR "/t", B "n");
+	REFUSED(1, DIR "/t: it is a directory; name a file in it", NULL, NULL, "import %s %s", DIR "/t", B "n");
+	CHECK(!exists(B "n") && !exists(B ".n.part"));
+}
+
+/* Where there are no extended attributes no id is kept, and no other reason is named. */
+static void no_ids(void)
+{
+	CHECK(!mkdir(DIR "/ram", 0700) || errno == EEXIST);
+	CHECK(!mount("ramfs", DIR "/ram", "ramfs", 0, NULL));
+	small_stream();
+	make_file(A "live", 70, 0);
+	snapshot(A "live", A "s2");
+	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
+	EQUAL(RUN(T "stream", NULL, "receive %s", RAM "s1"), 0);
+	REFUSED(1, "keeps no ids: receive all onto another one", T "more", NULL, "receive %s", RAM "s2");
+	REFUSED(1, "keeps no ids: receive all onto another one", T "more", NULL, "receive --base %s %s", RAM "s1", RAM "s2");
+	REFUSED(1, "no file beside it is that", T "more", NULL, "receive %s", B "s2");
+	CHECK(!umount(DIR "/ram"));
+}
+
 /* What is closed is not taken for a file, nor a file for that. */
 static void closed_descriptors(void)
 {
@@ -993,6 +1076,9 @@ CASE(disk_fails)
 CASE(too_large)
 CASE(sent_to_a_file)
 CASE(closed_descriptors)
+CASE(ended_by_signals)
+CASE(names_that_are_taken)
+CASE(no_ids)
 
 static const struct test tests[] = {
 	{ "killed or ended at any byte of either end, and it goes on", in_killed },
@@ -1024,6 +1110,9 @@ static const struct test tests[] = {
 	{ "a limit of the size of files is said", in_too_large },
 	{ "a stream in a file has its name when all is there", in_sent_to_a_file },
 	{ "closed descriptors spoil no file", in_closed_descriptors },
+	{ "ended by a signal, nothing stays that is of no use", in_ended_by_signals },
+	{ "what is there already is told apart, and stays", in_names_that_are_taken },
+	{ "no ids are kept, and that is said", in_no_ids },
 	{ NULL, NULL }
 };
 

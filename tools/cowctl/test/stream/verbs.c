@@ -738,7 +738,7 @@ static void refused_exports(void)
 	EQUAL(size_of(T "plain"), 5);
 	REFUSED(1, "not a region", NULL, NULL, "export %s %s", T "plain", T "new");
 	REFUSED(1, "No such file", NULL, NULL, "export %s %s", A "live", T "none/new");
-	REFUSED(1, "not a name", NULL, NULL, "export %s %s", A "live", T);
+	REFUSED(1, "is a directory", NULL, NULL, "export %s %s", A "live", T);
 	REFUSED(1, "No space left", NULL, NULL, "export %s /dev/full", A "live");
 	REFUSED(2, "--help", NULL, NULL, "export %s", A "live");
 	REFUSED(2, "--help", NULL, NULL, "export --json %s -", A "live");
