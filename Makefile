@@ -71,6 +71,9 @@ torture:
 peers:
 	@scripts/peers $(or $(KERNEL),6.1) $(PEER)
 
+clients:
+	@scripts/clients $(if $(KERNEL),--kernel $(KERNEL)) $(CLIENT)
+
 bench:
 	@BASE=$(BASE) MODE="$(MODE)" scripts/bench $(CASE)
 
@@ -91,6 +94,7 @@ help:
 	@echo 'make model               check the models of the protocol with spin (two minutes)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
 	@echo 'make peers [KERNEL=6.1] [PEER=fio]  fio, stress-ng, gdb, CRIU, Java, SQLite, git, QEMU and others, run on regions and on a mount'
+	@echo 'make clients [KERNEL=6.12] [CLIENT=qemu]  QEMU, Redis, SQLite and others with cowmem, beside the usual way: one table'
 	@echo 'make bench               measure it beside fork, memfd and others: CASE=, KERNEL="6.1 6.12"'
 	@echo 'scripts/bench --here     ... on this machine, with the module that is loaded'
 	@echo 'make bench BASE=FILE     ... and tell what got worse than in a run before: a copy of its results.jsonl'
@@ -103,4 +107,4 @@ help:
 	@echo 'make test-packages       install, upgrade, remove and purge them in a chroot, on 6.1 and 6.12'
 	@echo 'make clean               remove build/; the fetched kernels stay in ~/.cache/cowmem'
 
-.PHONY: all modules modules_install install uninstall tools deb test-packages demo check lint vm clean help model torture peers bench
+.PHONY: all modules modules_install install uninstall tools deb test-packages demo check lint vm clean help model torture peers clients bench

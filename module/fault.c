@@ -16,6 +16,7 @@
 #include <linux/userfaultfd_k.h>
 
 #include "cowmem.h"
+#include "trace.h"
 
 /* How many PTEs a fault fills at most: those of its leaf. */
 #define FAULT_AROUND	COWMEM_NODE_SLOTS
@@ -289,14 +290,14 @@ static vm_fault_t fault_cow(struct vm_fault *vmf)
  * some kernels let it write-protect any.  Then it leaves markers where nothing is
  * mapped, and a page cannot be inserted over one: the fault would come back for ever.
  */
-static bool has_userfaultfd(const struct vm_fault *vmf)
+static inline bool has_userfaultfd(const struct vm_fault *vmf)
 {
 	return userfaultfd_armed(vmf->vma) ||
 	       ((vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) &&
 		!pte_none(vmf->orig_pte) && !pte_present(vmf->orig_pte));
 }
 
-static vm_fault_t cowmem_fault(struct vm_fault *vmf)
+static vm_fault_t serve_fault(struct vm_fault *vmf)
 {
 	if (has_userfaultfd(vmf))
 		return VM_FAULT_SIGBUS;
@@ -307,11 +308,21 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 	return fault_cow(vmf);
 }
 
+static vm_fault_t cowmem_fault(struct vm_fault *vmf)
+{
+	vm_fault_t ret = serve_fault(vmf);
+
+	/* Of a write that was given an area ->page_mkwrite is asked next, which tells. */
+	if (ret != VM_FAULT_LOCKED || !(vmf->flags & FAULT_FLAG_WRITE))
+		trace_cowmem_fault(vmf, ret);
+	return ret;
+}
+
 /*
  * A write fault was given an area.  Is it still right to map that for writing?  If not, or
- * if another one has done so, the fault begins anew.
+ * if another one has done so, the fault begins anew.  Not inline, as fault_read().
  */
-static vm_fault_t still_given(struct vm_fault *vmf)
+static noinline vm_fault_t still_given(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
 	struct page *page = vmf->page;
@@ -338,8 +349,7 @@ static vm_fault_t still_given(struct vm_fault *vmf)
 	return ret;
 }
 
-/* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
-static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
+static vm_fault_t serve_mkwrite(struct vm_fault *vmf)
 {
 	if (has_userfaultfd(vmf))
 		return VM_FAULT_SIGBUS;
@@ -347,6 +357,15 @@ static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 	    (pmd_fits(vmf) || pmd_trans_huge(READ_ONCE(*vmf->pmd))))
 		return still_given(vmf);
 	return fault_write(vmf);
+}
+
+/* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
+static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
+{
+	vm_fault_t ret = serve_mkwrite(vmf);
+
+	trace_cowmem_fault(vmf, ret);
+	return ret;
 }
 
 /*

@@ -40,6 +40,7 @@ struct inode *cowmem_alloc_inode(struct super_block *sb)
 	region->changed = 0;
 	region->rounds = 0;
 	region->look_after = 0;
+	region->seen = NULL;
 	region->nr_cut = 0;
 	region->cutting = false;
 	region->odd_mappings = false;
@@ -64,6 +65,7 @@ void cowmem_free_inode(struct inode *inode)
 {
 	if (S_ISLNK(inode->i_mode))
 		kfree(inode->i_link);
+	free_page((unsigned long)cowmem_region_of(inode)->seen);
 	kmem_cache_free(cowmem_region_cache, cowmem_region_of(inode));
 }
 

@@ -12,7 +12,8 @@
  * a page was not written: a device or the kernel may write through a reference that it
  * took, and set no dirty bit.  Dirty bits only choose between the two.  What a copy
  * costs is a tenth of what it takes to write a page that was given back, so a page may
- * be kept for a few rounds in vain, but not for many.
+ * be kept for a few rounds in vain, but not for many; and where that happens to many, who
+ * writes somewhere else each time would pay for both.
  */
 #include <linux/bitmap.h>
 #include <linux/file.h>
@@ -66,13 +67,42 @@ static bool pinned(struct page *page)
 	return refs != 1 + cowmem_page_mapcount(page);
 }
 
-/* Let go of a kept page: the slot becomes what the snapshot has. */
-static void give_back(struct cowmem_region *region, struct cowmem_node *leaf,
-		      pgoff_t index, struct page *original)
+/*
+ * Where many pages were kept in vain, one is kept only if it was written before since the
+ * last look for cold ones.  What was written is noted in a page, a bit for each index;
+ * indices that are 128 MiB apart share one, which at worst keeps a page too many.
+ */
+#define SEEN_LEAVES	(PAGE_SIZE / sizeof(u64))
+
+/* The note of @leaf's slots, or NULL if there is none. */
+static u64 *seen_of(const struct cowmem_region *region, const struct cowmem_node *leaf)
+{
+	if (!region->seen)
+		return NULL;
+	return &region->seen[(leaf->base >> COWMEM_NODE_SHIFT) % SEEN_LEAVES];
+}
+
+/* Forget all, but for what is kept: that goes on to be. */
+static void forget_seen(struct cowmem_region *region)
+{
+	const struct cowmem_node *leaf;
+	u64 *seen;
+
+	if (!region->seen)
+		return;
+	clear_page(region->seen);
+	list_for_each_entry(leaf, &region->tree.granted, granted_link) {
+		seen = seen_of(region, leaf);
+		*seen |= leaf->granted;
+	}
+}
+
+/* Let go of a granted page, which is not mapped: the slot becomes what the snapshot has. */
+static void give_back_page(struct cowmem_region *region, struct cowmem_node *leaf,
+			   pgoff_t index, struct page *original)
 {
 	struct page *page = leaf->slots[cowmem_slot(index)];
 
-	cowmem_unmap(region, index, index + 1, false);
 	if (original) {
 		cowmem_page_hold(original);
 		cowmem_leaf_set(leaf, index, original);
@@ -85,31 +115,63 @@ static void give_back(struct cowmem_region *region, struct cowmem_node *leaf,
 	}
 }
 
+/* Likewise of all of @slots, which are mapped, perhaps. */
+static void give_back(struct cowmem_region *region, struct cowmem_node *leaf,
+		      u64 slots, const struct cowmem_node *theirs)
+{
+	pgoff_t base = leaf->base;
+	u64 left;
+
+	for (left = slots; left;) {
+		u64 run = left & ~(left + BIT_ULL(__ffs64(left)));
+
+		cowmem_unmap(region, base + __ffs64(run), base + fls64(run), false);
+		left &= ~run;
+	}
+	for (; slots; slots &= slots - 1) {
+		unsigned int i = __ffs64(slots);
+
+		give_back_page(region, leaf, base + i, theirs ? theirs->slots[i] : NULL);
+	}
+}
+
+/* Which granted pages of @leaf are to be given back, as they were not written before? */
+static u64 written_once(struct cowmem_region *region, const struct cowmem_node *leaf)
+{
+	u64 *seen = seen_of(region, leaf), first;
+
+	if (!seen)
+		return 0;
+	first = leaf->granted & ~*seen;
+	*seen |= leaf->granted;
+	return first;
+}
+
 /*
  * Make the granted pages of @leaf equal to those of @from, where they are.  Returns
- * whether some are cold, if that is what is looked for.
+ * how many are cold, if that is what is looked for.
  */
-static bool keep_leaf(struct cowmem_region *region, const struct cowmem_tree *from,
-		      struct cowmem_node *leaf, bool look_for_cold,
-		      struct cowmem_restore *args)
+static unsigned int keep_leaf(struct cowmem_region *region, const struct cowmem_tree *from,
+			      struct cowmem_node *leaf, bool look_for_cold,
+			      struct cowmem_restore *args)
 {
 	const struct cowmem_node *theirs;
-	u64 slots, cold = 0, go = 0;
-	pgoff_t base = leaf->base;
+	u64 once = written_once(region, leaf), slots, cold = 0, go = 0;
+	u64 kept = leaf->granted & ~once;
 
-	if (look_for_cold) {
+	if (look_for_cold && kept) {
 		/* Flags first: KVM may set them anew once it lost its PTEs. */
-		u64 dirty = take_dirty_flags(leaf, leaf->granted);
+		u64 dirty = take_dirty_flags(leaf, kept);
 
-		cold = leaf->granted & ~(dirty | take_dirty_bits(region, leaf));
+		cold = kept & ~(dirty | take_dirty_bits(region, leaf));
 	}
-	theirs = cowmem_tree_leaf(from, base, NULL);
-	for (slots = leaf->granted; slots; slots &= slots - 1) {
+	theirs = cowmem_tree_leaf(from, leaf->base, NULL);
+	for (slots = kept & ~cold; slots; slots &= slots - 1) {
 		unsigned int i = __ffs64(slots);
 		struct page *page = leaf->slots[i];
 
 		/* What I/O writes there is not to be seen any more. */
-		if ((cold & BIT_ULL(i)) || pinned(page) || PageHWPoison(page)) {
+		if (pinned(page) || PageHWPoison(page)) {
 			go |= BIT_ULL(i);
 			continue;
 		}
@@ -120,13 +182,12 @@ static bool keep_leaf(struct cowmem_region *region, const struct cowmem_tree *fr
 			go |= BIT_ULL(i);
 		args->pages++;
 	}
+	go |= cold | once;
+	args->pages += hweight64(once);
 	args->kept += hweight64(leaf->granted & ~go);
-	for (; go; go &= go - 1) {
-		unsigned int i = __ffs64(go);
-
-		give_back(region, leaf, base + i, theirs ? theirs->slots[i] : NULL);
-	}
-	return cold;
+	if (go)
+		give_back(region, leaf, go, theirs);
+	return hweight64(cold);
 }
 
 /*
@@ -146,10 +207,14 @@ static bool time_to_look(struct cowmem_region *region)
 	return true;
 }
 
-/* What was found tells when to look again. */
-static void looked(struct cowmem_region *region, bool found)
+/* So many pages were cold, and kept: that tells when to look again, and what to keep. */
+static void looked(struct cowmem_region *region, unsigned long cold, unsigned long kept)
 {
-	if (found)
+	/* Without memory all is kept. */
+	if (!region->seen && cold > kept / 8)
+		region->seen = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	forget_seen(region);
+	if (cold)
 		region->look_after = KEEP_ROUNDS;
 	else
 		region->look_after = min_t(unsigned int, KEEP_ROUNDS_MAX,
@@ -191,15 +256,19 @@ static unsigned long count_granted(const struct cowmem_region *region,
 #define KEEP_NODES	(4 * (COWMEM_KEEP_MAX >> PAGE_SHIFT))
 
 /*
- * Restore @region by copying content back into the pages that were written.
- * Returns false if that cannot be done, and nothing was.
+ * How many nodes to have for each leaf with granted pages.  To look at one in each round
+ * takes a tenth of what it takes to copy it for the next write below it.
  */
-static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
-		 struct cowmem_restore *args)
+#define KEEP_NODES_EACH	8
+
+/*
+ * Can @region be restored by copying content back into the pages that were written?
+ * Tells as well whether to look for cold ones this time.
+ */
+static bool may_keep(struct cowmem_region *region, const struct cowmem_share *from,
+		     struct cowmem_restore *args, bool *look_for_cold)
 {
-	unsigned long budget = KEEP_NODES, nodes, leaves = 0;
-	struct cowmem_node *leaf, *next;
-	bool look_for_cold, found = false;
+	unsigned long budget = KEEP_NODES, leaves = 0;
 
 	if (!COWMEM_HAVE_DIRTY_BITS || region->odd_mappings || !from->frozen ||
 	    list_empty(&region->tree.granted))
@@ -208,22 +277,33 @@ static bool keep(struct cowmem_region *region, const struct cowmem_share *from,
 		return false;
 	if (!cowmem_tree_only_granted(&region->tree, from->tree, &budget))
 		return false;
-	nodes = KEEP_NODES - budget;
-	args->nodes = nodes;
+	args->nodes = KEEP_NODES - budget;
 
-	look_for_cold = time_to_look(region);
+	*look_for_cold = time_to_look(region);
 	/* Time to share again the nodes of pages that were given back. */
-	if (look_for_cold && nodes > (region->tree.root->level + 1) * leaves)
+	if (*look_for_cold &&
+	    args->nodes > KEEP_NODES_EACH * (region->tree.root->level + leaves)) {
+		forget_seen(region);
 		return false;
+	}
+	return true;
+}
+
+/* Restore @region like that, whose size is right by now. */
+static void keep(struct cowmem_region *region, const struct cowmem_share *from,
+		 struct cowmem_restore *args, bool look_for_cold)
+{
+	struct cowmem_node *leaf, *next;
+	unsigned long cold = 0;
+
 	list_for_each_entry_safe(leaf, next, &region->tree.granted,
 				 granted_link) {
-		found |= keep_leaf(region, from->tree, leaf, look_for_cold, args);
+		cold += keep_leaf(region, from->tree, leaf, look_for_cold, args);
 		cond_resched();
 	}
 	if (look_for_cold)
-		looked(region, found);
+		looked(region, cold, args->kept);
 	trace_cowmem_restore(region, from->region, args->pages, args->nodes);
-	return true;
 }
 
 /* Is that allowed?  Under i_rwsem. */
@@ -243,7 +323,7 @@ static int may_restore(const struct cowmem_region *region,
 static int restore_locked(struct cowmem_region *region, struct cowmem_share *from,
 			  struct cowmem_restore *args)
 {
-	bool resize = cowmem_region_size(region) != from->size;
+	bool may, look_for_cold;
 	u64 pages = 0, nodes = 0;
 	int err;
 
@@ -251,23 +331,20 @@ static int restore_locked(struct cowmem_region *region, struct cowmem_share *fro
 	err = may_restore(region, from, args);
 	if (err)
 		return err;
-	/* With the size changed nothing may fail any more, nor be killed. */
-	if (resize) {
+	may = (args->flags & COWMEM_RESTORE_KEEP) &&
+	      may_keep(region, from, args, &look_for_cold);
+	if (!may)
 		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
 					      &pages, &nodes);
-		if (!err)
-			err = cowmem_region_resize(region, from->size);
-	}
+	/* With the size changed nothing may fail any more, nor be killed. */
+	if (!err && cowmem_region_size(region) != from->size)
+		err = cowmem_region_resize(region, from->size);
 	if (err)
 		return err;
 	cowmem_region_changed(region);
-	if ((args->flags & COWMEM_RESTORE_KEEP) && keep(region, from, args))
+	if (may) {
+		keep(region, from, args, look_for_cold);
 		return 0;
-	if (!resize) {
-		err = cowmem_unmap_difference(region, from->tree, 0, ULONG_MAX,
-					      &pages, &nodes);
-		if (err)
-			return err;
 	}
 	args->pages = pages;
 	args->nodes = nodes;

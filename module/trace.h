@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Tracepoints of the module.  A region is named by its inode number, which
- * fdinfo shows as well.
+ * fdinfo shows as well, and the device number of its mount: each counts its own.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM cowmem
@@ -19,34 +19,40 @@ TRACE_EVENT(cowmem_clone,
 		 unsigned long copied),
 	TP_ARGS(region, clone, cut, copied),
 	TP_STRUCT__entry(
+		__field(dev_t, dev)
 		__field(u64, region)
 		__field(u64, clone)
 		__field(unsigned long, cut)
 		__field(unsigned long, copied)
 	),
 	TP_fast_assign(
+		__entry->dev = region->inode.i_sb->s_dev;
 		__entry->region = region->inode.i_ino;
 		__entry->clone = clone->inode.i_ino;
 		__entry->cut = cut;
 		__entry->copied = copied;
 	),
-	TP_printk("region=%llu clone=%llu granted_pages=%lu busy_pages_copied=%lu",
+	TP_printk("region=%llu clone=%llu granted_pages=%lu busy_pages_copied=%lu dev=%u:%u",
 		  __entry->region, __entry->clone, __entry->cut,
-		  __entry->copied)
+		  __entry->copied,
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
 DECLARE_EVENT_CLASS(cowmem_page,
 	TP_PROTO(const struct cowmem_region *region, unsigned long index),
 	TP_ARGS(region, index),
 	TP_STRUCT__entry(
+		__field(dev_t, dev)
 		__field(u64, region)
 		__field(unsigned long, index)
 	),
 	TP_fast_assign(
+		__entry->dev = region->inode.i_sb->s_dev;
 		__entry->region = region->inode.i_ino;
 		__entry->index = index;
 	),
-	TP_printk("region=%llu index=%lu", __entry->region, __entry->index)
+	TP_printk("region=%llu index=%lu dev=%u:%u", __entry->region, __entry->index,
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
 /* A shared page was copied for its writer. */
@@ -65,19 +71,22 @@ TRACE_EVENT(cowmem_restore,
 		 unsigned long nodes),
 	TP_ARGS(region, from, pages, nodes),
 	TP_STRUCT__entry(
+		__field(dev_t, dev)
 		__field(u64, region)
 		__field(u64, from)
 		__field(unsigned long, pages)
 		__field(unsigned long, nodes)
 	),
 	TP_fast_assign(
+		__entry->dev = region->inode.i_sb->s_dev;
 		__entry->region = region->inode.i_ino;
 		__entry->from = from->inode.i_ino;
 		__entry->pages = pages;
 		__entry->nodes = nodes;
 	),
-	TP_printk("region=%llu from=%llu pages=%lu nodes=%lu", __entry->region,
-		  __entry->from, __entry->pages, __entry->nodes)
+	TP_printk("region=%llu from=%llu pages=%lu nodes=%lu dev=%u:%u", __entry->region,
+		  __entry->from, __entry->pages, __entry->nodes,
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
 TRACE_EVENT(cowmem_copy,
@@ -86,19 +95,22 @@ TRACE_EVENT(cowmem_copy,
 		 unsigned long nr),
 	TP_ARGS(region, from, index, nr),
 	TP_STRUCT__entry(
+		__field(dev_t, dev)
 		__field(u64, region)
 		__field(u64, from)
 		__field(unsigned long, index)
 		__field(unsigned long, nr)
 	),
 	TP_fast_assign(
+		__entry->dev = region->inode.i_sb->s_dev;
 		__entry->region = region->inode.i_ino;
 		__entry->from = from->inode.i_ino;
 		__entry->index = index;
 		__entry->nr = nr;
 	),
-	TP_printk("region=%llu from=%llu index=%lu nr=%lu", __entry->region,
-		  __entry->from, __entry->index, __entry->nr)
+	TP_printk("region=%llu from=%llu index=%lu nr=%lu dev=%u:%u", __entry->region,
+		  __entry->from, __entry->index, __entry->nr,
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
 TRACE_EVENT(cowmem_merge,
@@ -118,6 +130,35 @@ TRACE_EVENT(cowmem_merge,
 		  __entry->merged, __entry->zeroed)
 );
 
+/*
+ * A fault in a mapping was served, or refused.  The core was told by @ret that pages are
+ * mapped, to map an area by a PMD, to copy a page into a private mapping, or of an error.
+ */
+TRACE_EVENT(cowmem_fault,
+	TP_PROTO(const struct vm_fault *vmf, vm_fault_t ret),
+	TP_ARGS(vmf, ret),
+	TP_STRUCT__entry(
+		__field(dev_t, dev)
+		__field(u64, region)
+		__field(unsigned long, index)
+		__field(bool, write)
+		__field(u8, did)
+	),
+	TP_fast_assign(
+		__entry->dev = cowmem_file_region(vmf->vma->vm_file)->inode.i_sb->s_dev;
+		__entry->region = cowmem_file_region(vmf->vma->vm_file)->inode.i_ino;
+		__entry->index = vmf->pgoff;
+		__entry->write = vmf->flags & FAULT_FLAG_WRITE;
+		__entry->did = ret == VM_FAULT_NOPAGE ? 0 :
+			       ret == VM_FAULT_LOCKED ? 1 : !ret ? 2 : 3;
+	),
+	TP_printk("region=%llu index=%lu write=%d did=%s dev=%u:%u", __entry->region,
+		  __entry->index, __entry->write,
+		  __print_symbolic(__entry->did, { 0, "pages" }, { 1, "area" },
+				   { 2, "copy" }, { 3, "error" }),
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
+);
+
 /* A snapshot's memory was taken back for a write to a region. */
 TRACE_EVENT(cowmem_yield,
 	TP_PROTO(const struct cowmem_region *snapshot,
@@ -125,16 +166,19 @@ TRACE_EVENT(cowmem_yield,
 	TP_ARGS(snapshot, region, index),
 	TP_STRUCT__entry(
 		__field(u64, snapshot)
+		__field(dev_t, dev)
 		__field(u64, region)
 		__field(unsigned long, index)
 	),
 	TP_fast_assign(
+		__entry->dev = region->inode.i_sb->s_dev;
 		__entry->snapshot = snapshot->inode.i_ino;
 		__entry->region = region->inode.i_ino;
 		__entry->index = index;
 	),
-	TP_printk("snapshot=%llu region=%llu index=%lu", __entry->snapshot,
-		  __entry->region, __entry->index)
+	TP_printk("snapshot=%llu region=%llu index=%lu dev=%u:%u", __entry->snapshot,
+		  __entry->region, __entry->index,
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
 /* A range became a hole. */
@@ -143,17 +187,20 @@ TRACE_EVENT(cowmem_zap,
 		 unsigned long nr),
 	TP_ARGS(region, index, nr),
 	TP_STRUCT__entry(
+		__field(dev_t, dev)
 		__field(u64, region)
 		__field(unsigned long, index)
 		__field(unsigned long, nr)
 	),
 	TP_fast_assign(
+		__entry->dev = region->inode.i_sb->s_dev;
 		__entry->region = region->inode.i_ino;
 		__entry->index = index;
 		__entry->nr = nr;
 	),
-	TP_printk("region=%llu index=%lu nr=%lu", __entry->region,
-		  __entry->index, __entry->nr)
+	TP_printk("region=%llu index=%lu nr=%lu dev=%u:%u", __entry->region,
+		  __entry->index, __entry->nr,
+		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
 #endif /* _COWMEM_TRACE_H */

@@ -894,7 +894,7 @@ static bool node_only_granted(const struct cowmem_node *x,
 			      const struct cowmem_node *y, unsigned int level,
 			      unsigned long *budget)
 {
-	unsigned int i, nr_x, nr_y;
+	unsigned int i = 0, nr_x, nr_y;
 	void *const *xs = level_slots(&x, level, &nr_x);
 	void *const *ys = level_slots(&y, level, &nr_y);
 	u64 differ = 0;
@@ -902,12 +902,10 @@ static bool node_only_granted(const struct cowmem_node *x,
 	if (!*budget)
 		return false;
 	--*budget;
-	for (i = 0; i < COWMEM_NODE_SLOTS; i++) {
+	for (; (i = first_differ(xs, nr_x, ys, nr_y, i)) < COWMEM_NODE_SLOTS; i++) {
 		const void *a = i < nr_x ? xs[i] : NULL;
 		const void *b = i < nr_y ? ys[i] : NULL;
 
-		if (a == b)
-			continue;
 		if (!level)
 			differ |= BIT_ULL(i);
 		else if (!a || !node_only_granted(a, b, level - 1, budget))

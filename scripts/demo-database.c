@@ -45,7 +45,9 @@ static pid_t start_sqlite(const char *database, const char *sql, int in, int out
 		if (in >= 0)
 			dup2(in, 0);
 		dup2(out, 1);
-		execlp("sqlite3", "sqlite3", "-batch", "-bail", database, sql, NULL);
+		/* Who opens or closes a database takes locks that others wait for. */
+		execlp("sqlite3", "sqlite3", "-batch", "-bail", "-cmd", ".timeout 60000",
+		       database, sql, NULL);
 		_exit(127);
 	}
 	if (pid < 0)
@@ -254,8 +256,11 @@ int main(void)
 	close(sql[0]);
 	if (pthread_create(&teller, NULL, tell, &sql[1]))
 		err(1, "pthread_create");
-	while (moved("live") < 100)
+	while (moved("live") < 100) {
+		if (waitpid(writer, NULL, WNOHANG))
+			errx(1, "the sqlite3 that writes has ended");
 		usleep(10 * 1000);
+	}
 	clone_database();
 
 	check(sound("then"), "PRAGMA integrity_check of the clone says ok");

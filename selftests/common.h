@@ -841,6 +841,29 @@ static __maybe_unused const char *cg_make(char *dir, size_t size)
 	return NULL;
 }
 
+/* ---- memory that breaks ---- */
+
+#ifndef MADV_HWPOISON
+#define MADV_HWPOISON	100
+#endif
+
+#define NO_POISON "no MADV_HWPOISON: this kernel has no CONFIG_MEMORY_FAILURE"
+
+/* Nothing is broken, but is it known what that would be? */
+static __maybe_unused bool can_poison(void)
+{
+	return !madvise(anon(1), 0, MADV_HWPOISON);
+}
+
+/*
+ * Break what is mapped at @mem.  The kernel may say EBUSY or EHWPOISON: it could not take
+ * the page away from who has it.
+ */
+static __maybe_unused void poison(char *mem)
+{
+	must(!madvise(mem, pgsz(), MADV_HWPOISON) || errno == EBUSY || errno == EHWPOISON);
+}
+
 /* How often the module is used, or -1. */
 static __maybe_unused int module_uses(void)
 {

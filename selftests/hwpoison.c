@@ -10,9 +10,6 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 
-#ifndef MADV_HWPOISON
-#define MADV_HWPOISON		100
-#endif
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
 #endif
@@ -23,20 +20,10 @@ enum { BAD = 3, FAR = 70, PAGES = 80 };
 /* Before any test, so that it is skipped once. */
 static void __attribute__((constructor)) need_memory_failure(void)
 {
-	/* Nothing is broken, but it is known what that would be. */
-	if (!madvise(anon(1), 0, MADV_HWPOISON))
+	if (can_poison())
 		return;
 	ksft_print_header();
-	ksft_exit_skip("no MADV_HWPOISON: this kernel has no CONFIG_MEMORY_FAILURE\n");
-}
-
-/*
- * Break what is mapped at @mem.  The kernel may say EBUSY or EHWPOISON: it could not take
- * the page away from who has it.
- */
-static void poison(char *mem)
-{
-	must(!madvise(mem, pgsz(), MADV_HWPOISON) || errno == EBUSY || errno == EHWPOISON);
+	ksft_exit_skip("%s\n", NO_POISON);
 }
 
 #define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"

@@ -18,6 +18,12 @@
 /* A page that was not written for this many calls is given back. */
 #define COLD_ROUNDS (4 + 8)
 
+/*
+ * Once such pages were found, one is kept if it is written in two rounds, and a look for
+ * cold ones, at which what was written is forgotten, may come in between.
+ */
+#define AGAIN 3
+
 struct box {
 	int fd, snap;
 	char *mem, *mem2;	/* two mappings of the region */
@@ -345,6 +351,81 @@ TEST(no_faults_in_the_steady_state)
 	}
 }
 
+/*
+ * A region that each round grows and writes what was added: that goes, and what is before it stays mapped. The end
+ * lies in a leaf of which more is kept, in one of which nothing is, and between two.
+ */
+TEST(no_faults_where_it_had_grown)
+{
+	static const size_t ends[] = { PAGES, 130, 128 };
+	const uint32_t flags = COWMEM_RESTORE_KEEP | COWMEM_RESTORE_SIZE;
+	size_t i, round, end;
+
+	NEED_KEEP();
+	for (i = 0; i < ARRAY_SIZE(ends); i++) {
+		struct box b;
+		long taken = 0, before;
+		char *more;
+
+		box_init(&b);
+		end = ends[i];
+		ASSERT_EQ(0, do_resize(b.fd, end * pgsz()));
+		close(b.snap);
+		b.snap = snapshot(b.fd);
+		more = map_rw(b.fd, 2 * PAGES);
+		for (round = 0; round < 40; round++) {
+			ASSERT_EQ(0, do_resize(b.fd, (end + 100) * pgsz()));
+			EXPECT_TRUE(is(more + end * pgsz(), 100, 0, end));
+			pg_fill(more + end * pgsz(), 2, end);
+			pg_fill(more + (end + 99) * pgsz(), 2, end + 99);
+			before = faults();
+			memset(more + 10 * pgsz(), 'a' + round % 26, 5 * pgsz());
+			memset(more + 126 * pgsz(), 'a' + round % 26, 2 * pgsz());
+			taken += round < 3 ? 0 : faults() - before;
+			EXPECT_EQ(7, restore(b.fd, b.snap, flags).kept)
+				TH_LOG("end %zu, round %zu", end, round);
+			EXPECT_EQ(end * pgsz(), info(b.fd).size);
+			EXPECT_EQ(7, info(b.fd).pages_exclusive);
+			EXPECT_EQ(SIGBUS, touch(more + end * pgsz(), round % 2));
+			EXPECT_EQ(0, memcmp(more, b.want, end * pgsz()));
+		}
+		EXPECT_EQ(0, taken) TH_LOG("end %zu", end);
+		close(b.fd);
+		close(b.snap);
+		unmap(more, 2 * PAGES);
+	}
+}
+
+/* Likewise where it ends within a page, which is copied back after its end was cut off. */
+TEST(no_faults_where_it_had_grown_from_within_a_page)
+{
+	const uint32_t flags = COWMEM_RESTORE_KEEP | COWMEM_RESTORE_SIZE;
+	size_t end = 130 * pgsz() + 100, round;
+	long taken = 0, before;
+	struct box b;
+
+	NEED_KEEP();
+	box_init(&b);
+	ASSERT_EQ(0, do_resize(b.fd, end));
+	b.snap = snapshot(b.fd);
+	for (round = 0; round < 20; round++) {
+		ASSERT_EQ(0, do_resize(b.fd, LEN));
+		before = faults();
+		memset(b.mem + 128 * pgsz(), 'x', 3 * pgsz());
+		taken += round < 3 ? 0 : faults() - before;
+		memset(b.mem + 131 * pgsz(), 'x', 3 * pgsz());
+		EXPECT_EQ(3, restore(b.fd, b.snap, flags).kept);
+		EXPECT_EQ(end, info(b.fd).size);
+		ASSERT_EQ(0, do_resize(b.fd, LEN));
+		EXPECT_EQ(0, memcmp(b.mem, b.want, end));
+		EXPECT_TRUE(is(b.mem + 131 * pgsz(), 60, 0, 131));
+		EXPECT_EQ(0, b.mem[end]);
+		EXPECT_EQ(0, b.mem[131 * pgsz() - 1]);
+		ASSERT_EQ(0, do_resize(b.fd, end));
+	}
+	EXPECT_EQ(0, taken);
+}
+
 static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 {
 	uint64_t kept = 0, last;
@@ -368,12 +449,15 @@ static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 			  (hot ? 1 : 0)));
 	EXPECT_TRUE(restored(&b));
 	/* Who was given back comes again, by another way each time. */
-	for (i = 0; i < PAGES; i++)
-		put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");
-	for (i = 0; i < PAGES; i++)
-		EXPECT_EQ(0, memcmp(b.mem + i * pgsz() + i, "come bac", 8));
-	EXPECT_EQ(PAGES, keep(&b));
-	EXPECT_TRUE(restored(&b));
+	for (round = 0; round < AGAIN; round++) {
+		for (i = 0; i < PAGES; i++)
+			put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");
+		for (i = 0; i < PAGES; i++)
+			EXPECT_EQ(0, memcmp(b.mem + i * pgsz() + i, "come bac", 8));
+		kept = keep(&b);
+		EXPECT_TRUE(restored(&b));
+	}
+	EXPECT_EQ(PAGES, kept);
 	for (round = 0; round <= 2 * COLD_ROUNDS; round++)
 		kept = keep(&b);
 	EXPECT_EQ(0, kept);
@@ -391,6 +475,55 @@ TEST(cold_pages_are_given_back_beside_hot_ones)
 {
 	NEED_KEEP();
 	cold_pages(_metadata, 1);
+}
+
+/*
+ * Some pages are written in each round, and others now and then, holes among them: those are
+ * not kept once it is clear that this is in vain, until they are written in each round, too.
+ */
+TEST(what_is_written_once_is_not_kept)
+{
+	enum { MANY = 4096, HOT = 8, OTHERS = 24, WARM = 2 * COLD_ROUNDS, ROUNDS = 40, AGES = 20 };
+	int fd = region_of(MANY, 1), snap, round;
+	char *mem = map_rw(fd, MANY);
+	struct cowmem_restore r;
+	long before = 0;
+	size_t i, at = 0;
+
+	NEED_KEEP();
+	must(!do_discard(fd, MANY / 2 * pgsz(), MANY / 2 * pgsz()));
+	snap = snapshot(fd);
+	restore(fd, snap, COWMEM_RESTORE_KEEP);
+	for (round = 0; round < WARM + ROUNDS + AGAIN + ROUNDS; round++) {
+		bool others_stay = round >= WARM + ROUNDS;
+
+		if (round == WARM || round == WARM + ROUNDS + AGAIN)
+			before = faults();
+		for (i = 0; i < HOT; i++)
+			mem[i * MANY / HOT * pgsz() + round] = 'h';
+		/* Never next to each other, in either half, and again when that was forgotten. */
+		at = others_stay ? at : 3 + round % AGES * 50;
+		for (i = 0; i < OTHERS; i++)
+			mem[(at + 2 * i + i % 2 * MANY / 2) % MANY * pgsz() + round] = 'o';
+		r = restore(fd, snap, COWMEM_RESTORE_KEEP);
+		if (round < WARM)
+			continue;
+		EXPECT_EQ(HOT + OTHERS, r.pages);
+		if (!others_stay || round >= WARM + ROUNDS + AGAIN) {
+			ASSERT_EQ(HOT + (others_stay ? OTHERS : 0), r.kept)
+				TH_LOG("round %d", round);
+			EXPECT_EQ(r.kept, info(fd).pages_exclusive);
+		}
+		/* Each of the others, and no more. */
+		if (round == WARM + ROUNDS - 1)
+			EXPECT_EQ(ROUNDS * OTHERS, faults() - before);
+	}
+	EXPECT_EQ(0, faults() - before);
+	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
+	EXPECT_TRUE(holds(fd, HOT + OTHERS, MANY / 2 - (HOT + OTHERS) / 2));
+	restore(fd, snap, 0);
+	EXPECT_TRUE(holds(fd, 0, MANY / 2));
+	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
 }
 
 /*

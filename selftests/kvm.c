@@ -22,6 +22,7 @@
  */
 #include <pthread.h>
 #include <stddef.h>
+#include <linux/falloc.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
@@ -1145,6 +1146,312 @@ TEST_F(reading, splits_nothing)
 	close(fd);
 }
 
+/* Until each vCPU has read all pages once more.  Returns false if there was trouble. */
+static bool all_read(struct vm *vm)
+{
+	uint64_t start[VCPUS];
+	int w;
+
+	for (w = 0; w < VCPUS; w++)
+		start[w] = get64(&vm->low->guest[w].turns);
+	for (w = 0; w < VCPUS; w++)
+		while (get64(&vm->low->guest[w].turns) <= start[w] + vm->pages) {
+			if (get(&vm->trouble))
+				return false;
+			if (vm->patient)
+				put(&vm->error, 0);
+			usleep(200);
+		}
+	return true;
+}
+
+/* The vCPUs may not find less than @number any more. */
+static void all_hold(struct vm *vm, uint64_t number)
+{
+	int w;
+
+	for (w = 0; w < VCPUS; w++)
+		put64(&vm->low->guest[w].floor[0], number);
+}
+
+/* ---- and the host changes what they read, in each way that there is ---- */
+
+/* In order, so that pages come in blocks, and areas are copied as a whole. */
+static void store_all(struct vm *vm, uint64_t number)
+{
+	char *mem = below(2) ? vm->mem : map_rw(vm->region, vm->pages);
+	size_t i;
+
+	for (i = 0; i < vm->pages; i++)
+		put64((uint64_t *)(mem + i * PAGE), number);
+	if (mem != vm->mem)
+		unmap(mem, vm->pages);
+}
+
+static void write_all(struct vm *vm, uint64_t number)
+{
+	size_t size = vm->pages * PAGE, i;
+	char *buf = calloc(vm->pages, PAGE);
+
+	must(buf);
+	for (i = 0; i < vm->pages; i++)
+		put64((uint64_t *)(buf + i * PAGE), number);
+	must(pwrite(vm->region, buf, size, 0) == size);
+	free(buf);
+}
+
+static void discard_all(struct vm *vm, uint64_t number)
+{
+	must(!do_discard(vm->region, 0, vm->pages * PAGE));
+	write_all(vm, number);
+}
+
+/* A part of a page becomes zeroes: the page stays, or is copied. */
+static void discard_parts(struct vm *vm, uint64_t number)
+{
+	size_t i;
+
+	for (i = 0; i < vm->pages; i++)
+		must(!do_discard(vm->region, i * PAGE, sizeof(number)));
+	write_all(vm, number);
+}
+
+static void shrink_and_grow(struct vm *vm, uint64_t number)
+{
+	must(!do_resize(vm->region, 0));
+	must(!do_resize(vm->region, vm->pages * PAGE));
+	write_all(vm, number);
+}
+
+static void unshare_all(struct vm *vm, uint64_t number)
+{
+	int file = file_of(vm->region, 0);
+
+	must(!fallocate(file, FALLOC_FL_UNSHARE_RANGE, 0, vm->pages * PAGE));
+	close(file);
+	write_all(vm, number);
+}
+
+static void copy_all(struct vm *vm, uint64_t number)
+{
+	int from = region_of_number(vm->pages, number, below(2));
+
+	must(!do_copy(vm->region, from, 0, 0, vm->pages));
+	close(from);
+}
+
+static void restore_range(struct vm *vm, uint64_t number)
+{
+	struct cowmem_restore arg = {
+		.fd = region_of_number(vm->pages, number, below(2)),
+		.length = vm->pages * PAGE,
+	};
+
+	must(!ioctl(vm->region, COWMEM_IOC_RESTORE, &arg));
+	close(arg.fd);
+}
+
+/* The vCPUs stand still before and after. */
+static void let_them_read(struct vm *vm)
+{
+	vm_resume(vm);
+	(void)all_read(vm);
+	vm_pause(vm);
+}
+
+/* Few pages of a folio are left, mapped each for itself: they move. */
+static void discard_most(struct vm *vm, uint64_t number)
+{
+	uint64_t same = number - 2;
+
+	must(pwrite(vm->region, &same, sizeof(same), 0) == sizeof(same));
+	let_them_read(vm);
+	must(!do_discard(vm->region, 0, (vm->pages - 8) * PAGE));
+	write_all(vm, number);
+}
+
+/* Pages that nobody may write in place are merged with another region's, which goes. */
+static void merge_all(struct vm *vm, uint64_t number)
+{
+	int fds[] = { region_of_number(vm->pages, number - 1, false), vm->region };
+	struct cowmem_merge m = { };
+
+	write_all(vm, number - 1);
+	close(snapshot(vm->region));
+	let_them_read(vm);
+	must(!do_merge(&m, fds, ARRAY_SIZE(fds)) && m.merged >= vm->pages);
+	close(fds[0]);
+	write_all(vm, number);
+}
+
+/* All pages hold number - 2, and get @number. */
+static const struct way {
+	const char *name;
+	void (*change)(struct vm *vm, uint64_t number);
+	bool at_once;		/* no vCPU has to wait for all pages to change */
+} ways[] = {
+	{ .name = "stores", .change = store_all },
+	{ .name = "write()", .change = write_all },
+	{ .name = "DISCARD", .change = discard_all },
+	{ .name = "DISCARD of parts", .change = discard_parts },
+	{ .name = "DISCARD of most", .change = discard_most },
+	{ .name = "RESIZE", .change = shrink_and_grow },
+	{ .name = "fallocate()", .change = unshare_all },
+	{ .name = "COPY", .change = copy_all, .at_once = true },
+	{ .name = "RESTORE of a range", .change = restore_range, .at_once = true },
+	{ .name = "MERGE", .change = merge_all },
+};
+
+/* All pages are shared and mapped; then they change, with the other holder there or gone. */
+static bool sees_change(struct vm *vm, const struct way *way, uint64_t number)
+{
+	int other = snapshot(vm->region);
+
+	if (!all_read(vm))
+		return false;
+	if (below(2)) {
+		close(other);
+		other = -1;
+	}
+	if (!way->at_once)
+		vm_pause(vm);
+	way->change(vm, number);
+	all_hold(vm, number);
+	if (!way->at_once)
+		vm_resume(vm);
+	close(other);
+	return all_read(vm);
+}
+
+TEST_F(reading, sees_each_way_to_change_it)
+{
+	/* Of two areas the second one is copied as a whole. */
+	size_t pages = variant->huge ? 2 * AREA : 128, i;
+	struct vm *vm = &self->vm;
+	uint64_t number = 1;
+	int round;
+
+	vm_init(vm, region_of_number(pages, number, variant->huge), pages, 1, 0,
+		PROT_READ | PROT_WRITE, read_on, false);
+	vm_start(vm);
+	for (round = 0; round < effort(16); round++)
+		for (i = 0; i < ARRAY_SIZE(ways); i++) {
+			number += 2;
+			ASSERT_TRUE(sees_change(vm, &ways[i], number))
+				TH_LOG("by %s, in round %d", ways[i].name, round);
+		}
+	vm_end(vm);
+	close(vm->region);
+}
+
+/* Pages of zeroes are taken away without a copy, and what is written then fills holes. */
+TEST_F(reading, sees_what_comes_in_place_of_zeroes)
+{
+	size_t pages = variant->huge ? AREA : 128;
+	struct vm *vm = &self->vm;
+	struct cowmem_merge m = { };
+	int other;
+
+	vm_init(vm, region_of_number(pages, 0, variant->huge), pages, 1, 0,
+		PROT_READ | PROT_WRITE, read_on, false);
+	/* What is written in order is known not to be mapped, until it is read. */
+	other = snapshot(vm->region);
+	write_all(vm, 0);
+	close(other);
+	close(snapshot(vm->region));
+	vm_start(vm);
+	ASSERT_TRUE(all_read(vm));
+	vm_pause(vm);
+	ASSERT_EQ(0, do_merge(&m, &vm->region, 1));
+	EXPECT_LE(pages, m.zeroed);
+	write_all(vm, 1);
+	all_hold(vm, 1);
+	vm_resume(vm);
+	EXPECT_TRUE(all_read(vm));
+	vm_end(vm);
+	close(vm->region);
+}
+
+/* Waits for it, but not for ever. */
+static bool comes(int *what, int val)
+{
+	double until = now() + 20;
+
+	while (get(what) != val && now() < until)
+		usleep(1000);
+	return get(what) == val;
+}
+
+/* What is cut off is gone for a vCPU, too, and what comes in its place is there. */
+TEST_F(reading, finds_nothing_past_the_end)
+{
+	size_t pages = variant->huge ? AREA : 128;
+	struct vm *vm = &self->vm;
+	uint64_t turns;
+
+	vm_init(vm, region_of_number(pages, 1, variant->huge), pages, 1, 0,
+		PROT_READ | PROT_WRITE, read_on, false);
+	vm->patient = true;
+	vm_start(vm);
+	ASSERT_TRUE(all_read(vm));
+	EXPECT_EQ(0, get(&vm->error));
+	ASSERT_EQ(0, do_resize(vm->region, 0));
+	turns = get64(&vm->low->guest[0].turns) + get64(&vm->low->guest[1].turns);
+	EXPECT_TRUE(comes(&vm->error, EFAULT));
+	usleep(10000);
+	/* What was read before it went may be counted after. */
+	EXPECT_GE(turns + VCPUS, get64(&vm->low->guest[0].turns) + get64(&vm->low->guest[1].turns));
+	ASSERT_EQ(0, do_resize(vm->region, pages * PAGE));
+	write_all(vm, 2);
+	all_hold(vm, 2);
+	EXPECT_TRUE(all_read(vm));
+	vm_end(vm);
+	close(vm->region);
+}
+
+/* What a SIGBUS said that a vCPU got. */
+static int bus_code;
+static char *bus_at;
+
+static void on_bus(int sig, siginfo_t *info, void *context)
+{
+	bus_at = info->si_addr;
+	put(&bus_code, info->si_code);
+}
+
+/* A vCPU does not read broken memory: its host is told, and can replace it. */
+TEST_F(reading, is_told_of_broken_memory)
+{
+	size_t pages = variant->huge ? AREA : 128, at = below(pages) * PAGE;
+	struct sigaction act = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
+	struct vm *vm = &self->vm;
+	uint64_t number = 1;
+	int clone;
+
+	if (!can_poison())
+		SKIP(return, NO_POISON);
+	must(!sigaction(SIGBUS, &act, NULL));
+	vm_init(vm, region_of_number(pages, number, variant->huge), pages, 1, 0,
+		PROT_READ | PROT_WRITE, read_on, false);
+	vm_start(vm);
+	ASSERT_TRUE(all_read(vm));
+	poison(vm->mem + at);
+	/* That may have been told to us. A vCPU is told once the page is not mapped any more. */
+	put(&bus_code, 0);
+	clone = cloned(vm->region);
+	EXPECT_TRUE(comes(&bus_code, BUS_MCEERR_AR));
+	EXPECT_EQ(vm->mem + at, bus_at);
+	/* Nobody is to read a zero before the write comes. */
+	vm_pause(vm);
+	ASSERT_EQ(0, do_discard(vm->region, at, PAGE));
+	ASSERT_EQ(sizeof(number), pwrite(vm->region, &number, sizeof(number), at));
+	vm_resume(vm);
+	EXPECT_TRUE(all_read(vm));
+	vm_end(vm);
+	close(clone);
+	close(vm->region);
+}
+
 /* ---- machines that are forked ---- */
 
 FIXTURE(forked) {
@@ -1266,11 +1573,81 @@ TEST(a_snapshot_is_not_written)
 	close(snap);
 }
 
+/* ---- resets that keep pages ---- */
+
+/* Let the vCPU write as many pages, then reset them. Returns how many stay with the region. */
+static uint64_t poke_and_reset(struct vm *vm, int snap, uint64_t pages)
+{
+	struct cowmem_restore arg = { .fd = snap, .flags = COWMEM_RESTORE_KEEP };
+
+	vm->low->guest[0].pages = pages;
+	vm_resume(vm);
+	must(vm_goes_on(vm, 2 * vm->pages));
+	vm_pause(vm);
+	must(!ioctl(vm->region, COWMEM_IOC_RESTORE, &arg));
+	return arg.kept;
+}
+
+/* Does each page of @vm, which stands still, hold what the vCPU wrote there last? */
+static bool holds_last_pokes(const struct vm *vm)
+{
+	uint64_t done = published(vm, 0), word, i;
+
+	for (i = 0; i < vm->pages; i++) {
+		must(pread(vm->region, &word, sizeof(word), i * PAGE) == sizeof(word));
+		if ((word - 1) % vm->pages == i && word + vm->pages > done && word <= done + 1)
+			continue;
+		fprintf(stderr, "# page %llu holds %llu after %llu writes\n", (unsigned long long)i,
+			(unsigned long long)word, (unsigned long long)done);
+		return false;
+	}
+	return true;
+}
+
+/* A page that is given back, as it was not written for long, is not written where it was. */
+TEST(a_reset_takes_back_what_is_not_written)
+{
+	enum { PAGES = 16, FEW = 2, RESETS = 64 };
+	uint64_t kept = PAGES, resets = 0;
+	int fd, snap;
+	struct vm vm;
+
+	fd = region_of_number(PAGES, 7, false);
+	snap = snapshot(fd);
+	vm_init(&vm, fd, PAGES, 1, 0, PROT_READ | PROT_WRITE, poke_on, false);
+	vm.vcpus = 1;
+	vm_start(&vm);
+	vm_pause(&vm);
+	poke_and_reset(&vm, snap, PAGES);
+	while (kept > FEW && resets++ < RESETS)
+		kept = poke_and_reset(&vm, snap, FEW);
+	EXPECT_EQ(FEW, kept);
+	TH_LOG("of %d pages %llu are kept after %llu resets", PAGES, (unsigned long long)kept,
+	       (unsigned long long)resets);
+	vm.low->guest[0].pages = PAGES;
+	vm_resume(&vm);
+	EXPECT_TRUE(vm_goes_on(&vm, 2 * PAGES));
+	vm_pause(&vm);
+	EXPECT_TRUE(holds_last_pokes(&vm));
+	vm_resume(&vm);
+	vm_end(&vm);
+	close(fd);
+	close(snap);
+}
+
 /* ---- where memory is short ---- */
 
-#define PARAMETERS "/sys/module/cowmem/parameters/"
+#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 
 enum { SNAPSHOTS = 12 };
+
+static void leave_room(long mib)
+{
+	char limit[32];
+
+	snprintf(limit, sizeof(limit), "%ld", held() / 1024 + mib);
+	must(!write_file(LIMIT, limit));
+}
 
 FIXTURE(short_memory) {
 	struct vm vm;
@@ -1279,7 +1656,6 @@ FIXTURE(short_memory) {
 
 FIXTURE_SETUP(short_memory)
 {
-	char held[32], limit[32];
 	int fd = region();
 
 	rng_init();
@@ -1289,14 +1665,12 @@ FIXTURE_SETUP(short_memory)
 	self->vm.patient = true;
 	vm_start(&self->vm);
 	ASSERT_TRUE(vm_goes_on(&self->vm, 4 * RINGS));
-	ASSERT_LT(0, read_file(PARAMETERS "held_kib", held, sizeof(held)));
-	snprintf(limit, sizeof(limit), "%lu", strtoul(held, NULL, 10) / 1024 + 2);
-	ASSERT_EQ(0, write_file(PARAMETERS "limit_mib", limit));
+	leave_room(2);
 }
 
 FIXTURE_TEARDOWN(short_memory)
 {
-	write_file(PARAMETERS "limit_mib", "0");
+	write_file(LIMIT, "0");
 }
 
 /* Each snapshot makes the vCPUs have copies of their pages. Returns false once they cannot. */
@@ -1365,6 +1739,34 @@ TEST_F(short_memory, snapshots_yield_to_a_vcpu)
 		close(self->snapshots[--self->taken]);
 	vm_end(vm);
 	close(vm->region);
+}
+
+/* One that yields is gone for the vCPUs that read it, too, as soon as its memory is. */
+TEST(a_snapshot_that_yields_is_gone)
+{
+	int fd, snap, more[8], i = 0;
+	struct vm vm;
+
+	fd = region_of_number(AREA, 7, false);
+	snap = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
+	ASSERT_LE(0, snap);
+	close(fd);
+	vm_init(&vm, snap, AREA, 1, KVM_MEM_READONLY, PROT_READ, read_on, false);
+	all_hold(&vm, 7);
+	vm_start(&vm);
+	ASSERT_TRUE(all_read(&vm));
+	leave_room(1);
+	/* What is freed late leaves more room. */
+	while (i < (int)ARRAY_SIZE(more) && !(info(snap).state & COWMEM_STATE_YIELDED))
+		more[i++] = region_of_number(AREA, 8, false);
+	EXPECT_TRUE(info(snap).state & COWMEM_STATE_YIELDED);
+	EXPECT_TRUE(comes(&vm.error, EFAULT));
+	EXPECT_EQ(7, published(&vm, 0));
+	write_file(LIMIT, "0");
+	while (i)
+		close(more[--i]);
+	vm_end(&vm);
+	close(snap);
 }
 
 #else

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: there are tracepoints for clone, split, reuse, zap and yield, and each of
- * them fires when that happens, and not when it does not.
+ * Promise: there are tracepoints for fault, clone, split, reuse, zap and yield, and each
+ * of them fires when that happens, and not when it does not.
  */
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
@@ -72,18 +73,25 @@ FIXTURE_TEARDOWN_PARENT(trace)
 
 /* How often has an event come since the last call? */
 struct events {
-	int clone, split, reuse, zap, yield;
+	int fault, clone, split, reuse, zap, yield;
+	char last_fault[128];	/* what it says of itself */
 };
 
 static struct events events(const char *dir)
 {
 	static char buf[1 << 18];
 	struct events e = {};
-	char path[256], *line;
+	char path[256], *line, *fault;
 
 	snprintf(path, sizeof(path), "%s/trace", dir);
 	must(read_file(path, buf, sizeof(buf)) >= 0);
 	for (line = strtok(buf, "\n"); line; line = strtok(NULL, "\n")) {
+		fault = strstr(line, " cowmem_fault: region=");
+		if (fault) {
+			e.fault++;
+			fault = strchr(fault, '=');
+			snprintf(e.last_fault, sizeof(e.last_fault), "%s", fault);
+		}
 		e.clone += !!strstr(line, " cowmem_clone: ");
 		e.split += !!strstr(line, " cowmem_split: ");
 		e.reuse += !!strstr(line, " cowmem_reuse: ");
@@ -97,7 +105,7 @@ static struct events events(const char *dir)
 
 TEST_F(trace, exists)
 {
-	static const char * const names[] = { "clone", "split", "reuse", "zap", "yield" };
+	static const char * const names[] = { "fault", "clone", "split", "reuse", "zap", "yield" };
 	char path[256], buf[4096];
 	size_t i;
 
@@ -107,6 +115,79 @@ TEST_F(trace, exists)
 		EXPECT_LT(0, read_file(path, buf, sizeof(buf)))
 			TH_LOG("%s: %s", path, strerror(errno));
 	}
+}
+
+/* One fault, one event, which says of what region and page, and how it ended. */
+#define EXPECT_FAULT(trace, fd, index, write, did) do {					\
+	struct events e_ = events((trace)->dir);					\
+	char want_[128];								\
+	int file_ = file_of(fd, 0);							\
+	struct stat st_;								\
+											\
+	/* The device itself has another inode than the region. */			\
+	must(!fstat(file_, &st_));							\
+	close(file_);									\
+	snprintf(want_, sizeof(want_), "=%llu index=%d write=%d did=%s dev=%u:%u",	\
+		 (unsigned long long)st_.st_ino, index, write, did,			\
+		 major(st_.st_dev), minor(st_.st_dev));					\
+	EXPECT_EQ(1, e_.fault);								\
+	EXPECT_STREQ(want_, e_.last_fault);						\
+} while (0)
+
+TEST_F(trace, fault)
+{
+	volatile char *mem, *private;
+	int fd = region_of(PAGES, 1);
+
+	mem = map_rw(fd, PAGES);
+	private = mmap(NULL, PAGES * pgsz(), PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, private);
+	close(cloned(fd));
+	events(self->dir);
+	(void)mem[2 * pgsz()];
+	EXPECT_FAULT(self, fd, 2, 0, "pages");
+	/* The others were mapped along with it. */
+	(void)mem[3 * pgsz()];
+	EXPECT_EQ(0, events(self->dir).fault);
+	mem[2 * pgsz()] = 2;
+	EXPECT_FAULT(self, fd, 2, 1, "pages");
+	mem[2 * pgsz()] = 3;
+	EXPECT_EQ(0, events(self->dir).fault);
+	private[5 * pgsz()] = 2;
+	EXPECT_FAULT(self, fd, 5, 1, "copy");
+	/* No fault of a mapping. */
+	ASSERT_EQ(1, pwrite(fd, "x", 1, 7 * pgsz()));
+	EXPECT_EQ(0, events(self->dir).fault);
+	/* A page that is not there: SIGBUS, which the kernel has for an EFAULT. */
+	ASSERT_EQ(0, do_resize(fd, 4 * pgsz()));
+	events(self->dir);
+	EXPECT_EQ(-1, write(self->fd, (char *)mem + 6 * pgsz(), 1));
+	EXPECT_FAULT(self, fd, 6, 0, "error");
+}
+
+/* Nor are there two where the core asks twice, to map 2 MiB at once. */
+TEST_F(trace, fault_of_an_area)
+{
+	const size_t area = 2 << 20;
+	int fd = region();
+	volatile char *mem;
+	char *all;
+
+	if (!(info(fd).features & COWMEM_FEATURE_HUGE))
+		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
+	all = mmap(NULL, 2 * area, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, all);
+	mem = mmap((void *)(((uintptr_t)all + area - 1) / area * area), area,
+		   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, madvise((void *)mem, area, MADV_HUGEPAGE));
+	events(self->dir);
+	mem[0] = 1;
+	EXPECT_FAULT(self, fd, 0, 1, "area");
+	close(snapshot(fd));
+	events(self->dir);
+	(void)mem[area / 2];
+	EXPECT_FAULT(self, fd, (int)(area / 2 / pgsz()), 0, "area");
 }
 
 TEST_F(trace, clone)

@@ -63,8 +63,7 @@ static int bring(const struct region *region, const struct place *place, uint64_
 	file = place_file(place);
 	if (file >= 0 && share_pages(file, cut, size)) {
 		if (errno == EXDEV)
-			complain(place->path, "%s has pages of another mount, which never leave it; name a path there",
-				 region->arg);
+			complain_other_mount(place, region->arg, region->fd);
 		else
 			complain_errno(place->path);
 		close(file);

@@ -1,15 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# Completion for cowctl: verbs, their options as --help has them, and regions: files, names in the store, processes.
+# Completion for cowctl: verbs, their options as --help has them, and regions: files, names in the store, and, where a
+# number begins, processes.
 
 # Is what follows this option of this verb a number, or the like, that nobody can guess?
 _cowctl_value()
 {
 	case $1:$2 in
 	create:-s | create:--size | *:--offset | *:--length | merge:-r | *:--rate | *:--rounds | top:-n | \
-		*:--iterations | top:-d | *:--delay | vm:-n | vm:-r | *:--replace | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
+		*:--iterations | top:-d | *:--delay | vm:-n | vm:-r | *:--replace | vm:-t | *:--timeout | *:-l | *:--level | *:--id | *:--base-id) return 0 ;;
 	esac
 	return 1
+}
+
+# The options of a verb: all that begins a line of its --help, which each has.
+_cowctl_options()
+{
+	echo --help
+	cowctl "$1" --help 2>/dev/null | grep -oE '^ +(-[a-z],? )?(--[a-z-]+)?' | grep -oE -- '-[a-z-]+'
+}
+
+# The processes that have regions.
+_cowctl_processes()
+{
+	cowctl list --json 2>/dev/null | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p'
 }
 
 # Names that others chose may have spaces and more in them: each is quoted as the shell wants it.
@@ -19,7 +33,10 @@ _cowctl_regions()
 
 	compopt -o filenames 2>/dev/null
 	mapfile -t COMPREPLY < <(compgen -f -- "$1")
-	case $1 in */*) return ;; esac
+	case $1 in
+	*/*) return ;;
+	[0-9]*) mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -W "$(_cowctl_processes | sort -u)" -- "$1") ;;
+	esac
 	for file in "$store"/"$1"*; do
 		[ -e "$file" ] && COMPREPLY+=("${file##*/}")
 	done
@@ -38,8 +55,7 @@ _cowctl()
 	_cowctl_value "$verb" "${COMP_WORDS[COMP_CWORD - 1]}" && return
 	case $word in
 	-*)
-		help=$(cowctl "$verb" --help 2>/dev/null | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+')
-		mapfile -t COMPREPLY < <(compgen -W "$help" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "$(_cowctl_options "$verb" | sort -u)" -- "$word")
 		return
 		;;
 	esac

@@ -43,13 +43,15 @@ enum { OPT_HELP = 256, OPT_JSON, OPT_VERB };
 /* What all verbs have. Put it at the end of a verb's struct option array. */
 #define COMMON_OPTIONS							\
 	{ "json", no_argument, NULL, OPT_JSON },			\
-	{ "human-readable", no_argument, NULL, 'h' },			\
 	{ "help", no_argument, NULL, OPT_HELP },			\
 	{ NULL, 0, NULL, 0 }
 
+/* What those have that print sizes. It goes in front of COMMON_OPTIONS. */
+#define HUMAN_OPTION	{ "human-readable", no_argument, NULL, 'h' }
+
 /**
  * next_option - getopt_long() that knows COMMON_OPTIONS, and ends the program at a wrong option
- * @shorts: the verb's own short options, as for getopt(); 'h' is added
+ * @shorts: the verb's own short options, as for getopt(); 'h' is among them if HUMAN_OPTION is in @longs
  * Return: the next option of the verb itself, or -1 behind the last one.
  */
 int next_option(int argc, char **argv, const char *shorts, const struct option *longs);
@@ -62,6 +64,12 @@ void usage(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2
 
 /* ---- error.c ---- */
 
+/*
+ * put_message - a line on stderr, made safe as by put_safe(). It is one write, so that those of two programs with one
+ * stderr, as of "cowctl send | cowctl receive", do not get mixed.
+ */
+void put_message(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /**
  * complain - "cowctl: WHAT: why; what to do" on stderr
  * @what: the argument, file or the like that it is about
@@ -73,6 +81,15 @@ int complain(const char *what, const char *format, ...) __attribute__((format(pr
 
 /* complain_errno - likewise, with a sentence for errno. */
 int complain_errno(const char *what);
+
+/* want_module - is it loaded? Returns 0, or -1 after it was said. */
+int want_module(const char *what);
+
+/* complain_foreign - as complain(), of what is no region or on no mount. Without the module that is said. */
+int complain_foreign(const char *what, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* finish_output - flush stdout. Returns 0, or -1 after it was said why not all could be written. */
+int finish_output(void);
 
 /* warn_user - as complain(), for what does not make the verb fail. */
 void warn_user(const char *what, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -177,11 +194,18 @@ struct region {
 int region_open(struct region *region, const char *arg, int mode);
 void region_close(struct region *region);
 
-/* is_region - is this descriptor one's? Takes no time, whatever it holds. */
-bool is_region(int fd);
-
 /* is_process_arg - does it look like PID or PID:FD, so that no NAME may? */
 bool is_process_arg(const char *arg);
+
+/*
+ * Why there is no region:
+ * complain_no_region - what a path or a name means is none
+ * complain_none - a process has none
+ * complain_process - a process could not be looked into, by errno
+ */
+int complain_no_region(const char *arg);
+int complain_none(const char *arg, pid_t pid);
+int complain_process(const char *arg, pid_t pid);
 
 /* complain_region - complain_errno(), in words that fit a region that could not be used. */
 int complain_region(const struct region *region);
@@ -199,23 +223,40 @@ const char *store_path(void);
  */
 int store_open(bool make);
 
+/*
+ * find_name - where a path, or a NAME, is to be looked for: AT_FDCWD, or a descriptor of the store, which is for the
+ * caller to close. -1 after it was said that the NAME is in neither.
+ */
+int find_name(const char *arg);
+
 /* is_mount - is it (a file or directory) on a mount of type cowmem? */
 bool is_mount(int fd);
+
+/* mount_of - where a file system is mounted; the caller frees it. NULL if it is nowhere, as that of the device. */
+char *mount_of(dev_t dev);
 
 /* is_empty - is there nothing in a directory? False as well if it cannot be read. */
 bool is_empty(int dir);
 
+/* complain_no_mount - that there can be no @new there, as it is on no mount */
+int complain_no_mount(const char *new);
+
 /**
  * struct place - where a new file or directory is to appear
+ * @on_mount: must it be on a mount of type cowmem?
  * @dir: descriptor of the directory
  * @name: its name there
  * @path: what to call it, for messages and for the user
  */
 struct place {
+	bool on_mount;
 	int dir;
 	char *name;
 	char *path;
 };
+
+/* complain_other_mount - that @arg, open as @fd, has pages that cannot be taken to the place */
+int complain_other_mount(const struct place *place, const char *arg, int fd);
 
 /**
  * place_open - find the place for NEW, which must not exist yet
@@ -223,6 +264,15 @@ struct place {
  * @source: a region or a directory that the user named by its path, or -1
  */
 int place_open(struct place *place, const char *new, int source);
+
+/* place_find - the same, whether or not a file of the name exists. */
+int place_find(struct place *place, const char *new, int source);
+
+/* place_check_name - can the place have a new name, which the user called @new? Returns 0, or -1 after it was said. */
+int place_check_name(const struct place *place, const char *new);
+
+/* place_is_free - does nothing exist there yet? Returns 0, or -1 after it was said. */
+int place_is_free(const struct place *place);
 void place_close(struct place *place);
 
 /*

@@ -27,7 +27,7 @@ install-cowctl: $(CTL)
 	$(INSTALL) $(CTL) $(DESTDIR)$(PREFIX)/bin/cowctl
 	$(INSTALL) -m 644 $(S)/cowctl/cowctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cowctl
 
-# ---- tests: cowctl with the library in it, two programs, and scripts, all in one directory ----
+# ---- tests: cowctl with the library in it, some programs, and scripts, all in one directory ----
 
 CTL_TEST_PROGRAMS := $(patsubst $(S)/cowctl/test/%.c,$(B)/tests/%,$(wildcard $(S)/cowctl/test/*.c))
 CTL_TEST_SCRIPTS := $(patsubst $(S)/cowctl/test/%.sh,$(B)/tests/cowctl-%,\
@@ -50,7 +50,12 @@ $(B)/tests/cowctl-examples: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.aw
 	{ cat $< && awk -f $(S)/cowctl/test/examples.awk $(CTL_PAGES) && cat $(S)/cowctl/test/examples.sh; } >$@
 	chmod +x $@
 
-$(filter-out %/cowctl-examples,$(CTL_TEST_SCRIPTS)): $(B)/tests/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
+$(B)/tests/cowctl-vm: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/examples.awk $(S)/cowctl/test/vm.sh $(S)/man/man1/cowctl-vm.1
+	@mkdir -p $(@D)
+	{ cat $< && awk -f $(S)/cowctl/test/examples.awk $(S)/man/man1/cowctl-vm.1 && cat $(S)/cowctl/test/vm.sh; } >$@
+	chmod +x $@
+
+$(filter-out %/cowctl-examples %/cowctl-vm,$(CTL_TEST_SCRIPTS)): $(B)/tests/cowctl-%: $(S)/cowctl/test/lib.sh $(S)/cowctl/test/%.sh
 	@mkdir -p $(@D)
 	cat $^ >$@
 	chmod +x $@
@@ -59,9 +64,39 @@ $(B)/tests/cowctl.bash: $(S)/cowctl/cowctl.bash
 	@mkdir -p $(@D)
 	cp $< $@
 
-HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion
-GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples
+HOST_TESTS += cowctl-missing cowctl-doctor cowctl-completion cowctl-vm-host
+GUEST_TESTS += cowctl-verbs cowctl-doctor cowctl-top cowctl-examples cowctl-vm
 
 tests: $(B)/tests/cowctl $(B)/tests/cowctl.bash $(CTL_TEST_PROGRAMS) $(CTL_TEST_SCRIPTS)
 
 include $(S)/cowctl/stream.mk
+
+# ---- each verb under valgrind ----
+
+TESTS += memcheck-cowctl-each
+GUEST_TESTS += memcheck-cowctl-each
+
+# ---- some of them once more, with a cowctl that finds stray accesses, leaks, and what C does not define ----
+
+CTL_SANITIZED_HOST := cowctl-missing stream-host
+CTL_SANITIZED_GUEST := cowctl-each stream-examples
+CTL_SANITIZED := $(CTL_SANITIZED_HOST) $(CTL_SANITIZED_GUEST)
+CTL_SANITIZED_OBJS := $(patsubst $(B)/cowctl/%,$(B)/sanitized/cowctl/%,$(CTL_OBJS)) $(LIB_NAMES:%=$(B)/sanitized/lib/%.o)
+
+$(B)/sanitized/%.o: $(S)/%.c $(CTL_HEADERS) $(LIB_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) -I$(S)/../module $(CTL_CFLAGS) $(ALL_CFLAGS) $(SANITIZE) -c -o $@ $<
+
+# In a directory of its own, as it is ./cowctl that tests run, with links to all else that they want.
+$(B)/tests/sanitized.d/cowctl: $(CTL_SANITIZED_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(CTL_LIBS)
+	ln -sf $(patsubst %,../%,$(notdir $(CTL_TEST_PROGRAMS)) stream-codec $(CTL_SANITIZED)) $(@D)
+
+$(CTL_SANITIZED:%=$(B)/tests/sanitized-%): $(B)/tests/sanitized-%: $(S)/cowctl/test/sanitized $(B)/tests/% \
+		$(B)/tests/sanitized.d/cowctl
+	$(INSTALL) -m 755 $< $@
+
+TESTS += $(CTL_SANITIZED:%=sanitized-%)
+HOST_TESTS += $(CTL_SANITIZED_HOST:%=sanitized-%)
+GUEST_TESTS += $(CTL_SANITIZED_GUEST:%=sanitized-%)

@@ -12,9 +12,10 @@ static const char help[] =
 "Usage: cowctl create [--size SIZE] [--huge] NEW\n"
 "\n"
 "Makes a region full of zeroes: a file on a mount of type cowmem. A NEW without\n"
-"a slash goes into the store, which is made if it is not there yet.\n"
+"a slash goes into the store, which is made if it is not there yet; ./NEW is one\n"
+"in the current directory.\n"
 "\n"
-"  -s, --size SIZE       its size, as 4096, 64K, 10M or 2G; 0 if it is not given\n"
+"  -s, --size SIZE       its size, as 4096, 64K, 1.5M or 2GiB; 0 if it is not given\n"
 "      --huge            it gets memory 2 MiB at a time, where that can be\n"
 "      --json            as JSON: { \"path\": ..., \"size\": ... }\n"
 "      --help            this text\n";

@@ -102,6 +102,7 @@ static int diff_run(int argc, char **argv)
 	static const struct option options[] = {
 		{ "content", no_argument, NULL, 'c' },
 		{ "stat", no_argument, NULL, 's' },
+		HUMAN_OPTION,
 		COMMON_OPTIONS
 	};
 	struct region old, new;
@@ -109,7 +110,7 @@ static int diff_run(int argc, char **argv)
 	bool stat = false;
 	int c, err = -1;
 
-	while ((c = next_option(argc, argv, "cs", options)) >= 0) {
+	while ((c = next_option(argc, argv, "csh", options)) >= 0) {
 		if (c == 'c')
 			flags |= COWMEM_DIFF_CONTENT;
 		else

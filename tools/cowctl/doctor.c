@@ -246,6 +246,31 @@ static char *find_other(void)
 	return found;
 }
 
+/* Is it a kernel of the distribution, for which apt has headers? */
+static bool apt_has_headers(const char *release)
+{
+	static const char *const ends[] = { "-amd64", "-arm64", "-generic" };
+	size_t i, length;
+
+	for (i = 0; exists(at("/etc/debian_version")) && i < sizeof(ends) / sizeof(*ends); i++) {
+		length = strlen(ends[i]);
+		if (strlen(release) > length && !strcmp(release + strlen(release) - length, ends[i]))
+			return true;
+	}
+	return false;
+}
+
+/* What gets the module for the kernel that runs; @other is one that it is built for, or NULL. */
+static char *how_to_build(const struct doctor *d, const char *other)
+{
+	if (!apt_has_headers(d->release))
+		return must_printf("with this kernel's headers, in the source of cowmem: make && make modules_install && "
+				   "depmod; or boot %s", other ? other : "a kernel of the distribution");
+	if (other)
+		return must_printf("apt install linux-headers-%s; dkms autoinstall -k %s", d->release, d->release);
+	return must_printf("apt install cowmem-dkms linux-headers-%s", d->release);
+}
+
 static void check_module(struct doctor *d)
 {
 	char *other, *mend;
@@ -260,8 +285,7 @@ static void check_module(struct doctor *d)
 		return;
 	}
 	other = find_other();
-	mend = must_printf("apt install %slinux-headers-%s%s%s", other ? "" : "cowmem-dkms ", d->release,
-			   other ? "; dkms autoinstall -k " : "", other ? d->release : "");
+	mend = how_to_build(d, other);
 	if (other)
 		problem(d, "module",
 			must_printf("cowmem is not loaded: it is built for %s, not for %s", other, d->release), mend);

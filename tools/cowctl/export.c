@@ -3,9 +3,7 @@
  * cowctl export: the bytes of a region, in a plain file
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "transfer.h"
@@ -19,6 +17,7 @@ static const char help[] =
 "or a device gets zeroes.\n"
 "\n"
 "      --json         tell in JSON how much it was; not with \"-\"\n"
+"      --help         this text\n"
 "\n"
 "  cowctl export 4711 /var/tmp/4711.raw\n"
 "  cowctl export before-upgrade - | sha256sum\n";
@@ -73,10 +72,9 @@ static int export_sparse(const struct source *source, const char *path)
 
 static int export_to(const struct source *source, const char *path)
 {
-	struct stat st;
 	int fd;
 
-	if (strcmp(path, "-") && (stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+	if (strcmp(path, "-") && is_file_path(path))
 		return export_sparse(source, path);
 	fd = open_output(strcmp(path, "-") ? path : NULL);
 	return fd < 0 ? -1 : export_whole(source, strcmp(path, "-") ? path : "standard output", fd);
@@ -93,7 +91,7 @@ static int run(int argc, char **argv)
 	argv = want_args(argc, argv, 2, 2);
 	if (output.json && !strcmp(argv[1], "-"))
 		usage("--json and \"-\" would both write to standard output");
-	signal(SIGPIPE, SIG_IGN);
+	expect_errors();
 	if (source_open(&source, argv[0]))
 		return -1;
 	ret = export_to(&source, argv[1]);

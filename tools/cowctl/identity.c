@@ -68,7 +68,7 @@ bool is_frozen(int fd)
 {
 	struct cowmem_info info;
 
-	return is_region(fd) && !cowmem_get_info(fd, &info) && (info.seals & FROZEN) == FROZEN;
+	return cowmem_is_region(fd) && !cowmem_get_info(fd, &info) && (info.seals & FROZEN) == FROZEN;
 }
 
 /* What is kept: the id, and when the content was written last, which tells a changed file by. */
@@ -91,7 +91,7 @@ int id_get(int fd, struct stream_id *id)
 	if (length < 0)
 		return -1;
 	value[length] = '\0';
-	if (is_region(fd) && !is_frozen(fd)) {
+	if (cowmem_is_region(fd) && !is_frozen(fd)) {
 		errno = ESTALE;
 		return -1;
 	}
@@ -102,28 +102,41 @@ int id_get(int fd, struct stream_id *id)
 	return 0;
 }
 
-/* Who owns a file that is read-only has to make it writable for that. */
-static int set_id(int fd, const char *value, int length)
+bool keeps_ids(int fd)
+{
+	int saved = errno;
+	bool can = fgetxattr(fd, ID_ATTR, NULL, 0) >= 0 || errno != EOPNOTSUPP;
+
+	errno = saved;
+	return can;
+}
+
+static int put_attr(int fd, const char *name, const char *value)
+{
+	return value ? fsetxattr(fd, name, value, strlen(value), 0) : fremovexattr(fd, name);
+}
+
+int attr_set(int fd, const char *name, const char *value)
 {
 	struct stat st;
 	int ret;
 
-	if (!fsetxattr(fd, ID_ATTR, value, length, 0))
+	if (!put_attr(fd, name, value))
 		return 0;
+	/* Who owns a file that is read-only has to make it writable for that. */
 	if (errno != EACCES || fstat(fd, &st) || fchmod(fd, st.st_mode | 0200))
 		return -1;
-	ret = fsetxattr(fd, ID_ATTR, value, length, 0);
+	ret = put_attr(fd, name, value);
 	return fchmod(fd, st.st_mode & 07777) ? -1 : ret;
 }
 
 int id_keep(int fd, const struct stream_id *id)
 {
 	char value[TOKEN_TEXT];
-	int length = id_value(fd, id, value);
 
-	if (length < 0)
+	if (id_value(fd, id, value) < 0)
 		return -1;
-	return set_id(fd, value, length);
+	return attr_set(fd, ID_ATTR, value);
 }
 
 int id_ensure(int fd, struct stream_id *id)

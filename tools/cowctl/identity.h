@@ -35,11 +35,17 @@ bool is_frozen(int fd);
  */
 int id_get(int fd, struct stream_id *id);
 
+/* keeps_ids - can a file of this one's file system have an id? Leaves errno alone. */
+bool keeps_ids(int fd);
+
 /* id_keep - let a file that does not change any more have this id. Return: 0, or -1 with errno. */
 int id_keep(int fd, const struct stream_id *id);
 
 /* id_ensure - id_get(), and if it has none, a new one, which is kept. */
 int id_ensure(int fd, struct stream_id *id);
+
+/* attr_set - give a file of ours an attribute, or take it away if @value is NULL. Return: 0, or -1 with errno. */
+int attr_set(int fd, const char *name, const char *value);
 
 void token_format(const struct token *token, char text[TOKEN_TEXT]);
 

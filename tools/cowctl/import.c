@@ -20,6 +20,7 @@ static const char help[] =
 "\n"
 "      --snapshot     nobody can change it any more\n"
 "      --json         tell in JSON how much it was\n"
+"      --help         this text\n"
 "\n"
 "  cowctl import /var/tmp/4711.raw restored\n"
 "  zcat image.gz | cowctl import - image\n";
@@ -82,9 +83,8 @@ static int fill(struct part *part, int from)
 {
 	struct stat st;
 
-	if (!is_region(part->fd))
-		return complain(part->place->path, "not on a mount of type cowmem; a NAME without a slash goes into the "
-				"store at %s", store_path());
+	if (!cowmem_is_region(part->fd))
+		return complain_no_mount(part->place->path);
 	if (fstat(from, &st) ||
 	    (S_ISREG(st.st_mode) && lseek(from, 0, SEEK_CUR) == 0 ? import_file(from, part->fd, st.st_size) :
 								      import_in_order(from, part->fd)))
@@ -126,6 +126,7 @@ static int run(int argc, char **argv)
 	while (next_option(argc, argv, "", longs) >= 0)
 		snapshot = true;
 	argv = want_args(argc, argv, 2, 2);
+	expect_errors();
 	from = open_input(strcmp(argv[0], "-") ? argv[0] : NULL);
 	if (from < 0)
 		return -1;

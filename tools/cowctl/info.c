@@ -137,12 +137,12 @@ fail:
 
 static int info_run(int argc, char **argv)
 {
-	static const struct option options[] = { COMMON_OPTIONS };
+	static const struct option options[] = { HUMAN_OPTION, COMMON_OPTIONS };
 	json_t *all = json_array(), *one;
 	int err = 0;
 	size_t i;
 
-	while (next_option(argc, argv, "", options) >= 0)
+	while (next_option(argc, argv, "h", options) >= 0)
 		;
 	argv = want_args(argc, argv, 1, argc);
 	for (; *argv; argv++) {

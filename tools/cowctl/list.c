@@ -137,17 +137,29 @@ static int add_found(const struct cowmem_found *found, void *arg)
 	return 0;
 }
 
+/* Has the process any of the regions that were found? */
+static bool has_user(const struct listing *listing, pid_t pid)
+{
+	json_t *region, *user;
+	size_t i, j;
+
+	json_array_foreach(listing->regions, i, region)
+		json_array_foreach(json_object_get(region, "users"), j, user)
+			if (json_integer_value(json_object_get(user, "pid")) == pid)
+				return true;
+	return false;
+}
+
 static int list_process(struct listing *listing, const char *arg)
 {
 	pid_t pid = (pid_t)parse_number("PID", arg, 1, INT32_MAX);
 
-	if (!cowmem_find(pid, add_found, listing))
-		return 0;
-	if (errno == ESRCH)
-		return complain(arg, "no such process");
-	if (errno == EPERM || errno == EACCES)
-		return complain(arg, "the process may not be looked into: be root, or its user");
-	return complain_errno(arg);
+	size_t before = json_array_size(listing->regions);
+
+	if (cowmem_find(pid, add_found, listing))
+		return complain_process(arg, pid);
+	/* Of one that comes after another it may be that both have the same. */
+	return json_array_size(listing->regions) > before || has_user(listing, pid) ? 0 : complain_none(arg, pid);
 }
 
 static int list_processes(struct listing *listing)
@@ -174,15 +186,16 @@ static int list_processes(struct listing *listing)
 	return err;
 }
 
-static void list_file(struct listing *listing, const char *path, const char *argument)
+/* @flags is O_NOFOLLOW for what was seen to be no link. */
+static void list_file(struct listing *listing, const char *path, const char *argument, int flags)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
 	struct stat st;
 	json_t *object;
 	bool fresh;
 
 	/* It may be gone by now. What is not for us to open is there nevertheless. */
-	if (fd < 0 ? errno != EACCES || lstat(path, &st) : fstat(fd, &st) || !is_region(fd))
+	if (fd < 0 ? errno != EACCES || stat(path, &st) : fstat(fd, &st) || !cowmem_is_region(fd))
 		goto out;
 	object = region_object(listing, st.st_dev, st.st_ino, &fresh);
 	/* What a process called it may be an older name. */
@@ -199,7 +212,7 @@ out:
 static int list_directory(struct listing *listing, const char *dir, bool store)
 {
 	char *const roots[] = { (char *)dir, NULL };
-	FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+	FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR | FTS_XDEV, NULL);
 	FTSENT *entry;
 	int err = 0;
 
@@ -209,7 +222,7 @@ static int list_directory(struct listing *listing, const char *dir, bool store)
 		if (entry->fts_info == FTS_F)
 			list_file(listing, entry->fts_path,
 				  store && entry->fts_level == 1 && !is_process_arg(entry->fts_name) ?
-				  entry->fts_name : entry->fts_path);
+				  entry->fts_name : entry->fts_path, O_NOFOLLOW);
 		else if (entry->fts_info == FTS_DNR || (entry->fts_info == FTS_NS && !entry->fts_level))
 			err = complain(entry->fts_path, "%s", strerror(entry->fts_errno));
 	}
@@ -227,19 +240,11 @@ static int list_store(struct listing *listing)
 	return list_directory(listing, store_path(), true);
 }
 
-/* Without the module there is none, and that is no reason to say nothing. */
-static int want_module(void)
-{
-	if (!access("/sys/module/cowmem", F_OK))
-		return 0;
-	errno = ENODEV;
-	return complain_errno("list");
-}
-
 static const char help[] =
-"Usage: cowctl list [OPTION]... [PID | DIRECTORY]...\n"
+"Usage: cowctl list [OPTION]... [PID | FILE | DIRECTORY]...\n"
 "\n"
-"Lists the regions of processes, or the files below directories on a mount;\n"
+"Lists the regions of processes, or files and those below directories, on a\n"
+"mount: paths, or names in the store;\n"
 "without arguments those of all processes that may be looked into, and what is\n"
 "in the store. Each region once:\n"
 "\n"
@@ -269,26 +274,54 @@ static const struct column columns[] = {
 	{ NULL, NULL, 0 },
 };
 
+static int list_path(struct listing *listing, const char *arg)
+{
+	int at = find_name(arg), fd, err = 0;
+	struct stat st;
+	char *path;
+
+	if (at == -1)
+		return -1;
+	path = at == AT_FDCWD ? must(strdup(arg)) : must_printf("%s/%s", store_path(), arg);
+	fd = openat(at, arg, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st))
+		err = complain(arg, "%s", strerror(errno));
+	else if (!is_mount(fd) || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		err = complain_no_region(arg);
+	else if (S_ISDIR(st.st_mode))
+		err = list_directory(listing, path, false);
+	else
+		list_file(listing, path, arg, 0);
+	if (fd >= 0)
+		close(fd);
+	if (at >= 0)
+		close(at);
+	free(path);
+	return err;
+}
+
 static int list_argument(struct listing *listing, const char *arg)
 {
 	if (is_process_arg(arg) && !strchr(arg, ':'))
 		return list_process(listing, arg);
 	if (is_process_arg(arg))
 		return complain(arg, "that is one region: cowctl info %s", arg);
-	return list_directory(listing, arg, false);
+	return list_path(listing, arg);
 }
 
 static int list_run(int argc, char **argv)
 {
-	static const struct option options[] = { COMMON_OPTIONS };
-	struct listing listing = { .regions = json_array(), .keys = json_object() };
+	static const struct option options[] = { HUMAN_OPTION, COMMON_OPTIONS };
+	struct listing listing = { };
 	int err = 0;
 
-	while (next_option(argc, argv, "", options) >= 0)
+	while (next_option(argc, argv, "h", options) >= 0)
 		;
 	argv = want_args(argc, argv, 0, argc);
-	if (want_module())
+	if (want_module("list"))
 		return -1;
+	listing.regions = json_array();
+	listing.keys = json_object();
 	if (!*argv)
 		err = list_processes(&listing) | list_store(&listing);
 	for (; *argv; argv++)

@@ -2,7 +2,7 @@
 /*
  * cowctl - look at regions of cowmem, and clone, snapshot, restore, compare and send them
  */
-#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -32,9 +32,7 @@ void usage(const char *format, ...)
 	if (vasprintf(&why, format, args) < 0)
 		abort();
 	va_end(args);
-	fprintf(stderr, "cowctl%s%s: ", *verb ? " " : "", verb);
-	put_safe(why, stderr);
-	fprintf(stderr, "; see cowctl %s%s--help\n", verb, *verb ? " " : "");
+	put_message("cowctl%s%s: %s; see cowctl %s%s--help", *verb ? " " : "", verb, why, verb, *verb ? " " : "");
 	free(why);
 	exit(2);
 }
@@ -55,7 +53,7 @@ static void wrong_option(int why, char **argv)
 
 int next_option(int argc, char **argv, const char *shorts, const struct option *longs)
 {
-	char *all = must_printf(":h%s", shorts);
+	char *all = must_printf(":%s", shorts);
 	int c;
 
 	opterr = 0;
@@ -69,7 +67,7 @@ int next_option(int argc, char **argv, const char *shorts, const struct option *
 	free(all);
 	if (c == OPT_HELP) {
 		fputs(current->help, stdout);
-		exit(fflush(stdout) ? 1 : 0);
+		exit(finish_output() ? 1 : 0);
 	}
 	if (c == '?' || c == ':')
 		wrong_option(c, argv);
@@ -94,7 +92,8 @@ static void help(FILE *to)
 	fputs("Usage: cowctl VERB [OPTION]... [ARGUMENT]...\n\n", to);
 	for (i = 0; i < VERBS; i++)
 		fprintf(to, "  %-10s  %s\n", verbs[i]->name, verbs[i]->summary);
-	fputs("\nEach has --help and a page: man cowctl-VERB. All have --json, and -h for sizes as 1.5G.\n"
+	fputs("\nEach has --help and a page: man cowctl-VERB. All have --json; list, info, diff and\n"
+	      "merge have -h for sizes as 1.5G.\n"
 	      "A REGION is a path, a NAME in the store (" STORE_DEFAULT ", or $COWMEM_STORE), PID, or PID:FD.\n"
 	      "Exit status: 0 done, 1 failed, 2 wrong usage.\n", to);
 }
@@ -109,34 +108,38 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
-static int show_version(void)
+/*
+ * What is closed of stdin, stdout and stderr would be given to the next file that is opened, and a message be written
+ * into that. Something that can not be used that way takes its place.
+ */
+static void hold_standard_fds(void)
 {
-	printf("cowctl %s (libcowmem %s)\n", COWMEM_VERSION, cowmem_version());
-	return fflush(stdout) ? 1 : 0;
+	static const int modes[] = { O_WRONLY, O_RDONLY, O_RDONLY };
+	int fd;
+
+	for (fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
+			exit(1);
 }
 
 int main(int argc, char **argv)
 {
+	hold_standard_fds();
 	setlocale(LC_CTYPE, "");
 	if (argc < 2) {
 		help(stderr);
 		return 2;
 	}
-	if (!strcmp(argv[1], "--version"))
-		return show_version();
+	if (!strcmp(argv[1], "--version")) {
+		printf("cowctl %s (libcowmem %s)\n", COWMEM_VERSION, cowmem_version());
+		return finish_output() ? 1 : 0;
+	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		help(stdout);
-		return fflush(stdout) ? 1 : 0;
+		return finish_output() ? 1 : 0;
 	}
 	current = find_verb(argv[1]);
 	if (!current)
 		usage("no verb '%s'", argv[1]);
-	if (current->run(argc - 1, argv + 1))
-		return 1;
-	/* What is written last may not fit on a disk. */
-	if (fflush(stdout) || ferror(stdout)) {
-		complain("standard output", "%s", strerror(errno));
-		return 1;
-	}
-	return 0;
+	return current->run(argc - 1, argv + 1) || finish_output() ? 1 : 0;
 }

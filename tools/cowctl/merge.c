@@ -181,13 +181,14 @@ static int merge_run(int argc, char **argv)
 		{ "daemon", no_argument, NULL, 'd' },
 		{ "rate", required_argument, NULL, 'r' },
 		{ "rounds", required_argument, NULL, OPT_ROUNDS },
+		HUMAN_OPTION,
 		COMMON_OPTIONS
 	};
 	struct limits limits = { };
 	bool daemon = false;
 	int c;
 
-	while ((c = next_option(argc, argv, "dr:", options)) >= 0) {
+	while ((c = next_option(argc, argv, "dr:h", options)) >= 0) {
 		if (c == 'd')
 			daemon = true;
 		else if (c == 'r')

@@ -49,29 +49,42 @@ uint64_t parse_number(const char *option, const char *text, uint64_t min, uint64
 	return value;
 }
 
-uint64_t parse_size(const char *option, const char *text)
+/* K, M... or KiB, MiB...: how many bits that is, or -1. KB is no unit of ours: for some it is 1000 bytes. */
+static int parse_unit(const char *text)
 {
 	static const char units[] = "KMGTPE";
-	unsigned long long value;
 	const char *unit;
-	unsigned int shift = 0;
+
+	if (!*text || !strcasecmp(text, "B"))
+		return 0;
+	unit = strchr(units, toupper((unsigned char)*text));
+	if (!unit || (text[1] && strcasecmp(text + 1, "iB")))
+		return -1;
+	return 10 * (int)(unit - units + 1);
+}
+
+uint64_t parse_size(const char *option, const char *text)
+{
+	unsigned long long value;
+	double fraction = 0;
+	uint64_t bytes;
+	bool large;
 	char *end;
+	int shift;
 
 	errno = 0;
 	value = strtoull(text, &end, 10);
-	if (!isdigit((unsigned char)*text) || errno)
-		goto bad;
-	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-	if (unit) {
-		shift = 10 * (unsigned int)(unit - units + 1);
-		end++;
-	}
-	/* No file is larger than that. */
-	if (*end || value > (unsigned long long)INT64_MAX >> shift)
-		goto bad;
-	return value << shift;
-bad:
-	usage("%s wants a size as 4096, 64K, 10M or 2G, not '%s'", option, text);
+	large = errno;
+	/* As -h prints it. */
+	if (*end == '.' && isdigit((unsigned char)end[1]))
+		fraction = strtod(end, &end);
+	shift = parse_unit(end);
+	if (!isdigit((unsigned char)*text) || shift < 0 || (fraction && !shift))
+		usage("%s wants a size as 4096, 64K, 1.5M or 2GiB, not '%s'", option, text);
+	bytes = (value << shift) + (uint64_t)(fraction * (double)(1ULL << shift));
+	if (large || value > (unsigned long long)INT64_MAX >> shift || bytes > INT64_MAX)
+		usage("%s %s is too large: no file has more than %lld bytes", option, text, (long long)INT64_MAX);
+	return bytes;
 }
 
 uint64_t parse_length(const char *text)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -19,41 +20,96 @@
 
 #define PART_ATTR	"user.cowmem.part"
 
+/* ---- if a signal ends us ---- */
+
+static struct {
+	struct part *part;
+	char *words;
+} unfinished;
+
+bool part_is_kept(const struct part *part)
+{
+	return part->resumable && part->state.position;
+}
+
+/* What nobody can go on with does not stay. All calls here are such as a handler may make. */
+static void on_signal(int number)
+{
+	struct part *part = unfinished.part;
+	ssize_t n = 0;
+
+	if (part && part_is_kept(part))
+		n = write(STDERR_FILENO, unfinished.words, strlen(unfinished.words));
+	else if (part)
+		part_remove(part);
+	(void)n;
+	/* SA_RESETHAND: this one ends us, as soon as we return. */
+	raise(number);
+}
+
+static void watch_signals(struct part *part)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND }, old;
+	char *text = must_printf("cowctl: %s: %s", part->place->path, PART_KEPT), *safe = safe_string(text);
+	size_t i;
+
+	unfinished.words = must_printf("%s\n", safe);
+	unfinished.part = part;
+	free(safe);
+	free(text);
+	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
+}
+
+static void unwatch_signals(const struct part *part)
+{
+	if (unfinished.part != part)
+		return;
+	unfinished.part = NULL;
+	free(unfinished.words);
+	unfinished.words = NULL;
+}
+
+/* ---- the file ---- */
+
 static void part_init(struct part *part, const struct place *place)
 {
-	*part = (struct part) { .place = place, .lock = -1, .fd = -1 };
+	*part = (struct part) { .place = place, .fd = -1 };
 	part->name = must_printf(".%s.part", place->name);
 }
 
 void part_close(struct part *part)
 {
+	unwatch_signals(part);
 	if (part->fd >= 0)
 		close(part->fd);
-	if (part->lock >= 0)
-		close(part->lock);
 	free(part->name);
-	part->fd = part->lock = -1;
+	part->fd = -1;
 	part->name = NULL;
 }
 
-void part_remove(struct part *part)
-{
-	unlinkat(part->place->dir, part->name, 0);
-}
-
-/* Is the file that was opened and locked still the one of that name? */
-static bool part_is_current(const struct part *part)
+bool part_is_current(const struct part *part)
 {
 	struct stat opened, named;
 
-	return !fstat(part->lock, &opened) && !fstatat(part->place->dir, part->name, &named, AT_SYMLINK_NOFOLLOW) &&
+	return !fstat(part->fd, &opened) && !fstatat(part->place->dir, part->name, &named, AT_SYMLINK_NOFOLLOW) &&
 	       opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/* Nobody removes or renames a part without its lock, or it could be somebody else's new one. */
+int part_remove(struct part *part)
+{
+	return part_is_current(part) ? unlinkat(part->place->dir, part->name, 0) : 0;
 }
 
 static int part_lock(struct part *part)
 {
-	if (flock(part->lock, LOCK_EX | LOCK_NB))
-		return complain(part->place->path, "another cowctl is making it right now; wait for that to end");
+	if (flock(part->fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ?
+			complain(part->place->path, "another cowctl is making it right now; wait for that to end") :
+			complain(part->place->path, "its part %s can not be locked: %s", part->name, strerror(errno));
 	if (!part_is_current(part))
 		return complain(part->place->path, "another cowctl was making it just now; try again");
 	return 0;
@@ -63,7 +119,7 @@ static int part_lock(struct part *part)
 static int part_read_state(struct part *part)
 {
 	char text[TOKEN_TEXT];
-	ssize_t length = fgetxattr(part->lock, PART_ATTR, text, sizeof(text) - 1);
+	ssize_t length = fgetxattr(part->fd, PART_ATTR, text, sizeof(text) - 1);
 
 	if (length < 0)
 		return -1;
@@ -71,60 +127,80 @@ static int part_read_state(struct part *part)
 	return token_parse(text, &part->state);
 }
 
+/* Its id is the last that it gets before its name. */
+static bool part_is_whole(const struct part *part)
+{
+	struct stream_id id;
+
+	return !id_get(part->fd, &id) && stream_id_equal(&id, &part->state.id);
+}
+
 /* What others put there would be taken for what was checked here. */
 static int part_is_ours(const struct part *part)
 {
 	struct stat st;
 
-	if (!fstat(part->lock, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid())
+	if (!fstat(part->fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid())
 		return 0;
 	return complain(part->place->path, "its part %s is somebody else's; remove it, or choose another name",
 			part->name);
 }
 
-/* Open and lock what has the name now. Returns 1, 0 if nothing has, or -1 after it was said why. */
-static int part_open(struct part *part)
+static int part_open_file(struct part *part, int mode)
 {
-	/* What is frozen can be opened for reading alone. */
-	part->lock = openat(part->place->dir, part->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (part->lock < 0 && errno == ENOENT)
+	part->fd = openat(part->place->dir, part->name, mode | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	return part->fd;
+}
+
+/*
+ * Open and lock what has the name now; what is frozen may be opened for reading alone. Returns 1, 0 if nothing has, or
+ * -1 after it was said why.
+ */
+static int part_open(struct part *part, bool *writable)
+{
+	*writable = part_open_file(part, O_RDWR) >= 0;
+	if (!*writable && (errno == EACCES || errno == EPERM))
+		part_open_file(part, O_RDONLY);
+	if (part->fd < 0 && errno == ENOENT)
 		return 0;
-	if (part->lock < 0)
+	if (part->fd < 0)
 		return complain(part->place->path, "its part %s can not be opened: %s", part->name, strerror(errno));
 	return part_is_ours(part) || part_lock(part) ? -1 : 1;
 }
 
 int part_find(struct part *part, const struct place *place)
 {
+	bool writable;
 	int found;
 
 	part_init(part, place);
-	found = part_open(part);
-	if (found <= 0) {
-		part_close(part);
-		return found;
+	found = part_open(part, &writable);
+	if (found > 0 && !part_read_state(part)) {
+		part->whole = part_is_whole(part);
+		/* What is frozen has all that is to be written, or somebody else has done that. */
+		part->resumable = part->whole || writable || is_frozen(part->fd);
 	}
-	if (!part_read_state(part))
-		part->fd = openat(place->dir, part->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	part->resumable = part->fd >= 0;
-	if (part->resumable)
+	if (part->resumable) {
+		watch_signals(part);
 		return 1;
-	/* It has not come far enough to say where it stands, or was frozen and ended just before it got its name. */
+	}
+	/* There is none, or it has not come far enough to say where it stands. */
 	part_close(part);
-	return 0;
+	return found < 0 ? -1 : 0;
 }
 
-/* Nobody removes or renames a part without its lock, or it could be somebody else's new one. */
-static int part_clear(struct part *part)
+int part_clear(const struct place *place)
 {
-	int found = part_open(part);
+	struct part part;
+	bool writable;
+	int found;
 
-	if (found > 0)
-		part_remove(part);
-	if (part->lock >= 0)
-		close(part->lock);
-	part->lock = -1;
-	return found < 0 ? -1 : 0;
+	part_init(&part, place);
+	found = part_open(&part, &writable);
+	if (found > 0 && part_remove(&part))
+		found = complain(place->path, "its part %s can not be removed: %s", part.name, strerror(errno));
+	part_close(&part);
+	return found;
 }
 
 static int part_create(struct part *part)
@@ -134,17 +210,31 @@ static int part_create(struct part *part)
 	part->fd = openat(place->dir, part->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (part->fd < 0)
 		return complain_errno(place->path);
-	part->lock = fcntl(part->fd, F_DUPFD_CLOEXEC, 0);
-	if (part->lock < 0)
-		return complain_errno(place->path);
 	return part_lock(part);
+}
+
+/* What has come of a stream is not to be lost by something else of that name. */
+static int complain_kept(const struct part *part)
+{
+	return complain(part->place->path, "its part %s is of a stream that was cut; go on with that, or give it up: "
+			"cowctl receive --abort", part->name);
 }
 
 int part_make(struct part *part, const struct place *place)
 {
+	int found = part_find(part, place);
+
+	if (found > 0)
+		complain_kept(part);
+	if (found)
+		goto fail;
+	if (part_clear(place) < 0)
+		return -1;
 	part_init(part, place);
-	if (!part_clear(part) && !part_create(part))
+	watch_signals(part);
+	if (!part_create(part))
 		return 0;
+fail:
 	part_close(part);
 	return -1;
 }
@@ -154,22 +244,23 @@ int part_keep(struct part *part)
 	char text[TOKEN_TEXT];
 
 	token_format(&part->state, text);
-	return fsetxattr(part->fd, PART_ATTR, text, strlen(text), 0);
+	return attr_set(part->fd, PART_ATTR, text);
 }
 
-void part_forget(struct part *part)
+int part_seal(struct part *part)
 {
-	fremovexattr(part->fd, PART_ATTR);
+	if (!cowmem_is_region(part->fd))
+		return fsync(part->fd);
+	if (is_frozen(part->fd))
+		return 0;
+	return cowmem_seal(part->fd, COWMEM_SEAL_SHRINK | COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE | COWMEM_SEAL_SEAL);
 }
 
 int part_freeze(struct part *part)
 {
-	if (fchmod(part->fd, 0400))
+	if (part_seal(part) || fchmod(part->fd, 0400))
 		return -1;
-	if (is_region(part->fd))
-		return cowmem_seal(part->fd, COWMEM_SEAL_SHRINK | COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE |
-				   COWMEM_SEAL_SEAL);
-	return fsync(part->fd);
+	return cowmem_is_region(part->fd) ? 0 : fsync(part->fd);
 }
 
 /* A name that somebody else took meanwhile is left to them. */
@@ -189,9 +280,18 @@ static int part_rename(struct part *part)
 
 int part_publish(struct part *part)
 {
-	if (!part_rename(part))
-		return 0;
-	if (errno == EEXIST)
-		return complain(part->place->path, "something has got this name meanwhile; choose another");
-	return complain_errno(part->place->path);
+	const struct place *place = part->place;
+
+	if (!part_is_current(part))
+		return complain(place->path, "its part %s was removed or replaced meanwhile; begin again", part->name);
+	if (part_rename(part))
+		return errno == EEXIST ?
+			complain(place->path, "something has got this name meanwhile; remove that, and try again") :
+			complain_errno(place->path);
+	if (part->resumable)
+		attr_set(part->fd, PART_ATTR, NULL);
+	/* Some file systems can not do that with a directory. */
+	if (fsync(place->dir) && errno != EINVAL)
+		return complain(place->path, "it is there, but may have no name after a crash: %s", strerror(errno));
+	return 0;
 }

@@ -49,17 +49,3 @@ pid_t process_of_thread(pid_t thread)
 	line = strstr(text, "\nTgid:");
 	return line ? (pid_t)strtol(line + strlen("\nTgid:"), NULL, 10) : thread;
 }
-
-uint64_t process_faults(pid_t pid)
-{
-	unsigned long long minor = 0, major = 0;
-	char text[1024], *rest;
-
-	if (!read_file(pid, "stat", text, sizeof(text)))
-		return 0;
-	/* The name may have anything in it but is followed by the last parenthesis. */
-	rest = strrchr(text, ')');
-	if (rest)
-		sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %llu %*u %llu", &minor, &major);
-	return minor + major;
-}

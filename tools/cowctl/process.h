@@ -5,7 +5,6 @@
 #ifndef COWCTL_PROCESS_H
 #define COWCTL_PROCESS_H
 
-#include <stdint.h>
 #include <sys/types.h>
 
 /* process_name - what it calls itself, or "?" if it is gone; the caller frees it */
@@ -13,8 +12,5 @@ char *process_name(pid_t pid);
 
 /* process_of_thread - the process that a thread belongs to, or the same number if it is gone */
 pid_t process_of_thread(pid_t thread);
-
-/* process_faults - page faults of a process since it began, 0 if it is gone */
-uint64_t process_faults(pid_t pid);
 
 #endif /* COWCTL_PROCESS_H */

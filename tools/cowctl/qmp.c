@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * QMP: lines of JSON over a unix socket. Each command is answered by an object with "return" or "error"; events come in
- * between.
+ * QMP: lines of JSON over a unix socket. Each command is answered by an object with "return" or "error" and with the
+ * number that we gave it: what comes late is not taken for the answer to another one. Events come in between.
  */
 #include <errno.h>
 #include <poll.h>
@@ -12,33 +12,64 @@
 #include <unistd.h>
 
 #include "qmp.h"
+#include "signals.h"
 
-/* Nothing that is asked here takes so long without a word. */
-#define SILENCE_MS	120000
+/* No answer that is of use is longer. */
+#define LINE_MAX_BYTES	(16 << 20)
 
-static int wait_for_bytes(struct qmp *qmp, int ms)
+const char *json_text(const json_t *object, const char *key)
 {
-	struct pollfd in = { .fd = qmp->fd, .events = POLLIN };
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+bool json_has(const json_t *object, const char *key, const char *value)
+{
+	return !strcmp(json_text(object, key), value);
+}
+
+static double end_of_wait(const struct qmp *qmp)
+{
+	return now_seconds() + qmp->seconds;
+}
+
+static int wait_for_bytes(const struct qmp *qmp, double end)
+{
+	struct pollfd in[] = {
+		{ .fd = qmp->fd, .events = POLLIN },
+		{ .fd = signals_fd(), .events = POLLIN },
+	};
+	double left;
 	int n;
 
-	do
-		n = poll(&in, 1, ms);
-	while (n < 0 && errno == EINTR);
+	do {
+		left = end - now_seconds();
+		n = left > 0 ? poll(in, 2, (int)(left * 1e3) + 1) : 0;
+	} while (n < 0 && errno == EINTR);
 	if (!n)
 		errno = ETIMEDOUT;
+	if (n > 0 && in[1].revents) {
+		errno = EINTR;
+		n = -1;
+	}
 	return n > 0 ? 0 : -1;
 }
 
 /* Some more bytes behind what is there already. */
-static int read_more(struct qmp *qmp, int ms)
+static int read_more(struct qmp *qmp, double end)
 {
 	ssize_t n;
 
+	if (qmp->length >= LINE_MAX_BYTES) {
+		errno = EMSGSIZE;
+		return -1;
+	}
 	if (qmp->length + 4096 > qmp->size) {
-		qmp->size += 65536;
+		qmp->size += qmp->size + 65536;
 		qmp->line = must(realloc(qmp->line, qmp->size));
 	}
-	if (wait_for_bytes(qmp, ms))
+	if (wait_for_bytes(qmp, end))
 		return -1;
 	n = recv(qmp->fd, qmp->line + qmp->length, qmp->size - qmp->length, 0);
 	if (!n)
@@ -49,22 +80,39 @@ static int read_more(struct qmp *qmp, int ms)
 	return 0;
 }
 
-/* The next object, or NULL with errno. */
-static json_t *read_object(struct qmp *qmp, int ms)
+/* The end of the first line, which is waited for. */
+static char *read_line(struct qmp *qmp, double end)
 {
-	char *end;
+	size_t seen = 0;
+	char *newline;
+
+	while (!qmp->length || !(newline = memchr(qmp->line + seen, '\n', qmp->length - seen))) {
+		seen = qmp->length;
+		if (!read_more(qmp, end))
+			continue;
+		/* What was late may still come; after all else nobody knows what does. */
+		qmp->broken = errno != ETIMEDOUT && errno != EINTR;
+		return NULL;
+	}
+	return newline;
+}
+
+/* The next object, or NULL with errno. */
+static json_t *read_object(struct qmp *qmp, double end)
+{
+	char *newline = read_line(qmp, end);
 	json_t *object;
 	size_t used;
 
-	while (!qmp->length || !(end = memchr(qmp->line, '\n', qmp->length)))
-		if (read_more(qmp, ms))
-			return NULL;
-	used = (size_t)(end - qmp->line) + 1;
+	if (!newline)
+		return NULL;
+	used = (size_t)(newline - qmp->line) + 1;
 	object = json_loadb(qmp->line, used, 0, NULL);
 	qmp->length -= used;
-	memmove(qmp->line, end + 1, qmp->length);
+	memmove(qmp->line, newline + 1, qmp->length);
 	if (!json_is_object(object)) {
 		json_decref(object);
+		qmp->broken = true;
 		errno = EPROTO;
 		return NULL;
 	}
@@ -73,46 +121,68 @@ static json_t *read_object(struct qmp *qmp, int ms)
 
 static int complain_silence(const struct qmp *qmp, const char *command)
 {
-	if (errno == ETIMEDOUT)
-		return complain(qmp->path, "%s: QEMU does not answer", command);
-	if (errno == ECONNRESET || errno == EPIPE)
+	switch (errno) {
+	case ETIMEDOUT:
+		return complain(qmp->path, "%s: QEMU does not answer within %u s", command, qmp->seconds);
+	case ECONNRESET:
+	case EPIPE:
 		return complain(qmp->path, "%s: QEMU has ended, or closed the connection", command);
+	case EINTR:
+		return complain(qmp->path, "%s: interrupted by a signal", command);
+	case EPROTO:
+		return complain(qmp->path, "%s: what it answers is no QMP", command);
+	case EMSGSIZE:
+		return complain(qmp->path, "%s: it answers with a line of more than %d MiB", command,
+				LINE_MAX_BYTES >> 20);
+	}
 	return complain(qmp->path, "%s: %s", command, strerror(errno));
+}
+
+/* Is it for the last command? An error without a number is: QEMU could not even read what it was asked. */
+static bool is_answer(const struct qmp *qmp, const json_t *object)
+{
+	const json_t *id = json_object_get(object, "id");
+
+	if (!json_object_get(object, "return") && !json_object_get(object, "error"))
+		return false;
+	return id ? json_integer_value(id) == qmp->id : !!json_object_get(object, "error");
 }
 
 static json_t *read_answer(struct qmp *qmp, const char *command)
 {
 	json_t *object, *value, *error;
+	double end = end_of_wait(qmp);
 
 	for (;;) {
-		object = read_object(qmp, SILENCE_MS);
+		object = read_object(qmp, end);
 		if (!object) {
 			complain_silence(qmp, command);
 			return NULL;
 		}
-		if (json_object_get(object, "event")) {
-			json_array_append_new(qmp->events, object);
-			continue;
-		}
-		value = json_incref(json_object_get(object, "return"));
-		error = json_object_get(object, "error");
-		if (error)
-			complain(qmp->path, "%s: QEMU says: %s", command,
-				 json_string_value(json_object_get(error, "desc")));
+		if (is_answer(qmp, object))
+			break;
+		if (json_object_get(object, "event"))
+			json_array_append(qmp->events, object);
 		json_decref(object);
-		if (value || error)
-			return value;
 	}
+	value = json_incref(json_object_get(object, "return"));
+	error = json_object_get(object, "error");
+	qmp->refused = !value;
+	if (!value)
+		complain(qmp->path, "%s: QEMU says: %s", command, json_text(error, "desc"));
+	json_decref(object);
+	return value;
 }
 
 /* One message, with a descriptor if @fd is not -1. */
 static int send_command(struct qmp *qmp, const char *command, json_t *arguments, int fd)
 {
-	json_t *object = must(json_pack("{s:s}", "execute", command));
+	json_t *object = must(json_pack("{s:s, s:I}", "execute", command, "id", ++qmp->id));
 	char *text;
 	ssize_t n;
 	size_t length, done;
 
+	qmp->refused = false;
 	if (arguments)
 		json_object_set_new(object, "arguments", arguments);
 	text = must(json_dumps(object, JSON_COMPACT));
@@ -125,12 +195,30 @@ static int send_command(struct qmp *qmp, const char *command, json_t *arguments,
 			n = send(qmp->fd, text + done, length - done, MSG_NOSIGNAL);
 	}
 	free(text);
-	return n < 0 ? complain_silence(qmp, command) : 0;
+	if (n >= 0)
+		return 0;
+	qmp->broken = true;
+	return complain_silence(qmp, command);
 }
 
 json_t *qmp_do(struct qmp *qmp, const char *command, json_t *arguments)
 {
 	return send_command(qmp, command, arguments, -1) ? NULL : read_answer(qmp, command);
+}
+
+json_t *qmp_list(struct qmp *qmp, const char *command, json_t *arguments)
+{
+	json_t *value = qmp_do(qmp, command, arguments), *one;
+	bool good = json_is_array(value);
+	size_t i;
+
+	json_array_foreach(value, i, one)
+		good = good && json_is_object(one);
+	if (!value || good)
+		return value;
+	json_decref(value);
+	complain(qmp->path, "%s: what it answers is not what QEMU does", command);
+	return NULL;
 }
 
 int qmp_run(struct qmp *qmp, const char *command, json_t *arguments)
@@ -160,7 +248,7 @@ void qmp_forget(struct qmp *qmp)
 }
 
 /* The next event, or NULL after it was said why. */
-static json_t *next_event(struct qmp *qmp, const char *what)
+static json_t *next_event(struct qmp *qmp, const char *what, double end)
 {
 	json_t *event;
 
@@ -169,31 +257,25 @@ static json_t *next_event(struct qmp *qmp, const char *what)
 		json_array_remove(qmp->events, 0);
 		return event;
 	}
-	event = read_object(qmp, SILENCE_MS);
+	event = read_object(qmp, end);
 	if (!event)
 		complain_silence(qmp, what);
 	return event;
 }
 
-static bool has(const json_t *object, const char *key, const char *value)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text && !strcmp(text, value);
-}
-
 int qmp_wait(struct qmp *qmp, const char *event, const char *id, const char *good, const char *bad)
 {
+	double end = end_of_wait(qmp);
 	json_t *object, *data;
 	bool is_good, is_bad;
 
-	while ((object = next_event(qmp, event))) {
+	while ((object = next_event(qmp, event, end))) {
 		data = json_object_get(object, "data");
 		is_good = false;
 		is_bad = false;
-		if (has(object, "event", event) && (!id || has(data, "id", id))) {
-			is_good = has(data, "status", good);
-			is_bad = has(data, "status", bad);
+		if (json_has(object, "event", event) && (!id || json_has(data, "id", id))) {
+			is_good = json_has(data, "status", good);
+			is_bad = json_has(data, "status", bad);
 		}
 		json_decref(object);
 		if (is_good || is_bad)
@@ -202,22 +284,51 @@ int qmp_wait(struct qmp *qmp, const char *event, const char *id, const char *goo
 	return -1;
 }
 
-int qmp_job(struct qmp *qmp, const char *id)
+/* @job is the one of that name, which the caller releases, or NULL if there is none. */
+static int find_job(struct qmp *qmp, const char *id, json_t **job)
 {
-	json_t *jobs, *job;
+	json_t *jobs = qmp_list(qmp, "query-jobs", NULL), *one;
 	size_t i;
-	int err = 0;
 
-	if (qmp_wait(qmp, "JOB_STATUS_CHANGE", id, "concluded", "null"))
-		return -1;
-	jobs = qmp_do(qmp, "query-jobs", NULL);
+	*job = NULL;
 	if (!jobs)
 		return -1;
-	json_array_foreach(jobs, i, job)
-		if (has(job, "id", id) && json_object_get(job, "error"))
-			err = complain(qmp->path, "QEMU says: %s", json_string_value(json_object_get(job, "error")));
+	json_array_foreach(jobs, i, one)
+		if (!*job && json_has(one, "id", id))
+			*job = json_incref(one);
 	json_decref(jobs);
-	return qmp_run(qmp, "job-dismiss", must(json_pack("{s:s}", "id", id))) ? -1 : err;
+	return 0;
+}
+
+static int dismiss(struct qmp *qmp, const char *id)
+{
+	return qmp_run(qmp, "job-dismiss", must(json_pack("{s:s}", "id", id)));
+}
+
+int qmp_job(struct qmp *qmp, const char *id)
+{
+	json_t *job;
+	int err = 0;
+
+	if (qmp_wait(qmp, "JOB_STATUS_CHANGE", id, "concluded", "null") || find_job(qmp, id, &job))
+		return -1;
+	if (json_object_get(job, "error"))
+		err = complain(qmp->path, "QEMU says: %s", json_text(job, "error"));
+	json_decref(job);
+	return dismiss(qmp, id) ? -1 : err;
+}
+
+int qmp_drop_job(struct qmp *qmp, const char *id)
+{
+	json_t *job;
+	int err = find_job(qmp, id, &job);
+
+	if (json_has(job, "status", "concluded"))
+		err = dismiss(qmp, id);
+	else if (job)
+		err = complain(qmp->path, "what an earlier cowctl began is still under way there; try again");
+	json_decref(job);
+	return err;
 }
 
 /* ---- */
@@ -238,7 +349,7 @@ static int connect_to(struct qmp *qmp)
 	if (connect(qmp->fd, (struct sockaddr *)&address, sizeof(address)))
 		return complain(qmp->path, "%s; it has to be that of a QEMU with -qmp unix:SOCKET,server=on,wait=off",
 				strerror(errno));
-	if (!getpeername(qmp->fd, (struct sockaddr *)&address, &length))
+	if (!qmp->address && !getpeername(qmp->fd, (struct sockaddr *)&address, &length))
 		qmp->address = must(strndup(address.sun_path, sizeof(address.sun_path)));
 	length = sizeof(peer);
 	if (getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
@@ -250,24 +361,47 @@ static int connect_to(struct qmp *qmp)
 	return 0;
 }
 
-int qmp_open(struct qmp *qmp, const char *path, int seconds)
+static int greet(struct qmp *qmp, unsigned int seconds)
 {
-	json_t *greeting;
+	json_t *greeting = read_object(qmp, now_seconds() + seconds);
 	bool is_qmp;
 
-	*qmp = (struct qmp) { .fd = -1, .path = path, .events = must(json_array()) };
-	if (connect_to(qmp))
-		return -1;
-	greeting = read_object(qmp, seconds * 1000);
 	if (!greeting && errno == ETIMEDOUT)
-		return complain(path, "no greeting of QEMU's: another program is connected, or it is no QMP socket");
+		return complain(qmp->path, "no greeting of QEMU's: another program is connected, or it is no QMP socket");
 	if (!greeting && errno != EPROTO)
 		return complain_silence(qmp, "greeting");
 	is_qmp = greeting && json_object_get(greeting, "QMP");
 	json_decref(greeting);
 	if (!is_qmp)
-		return complain(path, "what listens there does not speak QMP");
+		return complain(qmp->path, "what listens there does not speak QMP");
 	return qmp_run(qmp, "qmp_capabilities", NULL);
+}
+
+int qmp_open(struct qmp *qmp, const char *path, unsigned int seconds, unsigned int greeting)
+{
+	*qmp = (struct qmp) { .fd = -1, .path = path, .seconds = seconds, .events = must(json_array()) };
+	return connect_to(qmp) ? -1 : greet(qmp, greeting);
+}
+
+int qmp_again(struct qmp *qmp)
+{
+	pid_t pid = qmp->pid;
+
+	if (!qmp->broken)
+		return 0;
+	close(qmp->fd);
+	qmp->fd = -1;
+	qmp->length = 0;
+	qmp->broken = false;
+	qmp_forget(qmp);
+	if (connect_to(qmp) || greet(qmp, qmp->seconds)) {
+		qmp->broken = true;
+		return -1;
+	}
+	if (qmp->pid == pid)
+		return 0;
+	qmp->broken = true;
+	return complain(qmp->path, "another QEMU is there by now");
 }
 
 void qmp_close(struct qmp *qmp)

@@ -27,12 +27,13 @@ static const char help[] =
 "in the store, or a file anywhere, sparse. It has that name once all of it has come\n"
 "and was checked. If the stream is cut, feed all of it again, or only the rest.\n"
 "\n"
-"  -i, --input FILE   read FILE\n"
+"  -i, --input FILE   read FILE; what -i is for cowctl send, the stream tells itself\n"
 "  -b, --base REGION  what an incremental stream builds on; else it is looked for, by\n"
 "                     its id, beside NAME\n"
 "      --token        print what \"cowctl send --resume\" needs to send the rest\n"
 "      --abort        give up what has come so far\n"
 "      --json         tell in JSON what was received\n"
+"      --help         this text\n"
 "\n"
 "  cowctl receive monday < monday.cowmem\n"
 "  cowctl send --resume $(ssh backup cowctl receive --token monday) monday |\n"
@@ -40,9 +41,13 @@ static const char help[] =
 
 enum { OPT_TOKEN = OPT_VERB, OPT_ABORT };
 
-/* How much may have to come again after a kill; of files that have to be written to a disk more, as that takes time. */
-#define KEEP_REGION	(256ULL << 10)
-#define KEEP_FILE	(64ULL << 20)
+/*
+ * How much may have to come again after a kill. The more often that is kept the less, but a file has to be written to a
+ * disk for it: that may take one part in KEEP_SHARE of the time.
+ */
+#define KEEP_LEAST	(256ULL << 10)
+#define KEEP_MOST	(64ULL << 20)
+#define KEEP_SHARE	10
 
 struct receive {
 	const char *input, *base_arg;
@@ -53,6 +58,9 @@ struct receive {
 	struct part part;
 	bool region;		/* is it on a mount of cowmem? */
 	uint64_t kept;		/* bytes of the stream when the state was kept */
+	double kept_at;		/* when that was */
+	double keep_took;	/* seconds that it took */
+	bool lost;		/* something that was written has not got to the disk */
 	struct progress progress;
 };
 
@@ -78,15 +86,22 @@ static bool is_trusted(int fd)
 	return !fstat(fd, &st) && (st.st_uid == geteuid() || !st.st_uid) && !(st.st_mode & 022);
 }
 
+/* Is it what the stream builds on, and unchanged? */
+static bool is_base(const struct receive *r, int fd)
+{
+	struct stream_id id;
+
+	return !id_get(fd, &id) && stream_id_equal(&id, &r->header.base);
+}
+
 /* Is a file in the directory the base? Returns its descriptor, or -1. */
 static int try_base(const struct receive *r, const char *name)
 {
 	int fd = openat(r->place.dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	struct stream_id id;
 
 	if (fd < 0)
 		return -1;
-	if (is_trusted(fd) && !id_get(fd, &id) && stream_id_equal(&id, &r->header.base))
+	if (is_trusted(fd) && is_base(r, fd))
 		return fd;
 	close(fd);
 	return -1;
@@ -106,6 +121,9 @@ static int look_for_base(const struct receive *r)
 	if (fd >= 0)
 		return fd;
 	id_format(&r->header.base, id);
+	if (!keeps_ids(r->place.dir))
+		return complain(r->place.path, "this stream builds on %s, and this file system keeps no ids: receive all "
+				"onto another one", id);
 	return complain(r->place.path, "this stream builds on %s, and no file beside it is that; receive that one first, "
 			"or name it by --base", id);
 }
@@ -123,11 +141,14 @@ static int named_base(const struct receive *r)
 		fd = region.fd;
 	}
 	id_format(&r->header.base, want);
-	if (!id_get(fd, &id) && stream_id_equal(&id, &r->header.base))
+	if (is_base(r, fd))
 		return fd;
 	if (!id_get(fd, &id)) {
 		id_format(&id, have);
 		complain(r->base_arg, "this stream builds on %s, and this is %s; name the right one", want, have);
+	} else if (!keeps_ids(fd)) {
+		complain(r->base_arg, "this stream builds on %s, and this file system keeps no ids: receive all onto "
+			 "another one", want);
 	} else if (errno == ESTALE) {
 		complain(r->base_arg, "this stream builds on %s, and this may have changed since it was received",
 			 want);
@@ -166,22 +187,36 @@ static int find_base(struct receive *r)
 /* What errno means for the file, which need not be a region. */
 static int complain_write(const struct receive *r)
 {
-	return r->region ? complain_errno(r->place.path) : complain(r->place.path, "%s", strerror(errno));
+	bool kept = part_is_kept(&r->part) && !r->lost;
+
+	return complain(r->place.path, "%s%s%s", r->region ? cowmem_strerror(errno) : strerror(errno), kept ? "; " : "",
+			kept ? PART_KEPT : "");
+}
+
+/* What a part is before anything has come. */
+static int fill_part(struct receive *r, int base)
+{
+	if (base >= 0 && copy_base(r, base))
+		return complain_write(r);
+	/* A plain file can be written at any time. */
+	if (base >= 0 && !is_base(r, base))
+		return complain(r->place.path, "what it builds on was changed while it was copied; receive that one again");
+	/* What is noted to have come has to be there after a crash, too. */
+	if (ftruncate(r->part.fd, r->header.size) || (base >= 0 && !r->region && fdatasync(r->part.fd)))
+		return complain_write(r);
+	return 0;
 }
 
 static int begin_part(struct receive *r, int base)
 {
 	if (part_make(&r->part, &r->place))
 		return -1;
-	r->region = is_region(r->part.fd);
+	r->region = cowmem_is_region(r->part.fd);
 	r->part.state = (struct token) { .id = r->header.id, .base = r->header.base };
-	/* What is noted to have come has to be there after a crash, too. */
-	if ((base < 0 || !copy_base(r, base)) && !ftruncate(r->part.fd, r->header.size) &&
-	    (base < 0 || r->region || !fdatasync(r->part.fd))) {
+	if (!fill_part(r, base)) {
 		r->part.resumable = !part_keep(&r->part);
 		return 0;
 	}
-	complain_write(r);
 	part_remove(&r->part);
 	part_close(&r->part);
 	return -1;
@@ -204,13 +239,28 @@ static int make_part(struct receive *r)
 	return ret;
 }
 
-/* Does the stream go on where the part ends? */
+/* It got its size when it was made, and is not written any more once it has an id: is it so? */
+static int check_unchanged(const struct receive *r)
+{
+	struct stream_id id;
+	struct stat st;
+
+	if (fstat(r->part.fd, &st))
+		return complain_write(r);
+	if ((uint64_t)st.st_size == r->header.size && (!id_get(r->part.fd, &id) || errno != ESTALE))
+		return 0;
+	return complain(r->place.path, "somebody has changed what has come, %s; give it up: cowctl receive --abort",
+			r->part.name);
+}
+
+/* Does the stream go on where the part ends? What is whole needs nothing, whatever the stream builds on. */
 static int check_part(const struct receive *r)
 {
 	const struct token *state = &r->part.state;
 	char id[ID_TEXT];
 
-	if (!stream_id_equal(&state->id, &r->header.id) || !stream_id_equal(&state->base, &r->header.base)) {
+	if (!stream_id_equal(&state->id, &r->header.id) ||
+	    (!r->part.whole && !stream_id_equal(&state->base, &r->header.base))) {
 		id_format(&state->id, id);
 		return complain(r->place.path, "a part of another snapshot, %s, has come; go on with that, or give it up: "
 				"cowctl receive --abort", id);
@@ -218,7 +268,7 @@ static int check_part(const struct receive *r)
 	if (r->header.start > state->position)
 		return complain(r->place.path, "the stream goes on at byte %" PRIu64 ", but what has come ends at %"
 				PRIu64 "; ask cowctl receive --token", r->header.start, state->position);
-	return 0;
+	return check_unchanged(r);
 }
 
 static int open_part(struct receive *r)
@@ -240,12 +290,36 @@ static int open_part(struct receive *r)
 /* Keep where it stands. What is on a disk has to be there before that says so. */
 static int keep(struct receive *r)
 {
+	double began = now_seconds();
+
 	r->kept = stream_read_bytes(r->reader);
 	if (!r->part.resumable)
 		return 0;
-	if (!r->region && fdatasync(r->part.fd))
+	if (!r->region && fdatasync(r->part.fd)) {
+		/* This is said once; the next time all would seem well. */
+		r->lost = true;
 		return -1;
-	return part_keep(&r->part);
+	}
+	if (part_keep(&r->part))
+		return -1;
+	r->kept_at = now_seconds();
+	r->keep_took = r->kept_at - began;
+	return 0;
+}
+
+static bool is_time_to_keep(const struct receive *r)
+{
+	uint64_t come = stream_read_bytes(r->reader) - r->kept;
+
+	return come >= KEEP_MOST ||
+	       (come >= KEEP_LEAST && now_seconds() - r->kept_at >= KEEP_SHARE * r->keep_took);
+}
+
+/* A full stream makes a new file, which is zero where nothing was written. */
+static int apply_hole(struct receive *r, const struct stream_block *block)
+{
+	return stream_id_is_none(&r->header.base) ? 0 :
+						    make_hole(r->part.fd, block->offset, block->length, &r->progress);
 }
 
 static int apply(struct receive *r, const struct stream_block *block)
@@ -255,12 +329,10 @@ static int apply(struct receive *r, const struct stream_block *block)
 	if (end <= r->part.state.position)
 		return 0;
 	if (block->kind == STREAM_DATA ? pwrite_whole(r->part.fd, block->data, block->length, block->offset) :
-					 make_hole(r->part.fd, block->offset, block->length))
+					 apply_hole(r, block))
 		return -1;
 	r->part.state.position = end;
-	if (stream_read_bytes(r->reader) - r->kept < (r->region ? KEEP_REGION : KEEP_FILE))
-		return 0;
-	return keep(r);
+	return is_time_to_keep(r) ? keep(r) : 0;
 }
 
 /* What the user can do about it. */
@@ -273,8 +345,7 @@ static const char *advice(const struct receive *r)
 		return "give it what cowctl send wrote";
 	case STREAM_CUT:
 	case STREAM_FAILED:
-		return r->part.state.position ? "feed it all again, or send the rest: see cowctl receive --token" :
-						"send it again";
+		return part_is_kept(&r->part) ? PART_KEPT : "send it again";
 	default:
 		return "send it again";
 	}
@@ -288,10 +359,12 @@ static int complain_stream(const struct receive *r)
 /* What has come stays for the next try, if there is anything of it and a next try can find it. */
 static void leave_part(struct receive *r)
 {
-	if (r->part.resumable && r->part.state.position)
-		keep(r);
-	else
+	if (!part_is_current(&r->part))
+		return;
+	if (!part_is_kept(&r->part))
 		part_remove(&r->part);
+	else if (!r->lost)
+		keep(r);
 }
 
 static int take_blocks(struct receive *r)
@@ -313,16 +386,34 @@ static int take_blocks(struct receive *r)
 
 /* ---- the end ---- */
 
-/* It is whole. */
-static int finish(struct receive *r)
+/* All of it has come and was checked. From its id on it is whole, and needs no stream to get its name. */
+static int complete(struct receive *r)
 {
-	if (part_freeze(&r->part))
+	r->part.state.position = r->header.size;
+	if (keep(r) || part_seal(&r->part))
 		return complain_write(r);
+	if (check_unchanged(r))
+		return -1;
 	if (id_keep(r->part.fd, &r->header.id))
 		warn_user(r->place.path, "it can not keep its id (%s), so no incremental stream can build on it",
 			  strerror(errno));
-	part_forget(&r->part);
+	return 0;
+}
+
+static int publish(struct receive *r)
+{
+	if (part_freeze(&r->part))
+		return complain_write(r);
 	return part_publish(&r->part);
+}
+
+/* It was whole before this stream came. That is read all the same, or its sender would take this for a failure. */
+static void read_rest(struct receive *r)
+{
+	struct stream_block block;
+
+	while (stream_get_block(r->reader, &block) > 0)
+		;
 }
 
 static int show_received(const struct receive *r)
@@ -345,12 +436,16 @@ static int receive_stream(struct receive *r)
 		return complain_stream(r);
 	if (open_part(r))
 		return -1;
-	r->region = is_region(r->part.fd);
-	ret = take_blocks(r);
+	r->region = cowmem_is_region(r->part.fd);
+	ret = r->part.whole ? 0 : take_blocks(r);
+	if (!ret && !r->part.whole)
+		ret = complete(r);
+	if (!ret)
+		ret = publish(r);
 	if (ret)
 		leave_part(r);
-	else
-		ret = finish(r);
+	else if (r->part.whole)
+		read_rest(r);
 	part_close(&r->part);
 	if (!ret && output.json)
 		ret = show_received(r);
@@ -373,21 +468,23 @@ static int receive(struct receive *r)
 
 /* ---- parts that are there ---- */
 
-static int find_part(struct receive *r)
-{
-	int found = part_find(&r->part, &r->place);
-
-	if (found)
-		return found;
-	return complain(r->place.path, "nothing has come of it yet; send it from the start");
-}
-
 static int show_token(struct receive *r)
 {
 	char text[TOKEN_TEXT];
+	bool exists = !faccessat(r->place.dir, r->place.name, F_OK, AT_SYMLINK_NOFOLLOW);
+	int found = part_find(&r->part, &r->place);
 
-	if (find_part(r) < 0)
+	if (!found && exists)
+		return complain(r->place.path, "it exists, and there is no part of it: nothing is left to send");
+	if (!found)
+		return complain(r->place.path, "nothing has come of it yet; send it from the start");
+	if (found < 0)
 		return -1;
+	/* It could not get its name. */
+	if (exists && place_is_free(&r->place)) {
+		part_close(&r->part);
+		return -1;
+	}
 	token_format(&r->part.state, text);
 	part_close(&r->part);
 	return puts(text) < 0 || fflush(stdout) ? complain("standard output", "%s", strerror(errno)) : 0;
@@ -395,11 +492,11 @@ static int show_token(struct receive *r)
 
 static int abort_part(struct receive *r)
 {
-	if (find_part(r) < 0)
-		return -1;
-	part_remove(&r->part);
-	part_close(&r->part);
-	return 0;
+	int found = part_clear(&r->place);
+
+	if (!found)
+		return complain(r->place.path, "there is no part to give up");
+	return found > 0 ? 0 : -1;
 }
 
 /* ---- the verb ---- */
@@ -436,7 +533,9 @@ static int run(int argc, char **argv)
 	int what = parse(&r, argc, argv), ret;
 
 	argv = want_args(argc, argv, 1, 1);
-	if (new_place(&r.place, argv[0], false))
+	expect_errors();
+	/* What there is of a part is told also if something has got the name. */
+	if (what ? any_place(&r.place, argv[0], false) : new_place(&r.place, argv[0], false))
 		return -1;
 	if (what == OPT_TOKEN)
 		ret = show_token(&r);

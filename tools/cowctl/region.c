@@ -6,19 +6,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cowctl.h"
-
-bool is_region(int fd)
-{
-	/* An unknown flag is found before anything is counted. */
-	struct cowmem_info info = { .flags = ~0U };
-
-	return ioctl(fd, COWMEM_IOC_INFO, &info) < 0 && errno == EOPNOTSUPP;
-}
 
 bool is_process_arg(const char *arg)
 {
@@ -41,7 +32,7 @@ int complain_region(const struct region *region)
 	if (errno == EIO)
 		return complain(region->arg, "its memory was taken back, as of a snapshot made with --expendable, or is broken");
 	if (errno == EPERM)
-		return complain(region->arg, "it is sealed, as a snapshot is: see cowctl info; cowctl clone makes one to write to");
+		return complain(region->arg, "it is sealed against that, as a snapshot is: see cowctl info; a clone of it has no seals");
 	if (errno == EXDEV)
 		return complain(region->arg, "the pages of a mount never leave it: use regions of one mount");
 	return complain_errno(region->arg);
@@ -49,36 +40,48 @@ int complain_region(const struct region *region)
 
 /* ---- by path ---- */
 
+int complain_no_region(const char *arg)
+{
+	return complain_foreign(arg, "not a region: those are files on a mount of type cowmem; see cowctl list");
+}
+
+/* What is there is none. Of a directory, as a snapshot of one is, its files may be. */
+static int complain_path(const char *arg, int dir, const char *path)
+{
+	int fd = openat(dir, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	bool is = fd >= 0 && is_mount(fd);
+
+	if (fd >= 0)
+		close(fd);
+	if (is)
+		return complain(arg, "not a region, but a directory: name one of the files in it");
+	return complain_no_region(arg);
+}
+
 static int open_path(struct region *region, int dir, const char *path, int mode)
 {
 	/* Whatever it is, do not wait for it: a FIFO would. */
 	region->fd = openat(dir, path, mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (region->fd < 0 && (errno == EISDIR || errno == ENXIO))
-		return complain(region->arg, "not a region, but a directory, socket or the like");
-	if (region->fd < 0 && errno == EPERM)
-		return complain_region(region);
-	if (region->fd < 0)
-		return complain(region->arg, "%s", strerror(errno));
-	if (is_region(region->fd))
+	if (region->fd >= 0 && cowmem_is_region(region->fd))
 		return 0;
-	region_close(region);
-	return complain(region->arg, "not a region: those are files on a mount of type cowmem; see cowctl list");
+	if (region->fd >= 0 || errno == EISDIR || errno == ENXIO) {
+		region_close(region);
+		return complain_path(region->arg, dir, path);
+	}
+	if (errno == EPERM)
+		return complain_region(region);
+	return complain(region->arg, "%s", strerror(errno));
 }
 
 static int open_name(struct region *region, int mode)
 {
-	int dir = store_open(false), err;
+	int dir = find_name(region->arg), err;
 
-	if (dir < 0 && errno == ENOENT)
-		return complain(region->arg, "no such file here, and there is no store at %s yet, which cowctl snapshot makes",
-				store_path());
-	if (dir < 0)
-		return complain(store_path(), "%s", strerror(errno));
-	if (faccessat(dir, region->arg, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
-		err = complain(region->arg, "no such file here, nor in the store at %s; see cowctl list", store_path());
-	else
-		err = open_path(region, dir, region->arg, mode);
-	close(dir);
+	if (dir == -1)
+		return -1;
+	err = open_path(region, dir, region->arg, mode);
+	if (dir >= 0)
+		close(dir);
 	return err;
 }
 
@@ -131,7 +134,7 @@ static void free_candidates(struct candidates *all)
 	free(all->list);
 }
 
-static int complain_process(const char *arg, pid_t pid)
+int complain_process(const char *arg, pid_t pid)
 {
 	switch (errno) {
 	case ESRCH:
@@ -146,9 +149,14 @@ static int complain_process(const char *arg, pid_t pid)
 	case ENXIO:
 		return complain(arg, "mapped through the device, and the descriptor is closed: nobody can take that");
 	case ENOTTY:
-		return complain(arg, "not a region; see cowctl list %d", (int)pid);
+		return complain_foreign(arg, "not a region; see cowctl list %d", (int)pid);
 	}
 	return complain_errno(arg);
+}
+
+int complain_none(const char *arg, pid_t pid)
+{
+	return complain_foreign(arg, "process %d has no region; see cowctl list", (int)pid);
 }
 
 /* Of several nobody can know which is meant. */
@@ -242,7 +250,7 @@ static int take_only(struct region *region, pid_t pid, int mode)
 	if (cowmem_find(pid, add_candidate, &all)) {
 		err = complain_process(region->arg, pid);
 	} else if (!all.count) {
-		err = complain(region->arg, "process %d has no region; see cowctl list", (int)pid);
+		err = complain_none(region->arg, pid);
 	} else if (all.count > 1) {
 		err = complain_choice(region->arg, pid, &all);
 	} else if (!all.list[0].nr_fds) {
@@ -279,14 +287,8 @@ int region_open(struct region *region, const char *arg, int mode)
 {
 	*region = (struct region) { .fd = -1, .arg = arg };
 	if (!*arg)
-		return complain("''", "not the name of a region");
-	if (strchr(arg, '/'))
-		return open_path(region, AT_FDCWD, arg, mode);
-	if (is_process_arg(arg))
-		return open_process(region, mode);
-	if (!access(arg, F_OK))
-		return open_path(region, AT_FDCWD, arg, mode);
-	return open_name(region, mode);
+		return complain(arg, "not the name of a region");
+	return is_process_arg(arg) ? open_process(region, mode) : open_name(region, mode);
 }
 
 void region_close(struct region *region)

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,9 +21,10 @@ static const char help[] =
 "  -o, --output FILE  to FILE, which must not exist, or is a pipe or a device\n"
 "  -l, --level N      compress with level N of zstd, 1 to 19; 0: not at all; default 3\n"
 "      --resume TOKEN go on where \"cowctl receive --token\" says that it was cut\n"
-"      --id ID        the id of REGION, if it is a snapshot that can not keep one\n"
+"      --id ID        the id of REGION, a snapshot that has none, or can not keep one\n"
 "      --base-id ID   that of SNAPSHOT, likewise\n"
 "      --json         with -o: tell in JSON what was sent\n"
+"      --help         this text\n"
 "\n"
 "REGION and SNAPSHOT are paths, names in the store, PID or PID:FD.\n"
 "\n"
@@ -47,10 +47,17 @@ struct send {
 	struct stream_writer *writer;
 	int out;
 	bool put_failed;
+	struct place place;	/* of a file */
+	struct part part;
 	uint64_t tail;		/* see tail_page() */
 	struct progress progress;
 	void *buffer;
 };
+
+static const char *output_name(const struct send *s)
+{
+	return s->output ? s->output : "standard output";
+}
 
 /* ---- what is sent ---- */
 
@@ -168,10 +175,10 @@ static int send_stream(struct send *s)
 		return 0;
 	if (!s->put_failed)
 		return complain_source(&s->source);
-	if (errno == EPIPE)
-		return complain(s->output ? s->output : "standard output", "whoever read the stream has gone; see why, "
-				"and begin again or go on with --resume");
-	return complain(s->output ? s->output : "standard output", "%s", strerror(errno));
+	if (errno == EPIPE || errno == ECONNRESET)
+		return complain(output_name(s), "whoever read the stream has gone; see why, and begin again or go on "
+				"with --resume");
+	return complain(output_name(s), "%s", strerror(errno));
 }
 
 /* ---- which snapshot that is ---- */
@@ -292,6 +299,48 @@ static int show_sent(const struct send *s)
 				   "stream_bytes", (json_int_t)stream_written(s->writer)), true);
 }
 
+/* To a pipe, a device or a socket. */
+static int send_through(struct send *s)
+{
+	int ret;
+
+	s->out = open_output(s->output);
+	if (s->out < 0)
+		return -1;
+	ret = send_stream(s);
+	if (close(s->out) && !ret)
+		ret = complain(output_name(s), "%s", strerror(errno));
+	return ret;
+}
+
+static int fill_part(struct send *s)
+{
+	s->out = s->part.fd;
+	if (send_stream(s))
+		return -1;
+	if (fsync(s->out))
+		return complain(s->output, "%s", strerror(errno));
+	return part_publish(&s->part);
+}
+
+/* To a file, which has its name if all is in it. */
+static int send_to_file(struct send *s)
+{
+	int ret;
+
+	if (new_place(&s->place, s->output, true))
+		return -1;
+	ret = part_make(&s->part, &s->place);
+	if (!ret) {
+		ret = fill_part(s);
+		if (ret)
+			part_remove(&s->part);
+		part_close(&s->part);
+	}
+	place_close(&s->place);
+	return ret;
+}
+
 static int send_opened(struct send *s)
 {
 	int ret;
@@ -300,14 +349,9 @@ static int send_opened(struct send *s)
 	s->header.page_size = sysconf(_SC_PAGESIZE);
 	if (find_base(s) || find_id(s) || find_start(s))
 		return -1;
-	s->out = open_output(s->output);
-	if (s->out < 0)
-		return -1;
 	s->buffer = must(malloc(SEND_BLOCK));
 	s->writer = must(stream_writer_new(put, s, s->level));
-	ret = send_stream(s);
-	if (close(s->out) && !ret)
-		ret = complain(s->output ? s->output : "standard output", "%s", strerror(errno));
+	ret = s->output && is_file_path(s->output) ? send_to_file(s) : send_through(s);
 	if (!ret && output.json && s->output)
 		ret = show_sent(s);
 	stream_writer_free(s->writer);
@@ -367,7 +411,7 @@ static int run(int argc, char **argv)
 
 	parse(&s, argc, argv);
 	argv = want_args(argc, argv, 1, 1);
-	signal(SIGPIPE, SIG_IGN);
+	expect_errors();
 	if (source_open(&s.source, argv[0]))
 		return -1;
 	ret = send_opened(&s);

@@ -2,9 +2,9 @@
 /*
  * cowctl snapshot - a region, or all files of a directory, as they are now
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clone.h"
@@ -26,22 +26,29 @@ STORE_DEFAULT " ($COWMEM_STORE), which is made if it is not there yet.\n"
 "      --json            as JSON: { \"region\" or \"directory\": ..., \"path\": ... }\n"
 "      --help            this text\n";
 
-/* A descriptor if the argument means a directory, here or in the store, else -1. */
-static int open_as_directory(const char *arg)
+/* 1 and a descriptor if the argument means a directory, here or in the store; 0 if not; -1 after it was said why. */
+static int open_as_directory(const char *arg, int *fd)
 {
-	int store, dir;
+	int dir;
 
-	if (is_process_arg(arg) && !strchr(arg, '/'))
+	if (!*arg || is_process_arg(arg))
+		return 0;
+	dir = find_name(arg);
+	if (dir == -1)
 		return -1;
-	dir = open(arg, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir >= 0 || errno != ENOENT || strchr(arg, '/'))
-		return dir;
-	store = store_open(false);
-	if (store < 0)
-		return -1;
-	dir = openat(store, arg, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	close(store);
-	return dir;
+	*fd = openat(dir, arg, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir >= 0)
+		close(dir);
+	return *fd >= 0;
+}
+
+/* The root of a mount: nothing is beside it. */
+static bool is_root(int dir)
+{
+	struct stat here, above;
+
+	return !fstat(dir, &here) && !fstatat(dir, "..", &above, 0) &&
+	       (here.st_dev != above.st_dev || here.st_ino == above.st_ino);
 }
 
 static const struct column fields[] = {
@@ -56,7 +63,10 @@ static int snapshot_directory(int dir, const char *arg, const char *new, unsigne
 	int err;
 
 	if (!is_mount(dir))
-		return complain(arg, "not on a mount of type cowmem, so its files are no regions");
+		return complain_foreign(arg, "not on a mount of type cowmem, so its files are no regions");
+	if (!strchr(new, '/') && is_root(dir))
+		return complain(new, "there is nothing beside %s, which is all of a mount; name a path on it, in a "
+				"directory of its own", arg);
 	if (place_open(&place, new, dir))
 		return -1;
 	err = clone_tree(dir, arg, &place, flags, &files);
@@ -79,8 +89,10 @@ static int snapshot_run(int argc, char **argv)
 	while (next_option(argc, argv, "e", options) >= 0)
 		flags |= COWMEM_CLONE_EXPENDABLE;
 	argv = want_args(argc, argv, 2, 2);
-	dir = open_as_directory(argv[0]);
-	if (dir < 0)
+	err = open_as_directory(argv[0], &dir);
+	if (err < 0)
+		return -1;
+	if (!err)
 		return clone_region(argv[0], argv[1], flags, 0, 0);
 	err = snapshot_directory(dir, argv[0], argv[1], flags);
 	close(dir);

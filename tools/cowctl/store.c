@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -20,7 +21,12 @@ const char *store_path(void)
 {
 	const char *path = getenv("COWMEM_STORE");
 
-	return path && *path ? path : STORE_DEFAULT;
+	if (!path || !*path)
+		return STORE_DEFAULT;
+	/* Else each directory that somebody is in would get a store of its own. */
+	if (*path != '/')
+		usage("COWMEM_STORE has to be an absolute path, not '%s'", path);
+	return path;
 }
 
 bool is_mount(int fd)
@@ -35,11 +41,79 @@ static int open_directory(const char *path)
 	return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static int complain_store(const char *why)
+/* Nobody is to be told to mount over something that is there. */
+static int complain_store(int error)
 {
 	const char *path = store_path();
 
-	return complain(path, "the store cannot be made: %s; as root: mount -t cowmem none %s", why, path);
+	if (error == ENOTEMPTY || error == ENOTDIR)
+		return complain_foreign(path, "the store cannot be made: %s; set COWMEM_STORE to an empty directory%s",
+				error == ENOTDIR ? strerror(error) : "there is a directory with something in it",
+				getenv("COWMEM_STORE") ? ", or unset it" : "");
+	return complain_foreign(path, "the store cannot be made: %s; as root: mkdir -p %s && mount -t cowmem none %s",
+			strerror(error), path, path);
+}
+
+/* Mountinfo has a backslash and three octal digits for what would end a word in it. */
+static void unescape(char *s)
+{
+	unsigned int byte;
+	char *to = s;
+
+	while (*s) {
+		if (*s == '\\' && sscanf(s + 1, "%3o", &byte) == 1) {
+			*to++ = (char)byte;
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = 0;
+}
+
+/* Where a line of mountinfo has all of a file system mounted, or NULL if it is another one. */
+static char *mount_in_line(const char *line, dev_t dev)
+{
+	unsigned int a = 0, b = 0;
+	int path = 0, end = 0;
+	char *copy;
+
+	if (sscanf(line, "%*s %*s %u:%u / %n%*s%n", &a, &b, &path, &end) < 2 || makedev(a, b) != dev || !path ||
+	    line[path - 1] != ' ' || !end)
+		return NULL;
+	copy = must(strndup(line + path, (size_t)(end - path)));
+	unescape(copy);
+	return copy;
+}
+
+char *mount_of(dev_t dev)
+{
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *path = NULL;
+	size_t size = 0;
+
+	while (file && !path && getline(&line, &size, file) > 0)
+		path = mount_in_line(line, dev);
+	free(line);
+	if (file)
+		fclose(file);
+	return path;
+}
+
+int complain_other_mount(const struct place *place, const char *arg, int fd)
+{
+	struct stat st;
+	char *mount = fstat(fd, &st) ? NULL : mount_of(st.st_dev);
+
+	/* What is on none is of the device: its pages may be of any. */
+	if (mount)
+		complain(place->path, "%s has pages of the mount %s, which never leave it; name a path there", arg,
+			 mount);
+	else
+		complain(place->path, "%s has pages of another mount, which never leave it; name a path on that one: "
+			 "findmnt -t cowmem lists all", arg);
+	free(mount);
+	return -1;
 }
 
 bool is_empty(int fd)
@@ -67,7 +141,7 @@ static int mount_store(void)
 		return 0;
 	if (errno == ENODEV)
 		return complain_errno(path);
-	return complain_store(strerror(errno));
+	return complain_store(errno);
 }
 
 /*
@@ -81,16 +155,16 @@ static int make_store(void)
 	int dir, again, err = 0;
 
 	if (!made && errno != EEXIST)
-		return complain_store(strerror(errno));
+		return complain_store(errno);
 	dir = open_directory(path);
 	if (dir < 0)
-		return complain_store(strerror(errno));
+		return complain_store(errno);
 	if (is_mount(dir) || flock(dir, LOCK_EX))
 		goto out;
 	again = open_directory(path);
 	/* Nobody's files are to be hidden by a mount. */
 	if (again >= 0 && !is_mount(again))
-		err = is_empty(again) ? mount_store() : complain_store("there is a directory with something in it");
+		err = is_empty(again) ? mount_store() : complain_store(ENOTEMPTY);
 	if (again >= 0)
 		close(again);
 	if (err && made)
@@ -120,6 +194,24 @@ int store_open(bool make)
 	if (dir < 0)
 		return complain(store_path(), "%s", strerror(errno));
 	return dir;
+}
+
+int find_name(const char *arg)
+{
+	int dir;
+
+	if (strchr(arg, '/') || !faccessat(AT_FDCWD, arg, F_OK, AT_SYMLINK_NOFOLLOW))
+		return AT_FDCWD;
+	dir = store_open(false);
+	if (dir < 0 && errno != ENOENT)
+		return complain(store_path(), "%s", strerror(errno));
+	if (dir < 0)
+		return complain_foreign(arg, "no such file here, and there is no store at %s yet, which cowctl snapshot makes",
+					store_path());
+	if (!faccessat(dir, arg, F_OK, AT_SYMLINK_NOFOLLOW) || errno != ENOENT)
+		return dir;
+	close(dir);
+	return complain(arg, "no such file here, nor in the store at %s; see cowctl list", store_path());
 }
 
 /* ---- places ---- */
@@ -178,25 +270,55 @@ static char *path_of(const struct place *place)
 	return must_printf("%s/%s", strcmp(path, "/") ? path : "", place->name);
 }
 
-static int check_place(const struct place *place, const char *new)
+int complain_no_mount(const char *new)
 {
-	struct stat st;
+	return complain_foreign(new, "not on a mount of type cowmem; a NAME without a slash goes into the store at %s",
+				store_path());
+}
 
+/* Is what has the name a directory, be it by a link? *@mount tells whether it is on a mount: "/mnt/live" may be one. */
+static bool is_directory(const struct place *place, bool *mount)
+{
+	int fd = openat(place->dir, *place->name ? place->name : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	*mount = fd >= 0 && is_mount(fd);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+int place_check_name(const struct place *place, const char *new)
+{
+	bool mount;
+
+	if (!*new)
+		return complain(new, "not a name for something new");
+	if (is_directory(place, &mount) && (mount || !place->on_mount))
+		return complain(new, "it exists, and is a directory; name something new in it");
 	if (!*place->name || !strcmp(place->name, ".") || !strcmp(place->name, ".."))
 		return complain(new, "not a name for something new");
 	if (strlen(place->name) > 255)
 		return complain(new, "the name is longer than 255 bytes");
-	if (!is_mount(place->dir))
-		return complain(new, "not on a mount of type cowmem; a NAME without a slash goes into the store at %s",
-				store_path());
-	if (!fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW))
-		return complain(place->path, "exists; remove it, or take another name");
+	if (place->on_mount && !is_mount(place->dir))
+		return complain_no_mount(new);
 	return 0;
 }
 
-int place_open(struct place *place, const char *new, int source)
+static int complain_exists(const struct place *place)
 {
-	*place = (struct place) { .dir = -1 };
+	return complain(place->path, "it exists; remove it, or choose another name");
+}
+
+int place_is_free(const struct place *place)
+{
+	struct stat st;
+
+	return fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW) ? 0 : complain_exists(place);
+}
+
+int place_find(struct place *place, const char *new, int source)
+{
+	*place = (struct place) { .dir = -1, .on_mount = true };
 	if (strchr(new, '/')) {
 		if (split_path(place, new))
 			goto fail;
@@ -210,9 +332,19 @@ int place_open(struct place *place, const char *new, int source)
 			goto fail;
 	}
 	place->path = path_of(place);
-	if (!check_place(place, new))
+	if (!place_check_name(place, new))
 		return 0;
 fail:
+	place_close(place);
+	return -1;
+}
+
+int place_open(struct place *place, const char *new, int source)
+{
+	if (place_find(place, new, source))
+		return -1;
+	if (!place_is_free(place))
+		return 0;
 	place_close(place);
 	return -1;
 }
@@ -229,7 +361,7 @@ void place_close(struct place *place)
 int complain_place(const struct place *place)
 {
 	if (errno == EEXIST)
-		return complain(place->path, "exists; remove it, or take another name");
+		return complain_exists(place);
 	if (errno == EACCES || errno == EPERM)
 		return complain(place->path, "no right to make files there; name another place, or set COWMEM_STORE");
 	return complain_errno(place->path);

@@ -21,10 +21,17 @@ $(B)/tests/stream-codec $(B)/tests/stream-fuzz: $(STREAM_CODEC) $(S)/cowctl/stre
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_SANITIZE) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ \
 		$(filter %.c,$^) $(STREAM_LIBS)
 
-$(B)/tests/stream-verbs: $(STREAM_S)/verbs.c $(STREAM_S)/bytes.h $(S)/cowctl/stream.h $(S)/lib/test/tap.h \
-		$(LIBCOWMEM_A)
+# Programs that run cowctl, and what they preload into it.
+$(B)/tests/stream-verbs $(B)/tests/stream-resume: $(B)/tests/stream-%: $(STREAM_S)/%.c $(STREAM_S)/run.c $(STREAM_CODEC) \
+		$(STREAM_S)/run.h $(STREAM_S)/bytes.h $(S)/cowctl/stream.h $(S)/lib/test/tap.h $(LIBCOWMEM_A)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $< $(LIBCOWMEM_A) $(STREAM_LIBS)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(STREAM_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) $(LIBCOWMEM_A) $(STREAM_LIBS)
+
+$(B)/tests/stream-trap.so: $(STREAM_S)/trap.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -shared $(LDFLAGS) -o $@ $<
+
+$(B)/tests/stream-verbs $(B)/tests/stream-resume: $(B)/tests/stream-trap.so
 
 STREAM_PAGES := $(patsubst %,$(S)/man/man1/cowctl-%.1,send receive export import)
 
@@ -41,6 +48,6 @@ $(B)/tests/stream-host: $(S)/cowctl/test/lib.sh $(STREAM_S)/host.sh
 	chmod +x $@
 
 HOST_TESTS += stream-host stream-codec stream-fuzz
-GUEST_TESTS += stream-verbs stream-examples
+GUEST_TESTS += stream-verbs stream-resume stream-examples
 
-TESTS += stream-host stream-codec stream-fuzz stream-verbs stream-examples
+TESTS += stream-host stream-codec stream-fuzz stream-verbs stream-resume stream-examples

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,9 +27,16 @@ static const char help[] =
 "Usage: cowctl top [OPTION]...\n"
 "\n"
 "Shows what happens to regions, each second, by process and region, the busiest\n"
-"first. All columns are per second:\n"
+"first:\n"
 "\n"
-"  FAULTS    page faults of the process, of whatever memory\n"
+"  PID, COMMAND   the process that did it; ? if it has ended and nobody knows\n"
+"  REGION, MOUNT  the region's number, as ID in cowctl list, and where the mount\n"
+"                 is that counts it; of one that is not mounted here, as that of\n"
+"                 /dev/cowmem, its device number\n"
+"\n"
+"and so many a second:\n"
+"\n"
+"  FAULTS    page faults in mappings of the region\n"
 "  SPLITS    shared pages that were copied for their writer\n"
 "  REUSES    pages that their last holder writes in place\n"
 "  CLONES, RESTORES, COPIES, MERGES   calls\n"
@@ -45,33 +53,35 @@ static const char help[] =
 "\n"
 "It needs root, for tracefs.\n";
 
-enum counter { SPLITS, REUSES, CLONES, RESTORES, COPIES, MERGES, ZAPS, YIELDS, COUNTERS };
+enum counter { FAULTS, SPLITS, REUSES, CLONES, RESTORES, COPIES, MERGES, ZAPS, YIELDS, COUNTERS };
 
 /**
  * struct source - an event of the module
  * @name: its name
  * @key: of what it counts, in JSON
  * @id: its number
- * @region: its field that is a region's number; a merge has none
+ * @region, @dev: its fields that are a region's number and its mount's; a merge has none
  */
 static struct source {
 	const char *name, *key;
 	int id;
-	struct tep_format_field *region;
+	struct tep_format_field *region, *dev;
 } sources[COUNTERS] = {
-	[SPLITS] = { "cowmem_split", "splits", 0, NULL },
-	[REUSES] = { "cowmem_reuse", "reuses", 0, NULL },
-	[CLONES] = { "cowmem_clone", "clones", 0, NULL },
-	[RESTORES] = { "cowmem_restore", "restores", 0, NULL },
-	[COPIES] = { "cowmem_copy", "copies", 0, NULL },
-	[MERGES] = { "cowmem_merge", "merges", 0, NULL },
-	[ZAPS] = { "cowmem_zap", "zaps", 0, NULL },
-	[YIELDS] = { "cowmem_yield", "yields", 0, NULL },
+	[FAULTS] = { "cowmem_fault", "faults", 0, NULL, NULL },
+	[SPLITS] = { "cowmem_split", "splits", 0, NULL, NULL },
+	[REUSES] = { "cowmem_reuse", "reuses", 0, NULL, NULL },
+	[CLONES] = { "cowmem_clone", "clones", 0, NULL, NULL },
+	[RESTORES] = { "cowmem_restore", "restores", 0, NULL, NULL },
+	[COPIES] = { "cowmem_copy", "copies", 0, NULL, NULL },
+	[MERGES] = { "cowmem_merge", "merges", 0, NULL, NULL },
+	[ZAPS] = { "cowmem_zap", "zaps", 0, NULL, NULL },
+	[YIELDS] = { "cowmem_yield", "yields", 0, NULL, NULL },
 };
 
 /* What one process did to one region since the last table. */
 struct row {
 	pid_t pid;
+	dev_t dev;
 	uint64_t region;
 	uint64_t counts[COUNTERS];
 };
@@ -79,7 +89,6 @@ struct row {
 /* A process, since it was seen first. */
 struct process {
 	pid_t pid;
-	uint64_t faults;	/* at the last table */
 	char *name;
 	bool seen;		/* it has a row in this one */
 };
@@ -120,7 +129,9 @@ static int compare_rows(const void *a, const void *b)
 
 	if (x->pid != y->pid)
 		return x->pid < y->pid ? -1 : 1;
-	return x->region < y->region ? -1 : x->region > y->region;
+	if (x->region != y->region)
+		return x->region < y->region ? -1 : 1;
+	return x->dev < y->dev ? -1 : x->dev > y->dev;
 }
 
 /* Of struct process and struct thread: both begin with their number. */
@@ -157,16 +168,33 @@ static pid_t process_of(struct top *top, pid_t number)
 	return thread->pid;
 }
 
-/* From now on its faults are counted; so this comes early, at its first event. */
+/* What the kernel noted for tracers of one that has ended meanwhile. */
+static char *saved_name(pid_t pid)
+{
+	char *text = tracefs_instance_file_read(NULL, "saved_cmdlines", NULL), *line, *end, *name = NULL;
+
+	for (line = text; line && !name; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strtol(line, &end, 10) == pid && *end == ' ')
+			name = must(strndup(end + 1, strcspn(end + 1, "\n")));
+	}
+	free(text);
+	return name ? name : must(strdup("?"));
+}
+
+/* This comes early, at its first event: it may be gone soon. */
 static struct process *find_process(struct top *top, pid_t pid)
 {
 	struct process like = { .pid = pid }, *process;
 	bool fresh;
 
 	process = find_or_add(&top->processes, &like, sizeof(like), compare_numbers, &fresh);
-	if (fresh) {
-		process->faults = process_faults(pid);
-		process->name = process_name(pid);
+	if (!fresh)
+		return process;
+	process->name = process_name(pid);
+	if (!strcmp(process->name, "?")) {
+		free(process->name);
+		process->name = saved_name(pid);
 	}
 	return process;
 }
@@ -175,7 +203,7 @@ static int on_event(struct tep_event *event, struct tep_record *record, int cpu,
 {
 	struct row like = { }, *row;
 	struct top *top = arg;
-	unsigned long long region = 0;
+	unsigned long long region = 0, dev = 0;
 	bool fresh;
 	int i;
 
@@ -186,7 +214,11 @@ static int on_event(struct tep_event *event, struct tep_record *record, int cpu,
 		return 0;
 	if (sources[i].region && tep_read_number_field(sources[i].region, record->data, &region))
 		return 0;
+	if (sources[i].dev && tep_read_number_field(sources[i].dev, record->data, &dev))
+		return 0;
 	like.region = region;
+	/* As the kernel has it. */
+	like.dev = makedev(dev >> 20, dev & 0xfffff);
 	like.pid = process_of(top, tep_data_pid(top->events, record));
 	row = find_or_add(&top->rows, &like, sizeof(like), compare_rows, &fresh);
 	if (fresh)
@@ -201,6 +233,7 @@ static const struct column columns[] = {
 	{ "pid", "PID", COLUMN_NUMBER },
 	{ "command", "COMMAND", COLUMN_TEXT },
 	{ "region", "REGION", COLUMN_NUMBER },
+	{ "mount", "MOUNT", COLUMN_TEXT },
 	{ "faults", "FAULTS", COLUMN_NUMBER },
 	{ "splits", "SPLITS", COLUMN_NUMBER },
 	{ "reuses", "REUSES", COLUMN_NUMBER },
@@ -246,14 +279,28 @@ static int busiest_first(const void *a, const void *b)
 	return x > y ? -1 : x < y;
 }
 
+/* Each mount counts its own regions, so it takes both to know one. */
+static json_t *mount_json(const struct row *row)
+{
+	char *mount;
+	json_t *name;
+
+	if (!row->region)
+		return json_null();
+	mount = mount_of(row->dev);
+	if (!mount)
+		mount = must_printf("%u:%u", major(row->dev), minor(row->dev));
+	name = json_name(mount);
+	free(mount);
+	return name;
+}
+
 static json_t *row_json(struct top *top, const struct row *row, double seconds)
 {
 	struct process *process = find_process(top, row->pid);
-	uint64_t faults = process_faults(row->pid);
 	json_t *region = row->region ? json_integer((json_int_t)row->region) : json_null();
-	json_t *object = json_pack("{s:i, s:o, s:o, s:f}", "pid", (int)row->pid, "command", json_name(process->name),
-				   "region", region, "faults",
-				   faults > process->faults ? (double)(faults - process->faults) / seconds : 0.0);
+	json_t *object = json_pack("{s:i, s:o, s:o, s:o}", "pid", (int)row->pid, "command", json_name(process->name),
+				   "region", region, "mount", mount_json(row));
 	int i;
 
 	for (i = 0; i < COUNTERS; i++)
@@ -307,14 +354,13 @@ static void mark(const void *node, VISIT which, void *arg)
 		return;
 	if (process->seen) {
 		process->seen = false;
-		process->faults = process_faults(process->pid);
 		return;
 	}
 	idle->list = must(reallocarray(idle->list, idle->count + 1, sizeof(*idle->list)));
 	idle->list[idle->count++] = process;
 }
 
-/* The next table begins with nothing, but with where the processes of this one stand. */
+/* The next table begins with nothing, but with the processes of this one. */
 static void forget(struct top *top)
 {
 	struct idle idle = { };
@@ -412,6 +458,7 @@ static int find_events(struct top *top)
 					sources[i].name);
 		sources[i].id = event->id;
 		sources[i].region = tep_find_field(event, "region");
+		sources[i].dev = tep_find_field(event, "dev");
 	}
 	return 0;
 }
@@ -424,12 +471,12 @@ static int begin(struct top *top)
 	char *name;
 	int i;
 
-	if (access("/sys/module/cowmem", F_OK)) {
-		errno = ENODEV;
-		return complain_errno("top");
-	}
-	if (!tracefs_tracing_dir() || access(tracefs_tracing_dir(), R_OK | W_OK | X_OK))
-		return complain("top", "tracefs may not be used; be root, and mount -t tracefs none /sys/kernel/tracing");
+	if (want_module("top"))
+		return -1;
+	if (!tracefs_tracing_dir())
+		return complain("top", "there is no tracefs; as root: mount -t tracefs none /sys/kernel/tracing");
+	if (access(tracefs_tracing_dir(), R_OK | W_OK | X_OK))
+		return complain("top", "tracefs may not be used (%s); be root", strerror(errno));
 	if (find_events(top))
 		return -1;
 	remove_stale();

@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +14,19 @@
 #include "transfer.h"
 
 static const char zeroes[65536];
+
+/*
+ * May a call be made again that ended with this errno? Others may have made our pipe or socket one that does not wait,
+ * so we do.
+ */
+static bool again(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	if (errno != EAGAIN)
+		return errno == EINTR;
+	return poll(&p, 1, -1) >= 0 || errno == EINTR;
+}
 
 /* As read_whole() and pread_whole(), at *@offset or, if that is NULL, where the file stands. */
 static ssize_t read_all(int fd, void *buffer, size_t length, const uint64_t *offset)
@@ -23,7 +38,7 @@ static ssize_t read_all(int fd, void *buffer, size_t length, const uint64_t *off
 		char *at = (char *)buffer + done;
 
 		n = offset ? pread(fd, at, length - done, *offset + done) : read(fd, at, length - done);
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && again(fd, POLLIN))
 			continue;
 		if (n < 0)
 			return -1;
@@ -53,7 +68,7 @@ static int write_all(int fd, const void *data, size_t length, const uint64_t *of
 		const char *at = (const char *)data + done;
 
 		n = offset ? pwrite(fd, at, length - done, *offset + done) : write(fd, at, length - done);
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && again(fd, POLLOUT))
 			continue;
 		if (n < 0)
 			return -1;
@@ -84,22 +99,6 @@ static int write_zeroes(int fd, uint64_t length)
 	return 0;
 }
 
-int make_hole(int fd, uint64_t offset, uint64_t length)
-{
-	size_t n;
-
-	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length))
-		return 0;
-	if (errno != EOPNOTSUPP)
-		return -1;
-	for (; length; length -= n, offset += n) {
-		n = length < sizeof(zeroes) ? length : sizeof(zeroes);
-		if (pwrite_whole(fd, zeroes, n, offset))
-			return -1;
-	}
-	return 0;
-}
-
 int next_data(int fd, uint64_t size, uint64_t *offset, uint64_t *length)
 {
 	off_t data, hole;
@@ -119,6 +118,39 @@ int next_data(int fd, uint64_t size, uint64_t *offset, uint64_t *length)
 	*offset = data;
 	*length = ((uint64_t)hole < size ? (uint64_t)hole : size) - data;
 	return 1;
+}
+
+static int pwrite_zeroes(int fd, uint64_t offset, uint64_t length, struct progress *p)
+{
+	size_t n;
+
+	for (; length; length -= n, offset += n) {
+		n = length < sizeof(zeroes) ? length : sizeof(zeroes);
+		if (pwrite_whole(fd, zeroes, n, offset))
+			return -1;
+		progress_show(p, offset);
+	}
+	return 0;
+}
+
+int make_hole(int fd, uint64_t offset, uint64_t length, struct progress *p)
+{
+	uint64_t end = offset + length;
+	int ret;
+
+	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length))
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -1;
+	/* What is a hole is zero, if the file system can tell; a terabyte of zeroes is not written for nothing. */
+	for (;;) {
+		ret = next_data(fd, end, &offset, &length);
+		if (ret <= 0)
+			return ret;
+		if (pwrite_zeroes(fd, offset, length, p))
+			return -1;
+		offset += length;
+	}
 }
 
 /* Calls @put for each chunk of a range of @from. */
@@ -249,45 +281,56 @@ void source_close(struct source *source)
 
 /* ---- where bytes go to, or come from ---- */
 
-int open_output(const char *path)
+void expect_errors(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+}
+
+bool is_file_path(const char *path)
 {
 	struct stat st;
-	int fd;
 
-	if (!path) {
-		if (!isatty(STDOUT_FILENO))
-			return dup(STDOUT_FILENO);
-		return complain("standard output", "bytes of a region are nothing for a terminal; "
-				"name a file, or use a pipe");
-	}
-	/* A pipe or a device is opened as it is. */
-	if (!stat(path, &st) && !S_ISREG(st.st_mode))
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-	else
-		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 && errno == EEXIST)
-		return complain(path, "it exists; remove it, or choose another name");
-	return fd < 0 ? complain(path, "%s", strerror(errno)) : fd;
+	return stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode);
+}
+
+/* Takes @fd over, if it is one. */
+static int no_terminal(int fd, const char *what, const char *why)
+{
+	if (fd < 0)
+		return complain(what, "%s", strerror(errno));
+	if (!isatty(fd))
+		return fd;
+	close(fd);
+	return complain(what, "%s; name a file, or use a pipe", why);
+}
+
+int open_output(const char *path)
+{
+	int fd = path ? open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+
+	return no_terminal(fd, path ? path : "standard output", "bytes of a region are nothing for a terminal");
 }
 
 int open_input(const char *path)
 {
-	int fd;
+	int fd = path ? open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC) : fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
 
-	if (!path) {
-		if (!isatty(STDIN_FILENO))
-			return dup(STDIN_FILENO);
-		return complain("standard input", "it is a terminal; name a file, or use a pipe");
+	const char *name = path ? path : "standard input";
+	struct stat st;
+
+	/* Else that is found out by reading, when something new has begun. */
+	if (fd >= 0 && !fstat(fd, &st) && S_ISDIR(st.st_mode)) {
+		close(fd);
+		return complain(name, "it is a directory; name a file in it");
 	}
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? complain(path, "%s", strerror(errno)) : fd;
+	return no_terminal(fd, name, "it is a terminal");
 }
 
 static int place_of_path(struct place *place, const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir = slash ? must_printf("%.*s", slash == path ? 1 : (int)(slash - path), path) : must(strdup("."));
-	struct stat st;
 
 	place->name = must(strdup(slash ? slash + 1 : path));
 	place->path = must(strdup(path));
@@ -297,19 +340,25 @@ static int place_of_path(struct place *place, const char *path)
 	free(dir);
 	if (place->dir < 0)
 		return -1;
-	if (!*place->name || !strcmp(place->name, ".") || !strcmp(place->name, ".."))
-		return complain(path, "not a name for something new");
-	if (!fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW))
-		return complain(path, "it exists; remove it, or choose another name");
-	return 0;
+	return place_check_name(place, path);
+}
+
+int any_place(struct place *place, const char *arg, bool may_be_path)
+{
+	if (!strchr(arg, '/') && !may_be_path)
+		return place_find(place, arg, -1);
+	*place = (struct place) { .dir = -1 };
+	if (!place_of_path(place, arg))
+		return 0;
+	place_close(place);
+	return -1;
 }
 
 int new_place(struct place *place, const char *arg, bool may_be_path)
 {
-	if (!strchr(arg, '/') && !may_be_path)
-		return place_open(place, arg, -1);
-	*place = (struct place) { .dir = -1 };
-	if (!place_of_path(place, arg))
+	if (any_place(place, arg, may_be_path))
+		return -1;
+	if (!place_is_free(place))
 		return 0;
 	place_close(place);
 	return -1;

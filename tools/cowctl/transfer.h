@@ -22,7 +22,7 @@ int write_whole(int fd, const void *data, size_t length);
 int pwrite_whole(int fd, const void *data, size_t length, uint64_t offset);
 
 /* make_hole - let a range read as zero, without memory if the file system can do that. Returns 0, or -1 with errno. */
-int make_hole(int fd, uint64_t offset, uint64_t length);
+int make_hole(int fd, uint64_t offset, uint64_t length, struct progress *p);
 
 /**
  * next_data - the next range of a file that is no hole
@@ -65,10 +65,19 @@ int complain_source(const struct source *source);
 
 /* ---- where bytes go to, or come from ---- */
 
-/* open_output - @path or standard output, if that is no terminal. A regular file must be new. Returns fd or -1. */
+/* expect_errors - who reads a pipe may go, and a file may become too large: that is to be said, and kills nobody */
+void expect_errors(void);
+
+/* is_file_path - is it the name of a file, which is a struct part until it is whole, and of no pipe or device? */
+bool is_file_path(const char *path);
+
+/*
+ * open_output - a pipe or device, or standard output if @path is NULL; no terminal. Returns its descriptor, or -1 after
+ * it was said why.
+ */
 int open_output(const char *path);
 
-/* open_input - @path or standard input, if that is no terminal. Returns fd, or -1 after it was said why. */
+/* open_input - @path or standard input, if that is no terminal. Returns likewise. */
 int open_input(const char *path);
 
 /*
@@ -77,28 +86,44 @@ int open_input(const char *path);
  */
 int new_place(struct place *place, const char *arg, bool may_be_path);
 
+/* any_place - the same, whether or not something is there. */
+int any_place(struct place *place, const char *arg, bool may_be_path);
+
 /* ---- part.c: a file that gets its name last ---- */
 
 /**
  * struct part - a file that is being made at a place, under the name .NAME.part until it is whole
  * @place: where
  * @name: that name
- * @lock: a descriptor that holds its lock
- * @fd: open for reading and writing
+ * @fd: open for reading and, if it is not frozen, writing; holds its lock
  * @resumable: does the file system keep where it stands?
+ * @whole: was all of it there before, and lacks its name only?
  * @state: where it stands
  */
 struct part {
 	const struct place *place;
 	char *name;
-	int lock;
 	int fd;
 	bool resumable;
+	bool whole;
 	struct token state;
 };
 
-/* part_find - open one that is there. Returns 1, 0 if there is none, or -1 after it was said why. */
+/* What becomes of one whose part_is_kept(). */
+#define PART_KEPT	"what has come is kept; feed it all again, or send the rest: see cowctl receive --token; " \
+			"or give it up: cowctl receive --abort"
+
+/*
+ * part_is_kept - has it come so far that another try can go on with it? If a signal ends us, that is said, or else the
+ * part is removed.
+ */
+bool part_is_kept(const struct part *part);
+
+/* part_find - open one that can go on. Returns 1, 0 if there is none, or -1 after it was said why. */
 int part_find(struct part *part, const struct place *place);
+
+/* part_clear - remove one, whatever it holds. Returns 1, 0 if there was none, or -1 after it was said why. */
+int part_clear(const struct place *place);
 
 /* part_make - begin a new one; one that was there and can not go on is removed. Returns 0, or -1 as above. */
 int part_make(struct part *part, const struct place *place);
@@ -106,17 +131,25 @@ int part_make(struct part *part, const struct place *place);
 /* part_keep - keep part->state. Returns 0, or -1 with errno. */
 int part_keep(struct part *part);
 
-/* part_forget - it is whole, and says no longer where it stands */
-void part_forget(struct part *part);
-
-/* part_publish - give it its name, if nothing has that yet. Returns 0, or -1 after it was said why. */
-int part_publish(struct part *part);
-
-/* part_freeze - nobody can change it any more, if it is a region; else nobody does. Returns 0, or -1 with errno. */
+/*
+ * part_seal - nobody can change it any more, if it is a region; else it is on the disk
+ * part_freeze - likewise, and nobody has the right to write to it
+ * Each may be done again. Returns 0, or -1 with errno.
+ */
+int part_seal(struct part *part);
 int part_freeze(struct part *part);
 
-/* part_remove - remove the file; part_close() lets it be. */
-void part_remove(struct part *part);
+/*
+ * part_publish - give it its name, if nothing has that yet, and let it say no longer where it stands. Returns 0, or -1
+ * after it was said why.
+ */
+int part_publish(struct part *part);
+
+/* part_is_current - is it still what has its name, and not something that somebody has put there? */
+bool part_is_current(const struct part *part);
+
+/* part_remove - remove the file, if it is current; part_close() lets it be. Returns 0, or -1 with errno. */
+int part_remove(struct part *part);
 void part_close(struct part *part);
 
 #endif

@@ -144,7 +144,7 @@ static int add_file(struct tree *tree, const char *path)
 
 	if (fd < 0)
 		return gone ? 0 : -1;
-	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || !is_region(fd))
+	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || !cowmem_is_region(fd))
 		goto out;
 	file = (ssize_t)find_file(tree, &stat);
 	if (file == (ssize_t)tree->nr_files) {
@@ -429,8 +429,7 @@ int clone_tree(int dir, const char *arg, const struct place *place, unsigned int
 	if (fstat(dir, &here) || fstat(place->dir, &there))
 		return complain_errno(arg);
 	if (here.st_dev != there.st_dev)
-		return complain(place->path, "%s is on another mount, which its pages never leave; name a path there",
-				arg);
+		return complain_other_mount(place, arg, dir);
 	if (here.st_ino == there.st_ino)
 		return complain(place->path,
 				"it would be a part of what is cloned; put it into a directory of its own, as %s/.snapshots/%s",

@@ -2,11 +2,14 @@
 /*
  * How a QEMU was started, and how to start one like it with other files
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vm-command.h"
@@ -76,6 +79,38 @@ static char *read_link(pid_t pid, const char *name)
 	return target;
 }
 
+/* What a clone is not to do, and how many arguments that is. */
+static size_t unwanted(const char *option)
+{
+	static const struct {
+		const char *name;
+		size_t count;
+	} list[] = { { "incoming", 2 }, { "loadvm", 2 }, { "pidfile", 2 }, { "daemonize", 1 }, { "S", 1 } };
+	size_t i;
+
+	if (*option != '-')
+		return 0;
+	option += option[1] == '-' ? 2 : 1;
+	for (i = 0; i < sizeof(list) / sizeof(*list); i++)
+		if (!strcmp(option, list[i].name))
+			return list[i].count;
+	return 0;
+}
+
+static void drop_unwanted(char **argv)
+{
+	char **to = argv;
+	size_t skip;
+
+	while (*argv) {
+		for (skip = unwanted(*argv); skip && *argv; skip--)
+			free(*argv++);
+		if (*argv && !unwanted(*argv))
+			*to++ = *argv++;
+	}
+	*to = NULL;
+}
+
 int command_read(struct command *command, const char *what, pid_t pid)
 {
 	*command = (struct command) { };
@@ -86,8 +121,10 @@ int command_read(struct command *command, const char *what, pid_t pid)
 		command->exe = read_link(pid, "exe");
 	if (command->exe)
 		command->cwd = read_link(pid, "cwd");
-	if (command->cwd)
+	if (command->cwd) {
+		drop_unwanted(command->argv);
 		return 0;
+	}
 	return complain(what, "how its process %d was started cannot be seen: %s", (int)pid, strerror(errno));
 }
 
@@ -183,7 +220,7 @@ static int check_raw(const char *option, const struct change *change, const char
 			change->old);
 }
 
-int command_check(const struct command *command, const struct changes *changes, const char *what)
+static int check_changes(const struct command *command, const struct changes *changes, const char *what)
 {
 	const struct change *change;
 	char **arg;
@@ -199,35 +236,154 @@ int command_check(const struct command *command, const struct changes *changes, 
 	return 0;
 }
 
-/* What a clone must not do, and how many arguments that is. */
-static size_t unwanted(const char *option)
-{
-	static const struct {
-		const char *name;
-		size_t count;
-	} list[] = { { "incoming", 2 }, { "loadvm", 2 }, { "pidfile", 2 }, { "daemonize", 1 }, { "S", 1 } };
-	size_t i;
+/* ---- what would keep a clone from starting ---- */
 
-	if (*option != '-')
-		return 0;
-	option += option[1] == '-' ? 2 : 1;
-	for (i = 0; i < sizeof(list) / sizeof(*list); i++)
-		if (!strcmp(option, list[i].name))
-			return list[i].count;
+/* Is @path what /proc says that the process has? It may have been removed, or be in a container's root directory. */
+static bool is_same(const char *path, pid_t pid, const char *name)
+{
+	char *link = must_printf("/proc/%d/%s", (int)pid, name);
+	struct stat here, there;
+	bool same;
+
+	same = !stat(path, &here) && !stat(link, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+	free(link);
+	return same;
+}
+
+static int check_program(const struct command *command, const char *what, pid_t pid)
+{
+	if (!is_same(command->exe, pid, "exe"))
+		return complain(what, "its program %s is not there any more, or another one than it runs: a clone cannot be started",
+				command->exe);
+	if (access(command->exe, X_OK))
+		return complain(command->exe, "the VM's program, which a clone runs, too: %s", strerror(errno));
+	if (!is_same(command->cwd, pid, "cwd"))
+		return complain(what, "its working directory %s, where a clone is started, is not there any more",
+				command->cwd);
 	return 0;
 }
+
+/* ---- what a clone would take from it ---- */
+
+static bool is_changed(const struct changes *changes, const char *path)
+{
+	size_t i;
+
+	for (i = 0; i < changes->count; i++)
+		if (!strcmp(changes->list[i].old, path))
+			return true;
+	return false;
+}
+
+/* One that it has open, and of which a clone would have the name. */
+static int check_path(const struct command *command, const struct changes *changes, const char *path, const char *what)
+{
+	size_t length = strlen(command->cwd);
+	const char *name = path;
+
+	if (!command_has(command, name) && !strncmp(path, command->cwd, length) && path[length] == '/')
+		name = path + length + 1;
+	if (!command_has(command, name) || is_changed(changes, name))
+		return 0;
+	return complain(what, "a clone would write to %s as well, or take its place: use --replace '%s={dir}/%s'",
+			name, name, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+}
+
+/* Is it open for writing? */
+static bool is_written(pid_t pid, const char *fd)
+{
+	char *path = must_printf("/proc/%d/fdinfo/%s", (int)pid, fd), line[256];
+	FILE *file = fopen(path, "re");
+	unsigned int flags = 0;
+
+	free(path);
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "flags: %o", &flags) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* The name of a socket of @inode that somebody listens at, or NULL. */
+static char *listening_socket(pid_t pid, unsigned long inode)
+{
+	char *path = must_printf("/proc/%d/net/unix", (int)pid), *line = NULL, *name = NULL;
+	FILE *file = fopen(path, "re");
+	unsigned long flags, number;
+	size_t size = 0;
+	int at;
+
+	free(path);
+	while (file && !name && getline(&line, &size, file) > 0) {
+		at = 0;
+		/* Num RefCount Protocol Flags Type St Inode Path, where a flag says that it is listened at. */
+		if (sscanf(line, "%*s %*s %*s %lx %*s %*s %lu %n", &flags, &number, &at) < 2 || !at)
+			continue;
+		line[strcspn(line, "\n")] = 0;
+		if (number == inode && (flags & 0x10000))
+			name = must(strdup(line + at));
+	}
+	free(line);
+	if (file)
+		fclose(file);
+	return name;
+}
+
+/* What a descriptor of it is, if a clone would write to it or listen there: a path, or NULL. */
+static char *written_path(pid_t pid, const char *fd)
+{
+	char *name = must_printf("fd/%s", fd), *target = read_link(pid, name), *path = NULL;
+	unsigned long inode;
+	struct stat st;
+
+	free(name);
+	if (!target)
+		return NULL;
+	if (sscanf(target, "socket:[%lu]", &inode) == 1)
+		path = listening_socket(pid, inode);
+	else if (!stat(target, &st) && S_ISREG(st.st_mode) && is_written(pid, fd))
+		path = must(strdup(target));
+	free(target);
+	return path;
+}
+
+static int check_own(const struct command *command, const struct changes *changes, const char *what, pid_t pid)
+{
+	char *name = must_printf("/proc/%d/fd", (int)pid), *path;
+	DIR *dir = opendir(name);
+	struct dirent *entry;
+	int err = 0;
+
+	if (!dir)
+		err = complain(what, "what its process %d has open cannot be seen: %s", (int)pid, strerror(errno));
+	free(name);
+	while (dir && !err && (entry = readdir(dir))) {
+		path = written_path(pid, entry->d_name);
+		if (path)
+			err = check_path(command, changes, path, what);
+		free(path);
+	}
+	if (dir)
+		closedir(dir);
+	return err;
+}
+
+int command_check(const struct command *command, const struct changes *changes, const char *what, pid_t pid)
+{
+	return check_program(command, what, pid) || check_changes(command, changes, what) ||
+	       check_own(command, changes, what, pid) ? -1 : 0;
+}
+
+/* ---- the clone's arguments ---- */
 
 char **command_change(const struct command *command, const struct changes *changes, const char *dir,
 		      unsigned int number)
 {
 	char **list = NULL, *option, **arg;
-	size_t count = 0, i, skip;
+	size_t count = 0, i;
 
 	for (arg = command->argv; *arg; arg++) {
-		for (skip = unwanted(*arg); skip > 1 && arg[1]; skip--)
-			arg++;
-		if (skip)
-			continue;
 		option = must(strdup(*arg));
 		for (i = 0; i < changes->count; i++)
 			option = change_option(option, &changes->list[i], dir, number);
@@ -241,19 +397,31 @@ char **command_change(const struct command *command, const struct changes *chang
 
 /* ---- go ---- */
 
-pid_t command_start(const struct command *command, char **argv, const char *log)
+/* Nothing of ours goes along: no descriptors, no signals that wait. */
+static void become(const struct command *command, char **argv, const char *log)
 {
-	pid_t pid = fork();
+	sigset_t none;
 	int in, out;
 
-	if (pid)
-		return pid;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
 	in = open("/dev/null", O_RDONLY);
 	out = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-	if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 || chdir(command->cwd))
+	if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
 		_exit(127);
-	execve(command->exe, argv, command->env);
+	close_range(3, ~0U, 0);
+	if (!chdir(command->cwd))
+		execve(command->exe, argv, command->env);
 	dprintf(2, "%s: %s\n", command->exe, strerror(errno));
 	_exit(127);
+}
+
+pid_t command_start(const struct command *command, char **argv, const char *log)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		become(command, argv, log);
+	return pid;
 }

@@ -31,7 +31,7 @@ void changes_free(struct changes *changes);
  * struct command - how a process was started
  * @exe: its program
  * @cwd: where
- * @argv: @env: lists that end with NULL
+ * @argv: @env: lists that end with NULL; arguments without those that are not for a clone
  */
 struct command {
 	char *exe, *cwd;
@@ -53,8 +53,11 @@ bool command_has(const struct command *command, const char *path);
 char **command_change(const struct command *command, const struct changes *changes, const char *dir,
 		      unsigned int number);
 
-/* command_check - will all changes be made, and none in a way that is wrong? */
-int command_check(const struct command *command, const struct changes *changes, const char *what);
+/*
+ * command_check - can it be started once more, will all changes be made and none in a way that is wrong, and is there
+ * nothing else that it would take from the process, which is @pid?
+ */
+int command_check(const struct command *command, const struct changes *changes, const char *what, pid_t pid);
 
 /* command_start - run it in a session of its own; what it says goes to @log. Return: its process, or -1. */
 pid_t command_start(const struct command *command, char **argv, const char *log);

@@ -2,24 +2,29 @@
 /*
  * cowctl vm fork - more virtual machines that go on from where one is
  *
- * An overlay for each disk is made before, and clones of it while it is empty. While the VM is stopped, it begins to
- * write to the overlays; QEMU writes the state of its devices to a file; and its memory is snapshotted. All else is
- * done when it runs again.
+ * An overlay for each disk is made before, and clones of it while it is empty. With these, and with memory in which
+ * nothing is yet, the clones' QEMUs start and wait. So what keeps one from starting is known before anything of the VM
+ * is changed, and starting takes no time that counts. While the VM is stopped, it begins to write to the overlays; QEMU
+ * writes the state of its devices to a file; and its memory is snapshotted. When it runs again, the clones' memory is
+ * restored from the snapshot, and their QEMUs take the state.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "signals.h"
 #include "vm-command.h"
 #include "vm.h"
 
-#define CLONES_MAX	1000
+/* Each takes descriptors, of which a process usually may have 1024. */
+#define CLONES_MAX	400
 #define START_SECONDS	300
 
 /**
@@ -39,33 +44,44 @@ struct disk {
 /**
  * struct twin - a clone of the VM
  * @dir: its directory
- * @ms: how long it took from the start of its QEMU until it ran
+ * @socket: of its monitor
+ * @log: what it says
+ * @pid: its QEMU, or 0
+ * @vm: the way to it, when it is there
+ * @ms: how long after the VM was stopped it ran
  */
 struct twin {
-	char *dir;
+	char *dir, *socket, *log;
 	pid_t pid;
-	double began, ms;
+	struct vm vm;
+	double ms;
 	bool runs;
 };
 
 /**
  * struct job - one fork
+ * @seconds: how long a QEMU may take to answer
  * @cuts: the memory as it was, for each of the VM's files
- * @state: the state of the devices
+ * @state: the state of the devices, a file without a name
+ * @made: whether the directory is there
  * @disks_used: whether the VM has begun to use its overlays
+ * @began: when the VM was stopped
+ * @start_ms: how long the clones' QEMUs took to start
  */
 struct job {
 	struct vm vm;
+	unsigned int seconds;
 	struct place place;
 	struct command command;
 	struct changes changes;
 	struct disk *disks;
 	size_t disk_count;
 	int *cuts;
-	char *state;
-	bool disks_used;
+	int state;
+	bool made, disks_used;
 	struct twin *twins;
 	unsigned int count;
+	double began, start_ms;
 	struct laps down;
 };
 
@@ -77,8 +93,8 @@ static const json_t *image_on_command_line(const struct job *job, const json_t *
 	const char *file;
 
 	for (; image; image = json_object_get(image, "backing-image")) {
-		file = json_string_value(json_object_get(image, "filename"));
-		if (file && command_has(&job->command, file))
+		file = json_text(image, "filename");
+		if (*file && command_has(&job->command, file))
 			break;
 	}
 	return image;
@@ -92,36 +108,44 @@ static char *absolute(const struct job *job, const char *file)
 	return must_printf("%s/%s", job->command.cwd, file);
 }
 
+/* What the overlay is put onto has to be found by the clones' QEMUs. */
+static int check_base(const struct job *job, const struct disk *disk)
+{
+	if (*disk->base == '/' && access(disk->base, R_OK))
+		return complain(job->vm.qmp.path, "its disk %s cannot be read, as with -snapshot: %s", disk->base,
+				strerror(errno));
+	return 0;
+}
+
 static int add_disk(struct job *job, const json_t *block, const json_t *inserted)
 {
-	const char *device = json_string_value(json_object_get(block, "device"));
-	const char *node = json_string_value(json_object_get(inserted, "node-name"));
+	const char *device = json_text(block, "device");
 	const json_t *top = json_object_get(inserted, "image"), *image = image_on_command_line(job, top);
-	const char *format = json_string_value(json_object_get(image, "format"));
+	const char *format = json_text(image, "format");
 	struct change *change;
 	struct disk *disk;
 
-	if (!image || !format)
+	if (!*format)
 		return complain(job->vm.qmp.path, "its command line does not name the disk %s",
-				json_string_value(json_object_get(inserted, "file")));
+				json_text(inserted, "file"));
 	job->disks = must(reallocarray(job->disks, job->disk_count + 1, sizeof(*job->disks)));
 	disk = &job->disks[job->disk_count];
-	*disk = (struct disk) { .key = device && *device ? "device" : "node-name", .cut = -1 };
-	disk->id = must(strdup(device && *device ? device : node));
+	*disk = (struct disk) { .key = *device ? "device" : "node-name", .cut = -1 };
+	disk->id = must(strdup(*device ? device : json_text(inserted, "node-name")));
 	disk->name = must_printf("disk%zu", job->disk_count++);
-	disk->base = absolute(job, json_string_value(json_object_get(top, "filename")));
-	disk->format = must(strdup(json_string_value(json_object_get(top, "format"))));
+	disk->base = absolute(job, json_text(top, "filename"));
+	disk->format = must(strdup(json_text(top, "format")));
 	disk->size = json_integer_value(json_object_get(top, "virtual-size"));
-	change = change_add(&job->changes, must(strdup(json_string_value(json_object_get(image, "filename")))),
+	change = change_add(&job->changes, must(strdup(json_text(image, "filename"))),
 			    must_printf("{dir}/%s", disk->name));
 	/* What does not say its format, as a protocol node, would be given the bytes of an overlay. */
 	change->raw = strcmp(format, "qcow2");
-	return 0;
+	return check_base(job, disk);
 }
 
 static int find_disks(struct job *job)
 {
-	json_t *all = qmp_do(&job->vm.qmp, "query-block", NULL), *block, *inserted;
+	json_t *all = qmp_list(&job->vm.qmp, "query-block", NULL), *block, *inserted;
 	size_t i;
 	int err = 0;
 
@@ -136,59 +160,86 @@ static int find_disks(struct job *job)
 	return err;
 }
 
-static int find_changes(struct job *job)
+/* What QEMU itself says it could not migrate, and one that is under way. */
+static int check_migration(struct job *job)
+{
+	const char *socket = job->vm.qmp.path, *status;
+	json_t *info = qmp_do(&job->vm.qmp, "query-migrate", NULL), *why;
+	int err = 0;
+
+	if (!info)
+		return -1;
+	why = json_array_get(json_object_get(info, "blocked-reasons"), 0);
+	status = json_text(info, "status");
+	if (why)
+		err = complain(socket, "QEMU cannot give its state away: %s", json_string_value(why));
+	else if (!strcmp(status, "setup") || !strcmp(status, "active") || !strcmp(status, "postcopy-active"))
+		err = complain(socket, "a migration is under way");
+	json_decref(info);
+	return err;
+}
+
+/* All that can be known before anything is made or changed. */
+static int check(struct job *job)
 {
 	size_t i;
 
-	if (command_read(&job->command, job->vm.qmp.path, job->vm.qmp.pid) || find_disks(job))
+	if (command_read(&job->command, job->vm.qmp.path, job->vm.qmp.pid) || check_migration(job) || find_disks(job))
 		return -1;
 	for (i = 0; i < job->vm.count; i++)
 		change_add(&job->changes, must(strdup(job->vm.rams[i])), must_printf("{dir}/ram%zu", i));
 	change_add(&job->changes, must(strdup(job->vm.qmp.address ? job->vm.qmp.address : job->vm.qmp.path)),
 		   must(strdup("{dir}/qmp")));
-	return command_check(&job->command, &job->changes, job->vm.qmp.path);
+	return command_check(&job->command, &job->changes, job->vm.qmp.path, job->vm.qmp.pid);
 }
 
-static int make_dirs(struct job *job, const char *arg)
+static int name_twins(struct job *job)
 {
 	struct sockaddr_un *address = NULL;
-	unsigned int i;
 	struct twin *twin;
 
-	if (strchr(arg, ','))
-		return complain(arg, "a comma ends a path in QEMU's options; take a name without");
-	if (vm_make_dir(&job->vm, &job->place, arg))
-		return -1;
 	job->twins = must(calloc(job->count, sizeof(*job->twins)));
-	for (i = 0; i < job->count; i++) {
-		twin = &job->twins[i];
-		twin->dir = must_printf("%s/%u", job->place.path, i);
-		if (strlen(twin->dir) + strlen("/qmp") >= sizeof(address->sun_path)) {
-			complain(twin->dir, "too long a path for the socket in it");
-			goto fail;
-		}
-		if (mkdir(twin->dir, 0700)) {
-			complain(twin->dir, "%s", strerror(errno));
-			goto fail;
-		}
+	for (twin = job->twins; twin < job->twins + job->count; twin++) {
+		twin->vm.qmp.fd = -1;
+		twin->dir = must_printf("%s/%u", job->place.path, (unsigned int)(twin - job->twins));
+		twin->socket = must_printf("%s/qmp", twin->dir);
+		twin->log = must_printf("%s/log", twin->dir);
 	}
-	job->state = must_printf("%s/state", job->place.path);
+	/* The last one is the longest. */
+	twin--;
+	if (strlen(twin->socket) >= sizeof(address->sun_path))
+		return complain(twin->dir, "too long a path for the socket in it");
 	return 0;
-fail:
-	vm_remove_dir(&job->place);
-	return -1;
+}
+
+static int make_dirs(struct job *job)
+{
+	unsigned int i;
+
+	if (vm_make_dir(&job->place))
+		return -1;
+	job->made = true;
+	for (i = 0; i < job->count; i++)
+		if (mkdir(job->twins[i].dir, 0700))
+			return complain(job->twins[i].dir, "%s", strerror(errno));
+	job->state = place_file(&job->place);
+	return job->state < 0 ? -1 : 0;
 }
 
 static int make_overlay(struct job *job, struct disk *disk)
 {
-	int fd;
+	char *node = vm_name();
+	int fd, err;
 
 	disk->path = must_printf("%s/%s", job->place.path, disk->name);
-	if (vm_make_image(&job->vm, disk->path, "cowctl-overlay",
-			  must(json_pack("{s:I, s:s, s:s}", "size", disk->size, "backing-file", disk->base,
-					 "backing-fmt", disk->format))))
+	err = vm_make_image(&job->vm, disk->path, node,
+			    must(json_pack("{s:I, s:s, s:s}", "size", disk->size, "backing-file", disk->base,
+					   "backing-fmt", disk->format)));
+	if (!err)
+		vm_drop_node(&job->vm, node);
+	free(node);
+	if (err)
 		return -1;
-	vm_drop_node(&job->vm, "cowctl-overlay");
 	fd = open(disk->path, O_RDONLY | O_CLOEXEC);
 	disk->cut = fd < 0 ? -1 : cowmem_snapshot(fd);
 	if (disk->cut < 0)
@@ -208,114 +259,7 @@ static int make_overlays(struct job *job)
 	return 0;
 }
 
-/* ---- while it is stopped ---- */
-
-/* Write to the overlay from now on. */
-static int split_disk(struct job *job, const struct disk *disk)
-{
-	if (qmp_run(&job->vm.qmp, "blockdev-snapshot-sync",
-		    must(json_pack("{s:s, s:s, s:s, s:s}", disk->key, disk->id, "snapshot-file", disk->path,
-				   "format", "qcow2", "mode", "existing"))))
-		return -1;
-	job->disks_used = true;
-	return 0;
-}
-
-static int split_disks(struct job *job)
-{
-	size_t i;
-
-	for (i = 0; i < job->disk_count; i++)
-		if (split_disk(job, &job->disks[i]))
-			return -1;
-	return 0;
-}
-
-static int complain_migration(struct qmp *qmp, const char *what)
-{
-	json_t *info = qmp_do(qmp, "query-migrate", NULL);
-	const char *why = json_string_value(json_object_get(info, "error-desc"));
-
-	complain(what, "QEMU did not %s: %s", what == qmp->path ? "write its state" : "take the state",
-		 why ? why : "it says not why");
-	json_decref(info);
-	return -1;
-}
-
-/* It has completed before it has ended, and until then QEMU does not let the VM go on. */
-static int wait_for_end(struct qmp *qmp)
-{
-	json_t *status;
-	bool ended;
-
-	do {
-		status = qmp_do(qmp, "query-status", NULL);
-		if (!status)
-			return -1;
-		ended = strcmp(json_string_value(json_object_get(status, "status")), "finish-migrate");
-		json_decref(status);
-		if (!ended)
-			usleep(500);
-	} while (!ended);
-	return 0;
-}
-
-static int write_state(struct job *job)
-{
-	struct qmp *qmp = &job->vm.qmp;
-	int fd = open(job->state, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), err;
-
-	if (fd < 0)
-		return complain(job->state, "%s", strerror(errno));
-	qmp_forget(qmp);
-	err = qmp_give(qmp, "cowctl", fd);
-	close(fd);
-	if (err || qmp_run(qmp, "migrate", must(json_pack("{s:s}", "uri", "fd:cowctl"))))
-		return -1;
-	if (qmp_wait(qmp, "MIGRATION", NULL, "completed", "failed"))
-		return complain_migration(qmp, qmp->path);
-	return wait_for_end(qmp);
-}
-
-static int cut_memory(struct job *job)
-{
-	job->cuts = must(calloc(job->vm.count, sizeof(*job->cuts)));
-	if (!cowmem_clone_many(job->vm.fds, job->cuts, job->vm.count, COWMEM_CLONE_SNAPSHOT))
-		return 0;
-	complain_errno(job->vm.qmp.path);
-	free(job->cuts);
-	job->cuts = NULL;
-	return -1;
-}
-
-/* Whatever fails, it runs again. */
-static int cut(struct job *job)
-{
-	int err;
-
-	if (vm_ignore_ram(&job->vm))
-		return -1;
-	laps_begin(&job->down);
-	err = vm_stop(&job->vm);
-	laps_end(&job->down, "stop");
-	if (!err && job->disk_count) {
-		err = split_disks(job);
-		laps_end(&job->down, "disks");
-	}
-	if (!err)
-		err = write_state(job);
-	laps_end(&job->down, "state");
-	if (!err)
-		err = cut_memory(job);
-	laps_end(&job->down, "clone");
-	if (vm_cont(&job->vm))
-		err = -1;
-	laps_end(&job->down, "cont");
-	vm_capabilities_back(&job->vm);
-	return err;
-}
-
-/* ---- the clones ---- */
+/* ---- the clones start ---- */
 
 static void quote(FILE *to, const char *word)
 {
@@ -351,113 +295,309 @@ static int write_command(const struct job *job, const struct twin *twin, char **
 	return err;
 }
 
+/* An empty file as large as the VM's: what is in it comes when all is ready. */
+static int make_memory(const struct job *job, const struct twin *twin, size_t i)
+{
+	char *name = must_printf("ram%zu", i);
+	struct place place;
+	struct stat ram;
+	int err = in_dir(&place, twin->dir, name), fd = -1;
+
+	free(name);
+	if (err)
+		return -1;
+	fd = place_file(&place);
+	if (fd >= 0 && (fstat(job->vm.fds[i], &ram) || ftruncate(fd, ram.st_size)))
+		err = complain_place(&place);
+	if (fd < 0 || err || place_link(&place, fd))
+		err = -1;
+	if (fd >= 0)
+		close(fd);
+	place_close(&place);
+	return err;
+}
+
 static int give_files(const struct job *job, const struct twin *twin)
 {
-	char *name;
 	size_t i;
 	int err = 0;
 
-	for (i = 0; i < job->vm.count && !err; i++) {
-		name = must_printf("ram%zu", i);
-		err = link_clone(job->cuts[i], 0, twin->dir, name);
-		free(name);
-	}
+	for (i = 0; i < job->vm.count && !err; i++)
+		err = make_memory(job, twin, i);
 	for (i = 0; i < job->disk_count && !err; i++)
 		err = link_clone(job->disks[i].cut, 0, twin->dir, job->disks[i].name);
 	return err;
 }
 
-static int start(const struct job *job, struct twin *twin, unsigned int number)
+static int start(const struct job *job, struct twin *twin)
 {
-	char **argv, *log;
+	char **argv;
 	int err;
 
 	if (give_files(job, twin))
 		return -1;
-	argv = command_change(&job->command, &job->changes, twin->dir, number);
+	argv = command_change(&job->command, &job->changes, twin->dir, (unsigned int)(twin - job->twins));
 	err = write_command(job, twin, argv);
-	log = must_printf("%s/log", twin->dir);
 	if (!err) {
-		twin->began = now_seconds();
-		twin->pid = command_start(&job->command, argv, log);
+		twin->pid = command_start(&job->command, argv, twin->log);
 		if (twin->pid < 0)
 			err = complain(twin->dir, "%s", strerror(errno));
 	}
-	free(log);
 	list_free(argv);
 	return err;
 }
 
-/* It has a socket when it can be talked to. */
-static int wait_for(const struct twin *twin, const char *socket)
+/* Why it did not work is in its log, which is about to go. */
+static int complain_log(const struct twin *twin, const char *what)
+{
+	FILE *log = fopen(twin->log, "re");
+	char *line = NULL, *last = must(strdup("nothing"));
+	size_t size = 0;
+	ssize_t length;
+
+	while (log && (length = getline(&line, &size, log)) > 0) {
+		if (line[length - 1] == '\n')
+			line[length - 1] = 0;
+		free(last);
+		last = must(strdup(line));
+	}
+	if (log)
+		fclose(log);
+	complain(twin->dir, "its QEMU %s; what it said last: %s", what, last);
+	free(line);
+	free(last);
+	return -1;
+}
+
+/* Its socket has a name before it is listened to. */
+static bool is_listening(const char *socket_path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool listening;
+
+	strncpy(address.sun_path, socket_path, sizeof(address.sun_path) - 1);
+	listening = fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address));
+	if (fd >= 0)
+		close(fd);
+	return listening;
+}
+
+static int wait_for_socket(struct twin *twin)
 {
 	double end = now_seconds() + START_SECONDS;
-	struct stat st;
 
-	while (stat(socket, &st)) {
-		if (waitpid(twin->pid, NULL, WNOHANG) == twin->pid)
-			return complain(twin->dir, "its QEMU has ended; what it said is in %s/log", twin->dir);
+	while (!is_listening(twin->socket)) {
+		if (waitpid(twin->pid, NULL, WNOHANG) == twin->pid) {
+			twin->pid = 0;
+			return complain_log(twin, "has ended");
+		}
 		if (now_seconds() > end)
-			return complain(twin->dir, "its QEMU does not come up; what it says is in %s/log", twin->dir);
+			return complain_log(twin, "does not come up");
+		if (signals_came())
+			return complain(twin->dir, "interrupted by a signal");
 		usleep(5000);
 	}
 	return 0;
 }
 
-static int take_state(const struct job *job, const struct twin *twin, struct vm *vm)
+/* Ready to take a state, without its memory. */
+static int meet(const struct job *job, struct twin *twin)
 {
-	int fd = open(job->state, O_RDONLY | O_CLOEXEC), err;
-
-	if (fd < 0)
-		return complain(job->state, "%s", strerror(errno));
-	err = qmp_give(&vm->qmp, "cowctl", fd);
-	close(fd);
-	if (err || vm_ignore_ram(vm) ||
-	    qmp_run(&vm->qmp, "migrate-incoming", must(json_pack("{s:s}", "uri", "fd:cowctl"))))
+	if (wait_for_socket(twin))
 		return -1;
-	if (qmp_wait(&vm->qmp, "MIGRATION", NULL, "completed", "failed"))
-		return complain_migration(&vm->qmp, twin->dir);
-	vm_capabilities_back(vm);
+	twin->vm.running = job->vm.running;
+	if (!qmp_open(&twin->vm.qmp, twin->socket, job->seconds, START_SECONDS) && !vm_begin(&twin->vm))
+		return 0;
+	return complain_log(twin, "cannot be used");
+}
+
+static int start_all(struct job *job)
+{
+	double began = now_seconds();
+	unsigned int i;
+
+	for (i = 0; i < job->count; i++)
+		if (start(job, &job->twins[i]))
+			return -1;
+	for (i = 0; i < job->count; i++)
+		if (meet(job, &job->twins[i]))
+			return -1;
+	job->start_ms = (now_seconds() - began) * 1e3;
 	return 0;
 }
 
-static int awake(const struct job *job, struct twin *twin)
+/* Nothing is left of one that does not run. */
+static void end_twin(struct twin *twin)
 {
-	struct vm vm = { .running = job->vm.running };
-	char *socket = must_printf("%s/qmp", twin->dir);
-	int err = wait_for(twin, socket);
-
-	if (!err) {
-		err = qmp_open(&vm.qmp, socket, START_SECONDS);
-		err = err || take_state(job, twin, &vm) || vm_cont(&vm) ? -1 : 0;
-		twin->ms = (now_seconds() - twin->began) * 1e3;
-		vm_close(&vm);
+	if (twin->runs)
+		return;
+	if (twin->pid > 0) {
+		kill(twin->pid, SIGKILL);
+		waitpid(twin->pid, NULL, 0);
 	}
-	free(socket);
+	twin->pid = 0;
+	vm_remove_dir(twin->dir);
+}
+
+/* ---- while it is stopped ---- */
+
+/* Write to the overlay from now on. If there is no answer, QEMU may do so nevertheless. */
+static int split_disk(struct job *job, const struct disk *disk)
+{
+	int err = qmp_run(&job->vm.qmp, "blockdev-snapshot-sync",
+			  must(json_pack("{s:s, s:s, s:s, s:s}", disk->key, disk->id, "snapshot-file", disk->path,
+					 "format", "qcow2", "mode", "existing")));
+
+	if (!job->vm.qmp.refused)
+		job->disks_used = true;
 	return err;
 }
 
-/* All start at once, which takes most of the time. Of those that fail nothing is left but what tells why. */
-static int start_all(struct job *job)
+static int split_disks(struct job *job)
 {
-	unsigned int i;
-	struct twin *twin;
+	size_t i;
+
+	for (i = 0; i < job->disk_count; i++)
+		if (split_disk(job, &job->disks[i]))
+			return -1;
+	return 0;
+}
+
+static void complain_migration(struct qmp *qmp)
+{
+	json_t *info = qmp_do(qmp, "query-migrate", NULL);
+	const char *why = json_text(info, "error-desc");
+
+	complain(qmp->path, "QEMU did not write its state: %s", *why ? why : "it says not why");
+	json_decref(info);
+}
+
+/* It may still be at it, and then the VM would not go on. */
+static void cancel_state(struct vm *vm)
+{
+	bool heed = signals_heed(false);
+
+	if (!qmp_again(&vm->qmp) && !qmp_run(&vm->qmp, "migrate_cancel", NULL))
+		vm_wait_for_migration(vm);
+	signals_heed(heed);
+}
+
+static int write_state(struct job *job)
+{
+	struct qmp *qmp = &job->vm.qmp;
+
+	qmp_forget(qmp);
+	if (qmp_give(qmp, "cowctl", job->state))
+		return -1;
+	if (qmp_run(qmp, "migrate", must(json_pack("{s:s}", "uri", "fd:cowctl"))))
+		return -1;
+	if (!qmp_wait(qmp, "MIGRATION", NULL, "completed", "failed") && !vm_wait_for_migration(&job->vm))
+		return 0;
+	if (!qmp->broken && !signals_came())
+		complain_migration(qmp);
+	cancel_state(&job->vm);
+	return -1;
+}
+
+static int cut_memory(struct job *job)
+{
+	job->cuts = must(calloc(job->vm.count, sizeof(*job->cuts)));
+	if (!cowmem_clone_many(job->vm.fds, job->cuts, job->vm.count, COWMEM_CLONE_SNAPSHOT))
+		return 0;
+	complain_errno(job->vm.qmp.path);
+	free(job->cuts);
+	job->cuts = NULL;
+	return -1;
+}
+
+/* Whatever fails, it runs again. */
+static int cut(struct job *job)
+{
+	int err = vm_begin(&job->vm);
+
+	job->began = now_seconds();
+	laps_begin(&job->down);
+	if (!err)
+		err = vm_stop(&job->vm);
+	laps_end(&job->down, "stop");
+	if (!err && job->disk_count) {
+		err = split_disks(job);
+		laps_end(&job->down, "disks");
+	}
+	if (!err)
+		err = write_state(job);
+	laps_end(&job->down, "state");
+	if (!err)
+		err = cut_memory(job);
+	laps_end(&job->down, "clone");
+	if (job->vm.stopped && vm_cont(&job->vm))
+		err = -1;
+	laps_end(&job->down, "cont");
+	return vm_end(&job->vm) ? -1 : err;
+}
+
+/* ---- the clones go on ---- */
+
+static int restore_memory(const struct job *job, const struct twin *twin)
+{
+	char *path;
+	size_t i;
+	int fd, err = 0;
+
+	for (i = 0; i < job->vm.count && !err; i++) {
+		path = must_printf("%s/ram%zu", twin->dir, i);
+		fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0 || cowmem_restore(fd, job->cuts[i], 0, NULL))
+			err = complain_errno(path);
+		if (fd >= 0)
+			close(fd);
+		free(path);
+	}
+	return err;
+}
+
+/* To each its own descriptor: they read from the beginning. */
+static int take_state(const struct job *job, struct twin *twin)
+{
+	char *path = must_printf("/proc/self/fd/%d", job->state);
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
+
+	free(path);
+	if (fd < 0)
+		return complain(twin->dir, "the state: %s", strerror(errno));
+	err = qmp_give(&twin->vm.qmp, "cowctl", fd);
+	close(fd);
+	return err || qmp_run(&twin->vm.qmp, "migrate-incoming", must(json_pack("{s:s}", "uri", "fd:cowctl"))) ? -1 : 0;
+}
+
+static int go_on(const struct job *job, struct twin *twin)
+{
+	if (qmp_wait(&twin->vm.qmp, "MIGRATION", NULL, "completed", "failed"))
+		return complain_log(twin, "did not take the state");
+	if (vm_cont(&twin->vm))
+		return -1;
+	twin->ms = (now_seconds() - job->began) * 1e3;
+	twin->runs = true;
+	return vm_end(&twin->vm);
+}
+
+/* All take the state at the same time. Those that cannot are ended, and the others go on. */
+static int wake_all(struct job *job)
+{
+	struct twin *twin, *end = job->twins + job->count;
 	int err = 0;
 
-	for (i = 0; i < job->count; i++)
-		if (start(job, &job->twins[i], i))
+	for (twin = job->twins; twin < end; twin++)
+		if (restore_memory(job, twin) || take_state(job, twin)) {
+			end_twin(twin);
 			err = -1;
-	for (i = 0; i < job->count; i++) {
-		twin = &job->twins[i];
-		if (twin->pid <= 0)
-			continue;
-		twin->runs = !awake(job, twin);
-		if (twin->runs)
-			continue;
-		err = -1;
-		if (!waitpid(twin->pid, NULL, WNOHANG))
-			kill(twin->pid, SIGKILL);
-	}
+		}
+	for (twin = job->twins; twin < end; twin++)
+		if (twin->pid && go_on(job, twin)) {
+			end_twin(twin);
+			err = -1;
+		}
 	return err;
 }
 
@@ -480,30 +620,64 @@ static int show(const struct job *job)
 		if (job->twins[i].runs)
 			json_array_append_new(vms, json_pack("{s:o, s:i, s:f}", "dir", json_name(job->twins[i].dir),
 							     "pid", (int)job->twins[i].pid, "ms", job->twins[i].ms));
-	if (stat(job->state, &st))
+	if (fstat(job->state, &st))
 		st.st_size = 0;
 	if (output.json)
-		return show_json(json_pack("{s:O, s:I, s:o}", "down", job->down.parts, "state_bytes",
-					   (json_int_t)st.st_size, "vms", vms), false);
+		return show_json(json_pack("{s:O, s:f, s:I, s:o}", "down", job->down.parts, "start", job->start_ms,
+					   "state_bytes", (json_int_t)st.st_size, "vms", vms), false);
+	printf("started in %.1f ms\n", job->start_ms);
 	laps_show(&job->down, "stopped for");
 	return show_rows("vms", vms, columns);
+}
+
+/* Of what was made nothing is left, but what the VM writes to. */
+static void undo(struct job *job)
+{
+	bool heed = signals_heed(false);
+	unsigned int i;
+
+	for (i = 0; i < job->count; i++)
+		end_twin(&job->twins[i]);
+	if (job->disks_used)
+		complain(job->place.path, "has to stay: the VM writes to its overlays there");
+	else
+		vm_remove_dir(job->place.path);
+	signals_heed(heed);
 }
 
 static int fork_vm(struct job *job, const char *socket, const char *dir)
 {
 	int err;
 
-	if (vm_open(&job->vm, socket) || find_changes(job) || make_dirs(job, dir))
+	if (vm_open(&job->vm, socket, "fork", job->seconds) || check(job) ||
+	    vm_check_dir(&job->vm, &job->place, dir) || name_twins(job))
 		return -1;
-	if (make_overlays(job) || cut(job)) {
-		if (job->disks_used)
-			complain(job->place.path, "has to stay: the VM writes to its overlays there");
-		else
-			vm_remove_dir(&job->place);
+	if (make_dirs(job) || make_overlays(job) || start_all(job) || cut(job)) {
+		if (job->made)
+			undo(job);
 		return -1;
 	}
-	err = start_all(job);
+	err = wake_all(job);
 	return show(job) ? -1 : err;
+}
+
+static void disk_close(struct disk *disk)
+{
+	if (disk->cut >= 0)
+		close(disk->cut);
+	free(disk->id);
+	free(disk->base);
+	free(disk->format);
+	free(disk->name);
+	free(disk->path);
+}
+
+static void twin_close(struct twin *twin)
+{
+	vm_close(&twin->vm);
+	free(twin->dir);
+	free(twin->socket);
+	free(twin->log);
 }
 
 static void job_close(struct job *job)
@@ -512,24 +686,17 @@ static void job_close(struct job *job)
 
 	for (i = 0; job->cuts && i < job->vm.count; i++)
 		close(job->cuts[i]);
-	for (i = 0; i < job->disk_count; i++) {
-		if (job->disks[i].cut >= 0)
-			close(job->disks[i].cut);
-		free(job->disks[i].id);
-		free(job->disks[i].base);
-		free(job->disks[i].format);
-		free(job->disks[i].name);
-		free(job->disks[i].path);
-	}
+	for (i = 0; i < job->disk_count; i++)
+		disk_close(&job->disks[i]);
 	for (i = 0; job->twins && i < job->count; i++)
-		free(job->twins[i].dir);
+		twin_close(&job->twins[i]);
+	if (job->state >= 0)
+		close(job->state);
 	free(job->cuts);
 	free(job->disks);
 	free(job->twins);
-	free(job->state);
 	json_decref(job->down.parts);
-	if (job->place.path)
-		place_close(&job->place);
+	place_close(&job->place);
 	command_free(&job->command);
 	changes_free(&job->changes);
 	vm_close(&job->vm);
@@ -548,14 +715,17 @@ int vm_fork(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "replace", required_argument, NULL, 'r' },
+		{ "timeout", required_argument, NULL, 't' },
 		COMMON_OPTIONS
 	};
-	struct job job = { .count = 1, .place = { .dir = -1 }, .vm.qmp.fd = -1 };
+	struct job job = { .count = 1, .seconds = TIMEOUT_SECONDS, .place.dir = -1, .vm.qmp.fd = -1, .state = -1 };
 	int c, err;
 
-	while ((c = next_option(argc, argv, "n:r:", options)) >= 0) {
+	while ((c = next_option(argc, argv, "n:r:t:", options)) >= 0) {
 		if (c == 'n')
 			job.count = (unsigned int)parse_number("-n", optarg, 1, CLONES_MAX);
+		else if (c == 't')
+			job.seconds = (unsigned int)parse_number("--timeout", optarg, 1, TIMEOUT_MAX);
 		else
 			add_replace(&job.changes, optarg);
 	}

@@ -9,25 +9,16 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "signals.h"
 #include "vm.h"
-
-/* A node of QEMU's has a name of at most 31 bytes. */
-static char *new_name(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return must_printf("cowctl-%llx", (unsigned long long)now.tv_sec << 20 ^ (unsigned long long)now.tv_nsec >> 10);
-}
 
 /* The disks that change, which have to be snapshotted along, by the names of their nodes. */
 static json_t *changing_disks(struct vm *vm)
 {
-	json_t *all = qmp_do(&vm->qmp, "query-block", NULL), *nodes, *block, *inserted;
-	const char *format;
+	json_t *all = qmp_list(&vm->qmp, "query-block", NULL), *nodes, *block, *inserted;
 	size_t i;
 	int err = 0;
 
@@ -38,10 +29,9 @@ static json_t *changing_disks(struct vm *vm)
 		inserted = json_object_get(block, "inserted");
 		if (!inserted || json_is_true(json_object_get(inserted, "ro")))
 			continue;
-		format = json_string_value(json_object_get(inserted, "drv"));
-		if (!format || strcmp(format, "qcow2"))
+		if (!json_has(inserted, "drv", "qcow2"))
 			err = complain(vm->qmp.path, "the disk %s cannot be taken back: only a qcow2 can",
-				       json_string_value(json_object_get(inserted, "file")));
+				       json_text(inserted, "file"));
 		json_array_append(nodes, json_object_get(inserted, "node-name"));
 	}
 	json_decref(all);
@@ -72,14 +62,18 @@ static int make_image(struct vm *vm, const char *name, const char *path)
 
 static void drop_image(struct vm *vm, const char *name)
 {
+	bool heed = signals_heed(false);
 	char *file = must_printf("%s-file", name);
 
-	vm_drop_node(vm, name);
-	vm_drop_node(vm, file);
+	if (!qmp_again(&vm->qmp)) {
+		vm_drop_node(vm, name);
+		vm_drop_node(vm, file);
+	}
 	free(file);
+	signals_heed(heed);
 }
 
-/* snapshot-save and snapshot-load */
+/* snapshot-save, snapshot-load and snapshot-delete; @point without "vmstate" for the last one */
 static int run_snapshot(struct vm *vm, const char *command, json_t *point)
 {
 	json_t *arguments = must(json_deep_copy(point));
@@ -87,6 +81,17 @@ static int run_snapshot(struct vm *vm, const char *command, json_t *point)
 	json_object_set_new(arguments, "job-id", json_string("cowctl"));
 	qmp_forget(&vm->qmp);
 	return qmp_run(&vm->qmp, command, arguments) || qmp_job(&vm->qmp, "cowctl") ? -1 : 0;
+}
+
+/* What was saved of a point that did not become one. */
+static void drop_snapshot(struct vm *vm, json_t *point)
+{
+	json_t *arguments = must(json_copy(point));
+
+	json_object_del(arguments, "vmstate");
+	if (!qmp_again(&vm->qmp) && !qmp_drop_job(&vm->qmp, "cowctl"))
+		run_snapshot(vm, "snapshot-delete", arguments);
+	json_decref(arguments);
 }
 
 static int link_memory(struct vm *vm, const int *cuts, const char *dir)
@@ -103,28 +108,35 @@ static int link_memory(struct vm *vm, const int *cuts, const char *dir)
 	return err;
 }
 
+/* All of it, or nothing of it stays. Once QEMU is at it nothing ends it, so no signal is heeded from there on. */
 static int cut(struct vm *vm, json_t *point, const char *dir, struct laps *laps)
 {
 	int *cuts = must(calloc(vm->count, sizeof(*cuts))), err;
-	bool cut = false;
+	bool saved = false, cut = false, heed;
 	size_t i;
 
 	laps_begin(laps);
 	err = vm_stop(vm);
 	laps_end(laps, "stop");
-	if (!err)
+	heed = signals_heed(false);
+	if (!err) {
+		saved = true;
 		err = run_snapshot(vm, "snapshot-save", point);
+	}
 	laps_end(laps, "state");
 	if (!err && cowmem_clone_many(vm->fds, cuts, vm->count, COWMEM_CLONE_SNAPSHOT))
 		err = complain_errno(vm->qmp.path);
 	else
 		cut = !err;
 	laps_end(laps, "clone");
-	if (vm_cont(vm))
+	if (vm->stopped && vm_cont(vm))
 		err = -1;
 	laps_end(laps, "cont");
 	if (!err)
 		err = link_memory(vm, cuts, dir);
+	if (err && saved)
+		drop_snapshot(vm, point);
+	signals_heed(heed);
 	for (i = 0; cut && i < vm->count; i++)
 		close(cuts[i]);
 	free(cuts);
@@ -148,15 +160,16 @@ static int save(struct vm *vm, const struct place *place, struct laps *laps)
 
 	if (!disks)
 		return -1;
-	name = new_name();
+	name = vm_name();
 	image = must_printf("%s/state", place->path);
 	file = must_printf("%s/point", place->path);
 	json_array_insert_new(disks, 0, json_string(name));
 	point = must(json_pack("{s:s, s:s, s:o}", "tag", name, "vmstate", name, "devices", disks));
 	err = make_image(vm, name, image);
 	if (!err) {
-		err = vm_ignore_ram(vm) || cut(vm, point, place->path, laps) ? -1 : 0;
-		vm_capabilities_back(vm);
+		err = vm_begin(vm) || cut(vm, point, place->path, laps) ? -1 : 0;
+		if (vm_end(vm))
+			err = -1;
 		if (!err && json_dump_file(point, file, 0))
 			err = complain(file, "%s", strerror(errno));
 		if (err)
@@ -169,23 +182,37 @@ static int save(struct vm *vm, const struct place *place, struct laps *laps)
 	return err;
 }
 
+/* The options of both verbs; the first argument is returned. */
+static char **options_of(int argc, char **argv, unsigned int *seconds)
+{
+	static const struct option options[] = {
+		{ "timeout", required_argument, NULL, 't' },
+		COMMON_OPTIONS
+	};
+
+	while (next_option(argc, argv, "t:", options) >= 0)
+		*seconds = (unsigned int)parse_number("--timeout", optarg, 1, TIMEOUT_MAX);
+	return want_args(argc, argv, 2, 2);
+}
+
 int vm_save(int argc, char **argv)
 {
-	static const struct option options[] = { COMMON_OPTIONS };
+	unsigned int seconds = TIMEOUT_SECONDS;
 	struct laps laps = { };
 	struct place place;
 	struct vm vm;
 	int err = -1;
 
-	while (next_option(argc, argv, "", options) >= 0)
-		;
-	argv = want_args(argc, argv, 2, 2);
-	if (!vm_open(&vm, argv[0]) && !vm_make_dir(&vm, &place, argv[1])) {
-		err = save(&vm, &place, &laps);
-		if (err)
-			vm_remove_dir(&place);
-		else
-			err = show(&laps, "stopped for");
+	argv = options_of(argc, argv, &seconds);
+	if (!vm_open(&vm, argv[0], "save", seconds) && !vm_check_dir(&vm, &place, argv[1])) {
+		err = vm_make_dir(&place);
+		if (!err) {
+			err = save(&vm, &place, &laps);
+			if (err)
+				vm_remove_dir(place.path);
+			else
+				err = show(&laps, "stopped for");
+		}
 		place_close(&place);
 	}
 	json_decref(laps.parts);
@@ -195,41 +222,51 @@ int vm_save(int argc, char **argv)
 
 /* ---- revert ---- */
 
-static json_t *read_point(const char *dir)
+/* A point is what the VM becomes, so it has to be by who is asking, and nobody else may have changed it. */
+static int open_point(const char *dir)
 {
-	char *path = must_printf("%s/point", dir);
-	json_t *point = json_load_file(path, 0, NULL);
-	const char *tag = json_string_value(json_object_get(point, "tag"));
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
 
-	if (!tag || !json_is_array(json_object_get(point, "devices"))) {
-		complain(dir, "not what cowctl vm save made: there is no point that could be gone back to");
-		json_decref(point);
-		point = NULL;
-	}
-	free(path);
-	return point;
+	if (fd < 0)
+		return complain(dir, "%s", strerror(errno));
+	if (!fstat(fd, &st) && st.st_uid == geteuid() && !(st.st_mode & (0022)))
+		return fd;
+	close(fd);
+	return complain(dir, "another user made it, or may change what is in it");
+}
+
+static json_t *read_point(int from, const char *dir)
+{
+	int fd = openat(from, "point", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	json_t *point = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	if (*json_text(point, "tag") && json_is_array(json_object_get(point, "devices")))
+		return point;
+	complain(dir, "not what cowctl vm save made: there is no point that could be gone back to");
+	json_decref(point);
+	return NULL;
 }
 
 static bool has_snapshot(const json_t *node, const char *tag)
 {
 	json_t *list = json_object_get(json_object_get(node, "image"), "snapshots"), *one;
-	const char *name;
 	size_t i;
 
-	json_array_foreach(list, i, one) {
-		name = json_string_value(json_object_get(one, "name"));
-		if (name && !strcmp(name, tag))
+	json_array_foreach(list, i, one)
+		if (json_has(one, "name", tag))
 			return true;
-	}
 	return false;
 }
 
 /* Is it this QEMU that has the point, and are its disks those that were saved? Before anything is lost. */
 static int check_point(struct vm *vm, const json_t *point, const char *dir)
 {
-	json_t *nodes = qmp_do(&vm->qmp, "query-named-block-nodes", must(json_pack("{s:b}", "flat", 1)));
+	json_t *nodes = qmp_list(&vm->qmp, "query-named-block-nodes", must(json_pack("{s:b}", "flat", 1)));
 	json_t *wanted = json_object_get(point, "devices"), *disks, *name, *node;
-	const char *tag = json_string_value(json_object_get(point, "tag"));
+	const char *tag = json_text(point, "tag");
 	size_t i, j, found = 0;
 
 	if (!nodes)
@@ -251,19 +288,18 @@ static int check_point(struct vm *vm, const json_t *point, const char *dir)
 	return 0;
 }
 
-static int open_memory(const struct vm *vm, const char *dir, int *cuts)
+static int open_memory(const struct vm *vm, int from, const char *dir, int *cuts)
 {
-	struct region region;
-	char *path;
+	char name[32];
 	size_t i;
 
 	for (i = 0; i < vm->count; i++) {
-		path = must_printf("%s/ram%zu", dir, i);
-		if (!region_open(&region, path, O_RDONLY))
-			cuts[i] = region.fd;
-		free(path);
+		snprintf(name, sizeof(name), "ram%zu", i);
+		cuts[i] = openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (cuts[i] < 0)
-			return -1;
+			return complain(dir, "%s in it cannot be opened: %s", name, strerror(errno));
+		if (!cowmem_is_region(cuts[i]))
+			return complain(dir, "%s in it is not the memory of a point", name);
 	}
 	return 0;
 }
@@ -280,15 +316,19 @@ static int restore(const struct vm *vm, const int *cuts)
 
 /*
  * Devices look into memory when they take their state, so that has to be there before. But first of all QEMU resets
- * them, and that may write to memory: so it is restored once more.
+ * them, and that may write to memory: so it is restored once more. From the first to the last of it no signal is
+ * heeded.
  */
 static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps *laps)
 {
+	bool heed;
 	int err;
 
 	laps_begin(laps);
 	err = vm_stop(vm);
 	laps_end(laps, "stop");
+	heed = signals_heed(false);
+	vm->keep_stopped = !err;
 	if (!err)
 		err = restore(vm, cuts);
 	laps_end(laps, "restore");
@@ -298,26 +338,29 @@ static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps 
 	if (!err)
 		err = restore(vm, cuts);
 	laps_end(laps, "restore again");
-	if (err) {
+	if (err && vm->keep_stopped)
 		complain(vm->qmp.path, "the VM is neither what it was nor what it was to be, and stays stopped");
-		vm->running = false;
-	}
+	else
+		vm->keep_stopped = false;
 	if (vm_cont(vm))
 		err = -1;
 	laps_end(laps, "cont");
+	signals_heed(heed);
 	return err;
 }
 
-static int revert(struct vm *vm, const char *dir, struct laps *laps)
+/* To a point in the directory @from, which the user calls @dir. */
+static int revert(struct vm *vm, int from, const char *dir, struct laps *laps)
 {
 	int *cuts = must(calloc(vm->count, sizeof(*cuts))), err = -1;
-	json_t *point = read_point(dir);
+	json_t *point = read_point(from, dir);
 	size_t i;
 
 	memset(cuts, -1, vm->count * sizeof(*cuts));
-	if (point && !check_point(vm, point, dir) && !open_memory(vm, dir, cuts) && !vm_ignore_ram(vm)) {
-		err = take_back(vm, point, cuts, laps);
-		vm_capabilities_back(vm);
+	if (point && !check_point(vm, point, dir) && !open_memory(vm, from, dir, cuts)) {
+		err = vm_begin(vm) || take_back(vm, point, cuts, laps) ? -1 : 0;
+		if (vm_end(vm))
+			err = -1;
 	}
 	for (i = 0; i < vm->count; i++)
 		if (cuts[i] >= 0)
@@ -329,18 +372,19 @@ static int revert(struct vm *vm, const char *dir, struct laps *laps)
 
 int vm_revert(int argc, char **argv)
 {
-	static const struct option options[] = { COMMON_OPTIONS };
+	unsigned int seconds = TIMEOUT_SECONDS;
 	struct laps laps = { };
+	int err = -1, from;
 	struct vm vm;
-	int err;
 
-	while (next_option(argc, argv, "", options) >= 0)
-		;
-	argv = want_args(argc, argv, 2, 2);
-	err = vm_open(&vm, argv[0]);
-	if (!err)
-		err = revert(&vm, argv[1], &laps) || show(&laps, "stopped for") ? -1 : 0;
+	argv = options_of(argc, argv, &seconds);
+	from = open_point(argv[1]);
+	if (from < 0)
+		return -1;
+	if (!vm_open(&vm, argv[0], "revert", seconds))
+		err = revert(&vm, from, argv[1], &laps) || show(&laps, "stopped for") ? -1 : 0;
 	json_decref(laps.parts);
 	vm_close(&vm);
+	close(from);
 	return err;
 }

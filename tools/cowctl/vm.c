@@ -4,22 +4,54 @@
  *
  * Their memory is a file on a mount of type cowmem, so it is never copied: QEMU leaves it out of what it saves
  * (x-ignore-shared), and what is left, the state of its devices, is some 100 KiB.
+ *
+ * What is changed at the VM is undone whatever happens: no signal ends us before (signals.c), and an attribute of its
+ * memory tells the next cowctl what one began that was killed.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "signals.h"
 #include "vm.h"
+
+/* At the first file of the VM's memory, while we are at work: JSON with the verb, QEMU's process and capabilities. */
+#define MARK		"user.cowctl.vm"
+#define MARK_BYTES	4096
 
 /* A QEMU that runs answers at once, unless somebody else is connected. */
 #define GREETING_SECONDS	10
 
 /* ---- what its memory is ---- */
+
+/* Is it the file that the process has mapped? Another one may have its name by now. */
+static int is_mapped(const struct cowmem_found *found, void *arg)
+{
+	const struct stat *st = arg;
+
+	return found->mapped && found->dev == st->st_dev && found->ino == st->st_ino;
+}
+
+static int check_ram(const struct vm *vm, int fd, const char *path)
+{
+	struct stat st, other;
+	size_t i;
+
+	if (!cowmem_is_region(fd) || !is_mount(fd) || fstat(fd, &st))
+		return complain(path, "it is the VM's memory, and no file on a mount of type cowmem");
+	if (cowmem_find(vm->qmp.pid, is_mapped, &st) != 1)
+		return complain(path, "it has the name of the VM's memory, and is another file: was that one removed?");
+	for (i = 0; i < vm->count; i++)
+		if (!fstat(vm->fds[i], &other) && other.st_dev == st.st_dev && other.st_ino == st.st_ino)
+			return complain(path, "two of the VM's memories are this file: each has to have its own");
+	return 0;
+}
 
 /* As QEMU opens it: a path may begin at its working directory. */
 static int open_ram(const struct vm *vm, const char *path)
@@ -28,24 +60,22 @@ static int open_ram(const struct vm *vm, const char *path)
 	int fd = open(from, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	free(from);
-	if (fd >= 0 && is_region(fd) && is_mount(fd))
-		return fd;
 	if (fd < 0)
-		complain(path, "it is the VM's memory, and cannot be opened: %s", strerror(errno));
-	else
-		complain(path, "it is the VM's memory, and no file on a mount of type cowmem");
-	if (fd >= 0)
-		close(fd);
+		return complain(path, "it is the VM's memory, and cannot be opened: %s", strerror(errno));
+	if (!check_ram(vm, fd, path))
+		return fd;
+	close(fd);
 	return -1;
 }
 
 static int add_ram(struct vm *vm, const json_t *backend)
 {
-	const char *id = json_string_value(json_object_get(backend, "id"));
+	const char *id = json_text(backend, "id");
 	char *object;
 	json_t *path;
+	int fd;
 
-	if (!id)
+	if (!*id)
 		return complain(vm->qmp.path, "a part of its memory has no id: give it one by -object ...,id=ID");
 	if (!json_is_true(json_object_get(backend, "share")))
 		return complain(vm->qmp.path, "its memory '%s' is not shared: use memory-backend-file,share=on",
@@ -53,19 +83,26 @@ static int add_ram(struct vm *vm, const json_t *backend)
 	object = must_printf("/objects/%s", id);
 	path = qmp_do(&vm->qmp, "qom-get", must(json_pack("{s:s, s:s}", "path", object, "property", "mem-path")));
 	free(object);
-	if (!path)
+	if (!path && !vm->qmp.refused)
+		return -1;
+	if (!json_is_string(path)) {
+		json_decref(path);
 		return complain(vm->qmp.path, "its memory '%s' has to be a memory-backend-file", id);
-	vm->rams = must(reallocarray(vm->rams, vm->count + 1, sizeof(*vm->rams)));
-	vm->fds = must(reallocarray(vm->fds, vm->count + 1, sizeof(*vm->fds)));
-	vm->rams[vm->count] = must(strdup(json_string_value(path)));
+	}
+	fd = open_ram(vm, json_string_value(path));
+	if (fd >= 0) {
+		vm->rams = must(reallocarray(vm->rams, vm->count + 1, sizeof(*vm->rams)));
+		vm->fds = must(reallocarray(vm->fds, vm->count + 1, sizeof(*vm->fds)));
+		vm->rams[vm->count] = must(strdup(json_string_value(path)));
+		vm->fds[vm->count++] = fd;
+	}
 	json_decref(path);
-	vm->fds[vm->count] = open_ram(vm, vm->rams[vm->count]);
-	return vm->fds[vm->count++] < 0 ? -1 : 0;
+	return fd < 0 ? -1 : 0;
 }
 
 static int find_rams(struct vm *vm)
 {
-	json_t *all = qmp_do(&vm->qmp, "query-memdev", NULL), *backend;
+	json_t *all = qmp_list(&vm->qmp, "query-memdev", NULL), *backend;
 	size_t i;
 	int err = 0;
 
@@ -84,58 +121,20 @@ static int find_rams(struct vm *vm)
 	return err;
 }
 
-/* ---- the VM ---- */
+/* ---- what we change at it ---- */
 
-int vm_open(struct vm *vm, const char *socket)
-{
-	const char *name;
-	json_t *status;
-	bool paused;
-
-	*vm = (struct vm) { };
-	if (qmp_open(&vm->qmp, socket, GREETING_SECONDS))
-		return -1;
-	status = qmp_do(&vm->qmp, "query-status", NULL);
-	if (!status)
-		return -1;
-	name = json_string_value(json_object_get(status, "status"));
-	vm->running = !strcmp(name, "running");
-	paused = !strcmp(name, "paused") || !strcmp(name, "prelaunch");
-	if (!vm->running && !paused)
-		complain(socket, "the VM is neither running nor paused, but '%s'", name);
-	json_decref(status);
-	return vm->running || paused ? find_rams(vm) : -1;
-}
-
-void vm_close(struct vm *vm)
-{
-	while (vm->count) {
-		vm->count--;
-		if (vm->fds[vm->count] >= 0)
-			close(vm->fds[vm->count]);
-		free(vm->rams[vm->count]);
-	}
-	free(vm->rams);
-	free(vm->fds);
-	json_decref(vm->capabilities);
-	qmp_close(&vm->qmp);
-}
-
-/* Those of them that we change. */
+/* Those of migration's capabilities that we change. */
 static json_t *capabilities_of(struct vm *vm)
 {
-	json_t *all = qmp_do(&vm->qmp, "query-migrate-capabilities", NULL), *some, *one;
-	const char *name;
+	json_t *all = qmp_list(&vm->qmp, "query-migrate-capabilities", NULL), *some, *one;
 	size_t i;
 
 	if (!all)
 		return NULL;
 	some = must(json_array());
-	json_array_foreach(all, i, one) {
-		name = json_string_value(json_object_get(one, "capability"));
-		if (!strcmp(name, "x-ignore-shared") || !strcmp(name, "events"))
+	json_array_foreach(all, i, one)
+		if (json_has(one, "capability", "x-ignore-shared") || json_has(one, "capability", "events"))
 			json_array_append(some, one);
-	}
 	json_decref(all);
 	if (json_array_size(some) == 2)
 		return some;
@@ -144,50 +143,184 @@ static json_t *capabilities_of(struct vm *vm)
 	return NULL;
 }
 
-int vm_ignore_ram(struct vm *vm)
+static int set_mark(struct vm *vm)
 {
-	vm->capabilities = capabilities_of(vm);
+	json_t *mark = must(json_pack("{s:s, s:b, s:i, s:O}", "verb", vm->verb, "running", vm->running,
+				      "pid", (int)vm->qmp.pid, "capabilities", vm->capabilities));
+	char *text = must(json_dumps(mark, JSON_COMPACT));
+
+	json_decref(mark);
+	vm->marked = !fsetxattr(vm->fds[0], MARK, text, strlen(text), 0);
+	free(text);
+	return vm->marked ? 0 : complain(vm->rams[0], "no mark can be set there: %s", strerror(errno));
+}
+
+int vm_begin(struct vm *vm)
+{
 	if (!vm->capabilities)
+		vm->capabilities = capabilities_of(vm);
+	if (!vm->capabilities || (vm->count && set_mark(vm)))
 		return -1;
 	return qmp_run(&vm->qmp, "migrate-set-capabilities",
 		       must(json_pack("{s:[{s:s, s:b}, {s:s, s:b}]}", "capabilities", "capability", "x-ignore-shared",
 				      "state", 1, "capability", "events", "state", 1)));
 }
 
-void vm_capabilities_back(struct vm *vm)
+int vm_end(struct vm *vm)
 {
-	if (!vm->capabilities)
-		return;
-	qmp_run(&vm->qmp, "migrate-set-capabilities", must(json_pack("{s:o}", "capabilities", vm->capabilities)));
+	bool heed = signals_heed(false);
+	int err = 0;
+
+	if (vm->capabilities)
+		err = qmp_again(&vm->qmp) ||
+		      qmp_run(&vm->qmp, "migrate-set-capabilities",
+			      must(json_pack("{s:O}", "capabilities", vm->capabilities))) ? -1 : 0;
+	json_decref(vm->capabilities);
 	vm->capabilities = NULL;
-}
-
-static void hold_signals(int how)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGTSTP);
-	sigaddset(&set, SIGPIPE);
-	sigprocmask(how, &set, NULL);
+	/* Where that failed, or the VM is not what it was, the next one is to know. */
+	if (vm->marked && !err && !vm->stopped)
+		fremovexattr(vm->fds[0], MARK);
+	vm->marked = false;
+	signals_heed(heed);
+	return err;
 }
 
 int vm_stop(struct vm *vm)
 {
-	hold_signals(SIG_BLOCK);
-	return vm->running ? qmp_run(&vm->qmp, "stop", NULL) : 0;
+	if (!vm->running)
+		return 0;
+	vm->stopped = true;
+	return qmp_run(&vm->qmp, "stop", NULL);
 }
 
 int vm_cont(struct vm *vm)
 {
-	int err = vm->running ? qmp_run(&vm->qmp, "cont", NULL) : 0;
+	bool heed = signals_heed(false);
+	int err = 0;
 
-	hold_signals(SIG_UNBLOCK);
+	if (vm->running && !vm->keep_stopped) {
+		err = qmp_again(&vm->qmp) || qmp_run(&vm->qmp, "cont", NULL) ? -1 : 0;
+		if (err)
+			complain(vm->qmp.path, "the VM may be left stopped: let it go on by 'cont'");
+		vm->stopped = err;
+	}
+	signals_heed(heed);
 	return err;
+}
+
+int vm_wait_for_migration(struct vm *vm)
+{
+	json_t *status;
+	bool ended;
+
+	do {
+		status = qmp_do(&vm->qmp, "query-status", NULL);
+		if (!status)
+			return -1;
+		ended = !json_has(status, "status", "finish-migrate");
+		json_decref(status);
+		if (!ended)
+			usleep(500);
+	} while (!ended);
+	return 0;
+}
+
+/* ---- what a cowctl left that was killed ---- */
+
+/* Its mark, or NULL: one of an earlier QEMU, which had the same memory, is none. */
+static json_t *get_mark(const struct vm *vm)
+{
+	char text[MARK_BYTES];
+	ssize_t length = fgetxattr(vm->fds[0], MARK, text, sizeof(text));
+	json_t *mark = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
+
+	if (mark && json_integer_value(json_object_get(mark, "pid")) == vm->qmp.pid &&
+	    json_array_size(json_object_get(mark, "capabilities")) == 2)
+		return mark;
+	json_decref(mark);
+	return NULL;
+}
+
+/* It may not run on as it is; but another revert makes it what it was to be. */
+static int mend_revert(struct vm *vm)
+{
+	vm->stopped = true;
+	if (!strcmp(vm->verb, "revert"))
+		return 0;
+	complain(vm->qmp.path, "it was left half reverted: run cowctl vm revert again, or end it");
+	/* So that vm_end() does nothing. */
+	json_decref(vm->capabilities);
+	vm->capabilities = NULL;
+	return -1;
+}
+
+/* @runs is what it does, @vm->running what it did. */
+static int mend(struct vm *vm, const json_t *mark, bool runs)
+{
+	const char *verb = json_text(mark, "verb");
+	bool stopped;
+
+	vm->capabilities = json_incref(json_object_get(mark, "capabilities"));
+	vm->marked = true;
+	vm->running = runs || json_is_true(json_object_get(mark, "running"));
+	if (!runs && !strcmp(verb, "revert"))
+		return mend_revert(vm);
+	stopped = vm->running && !runs;
+	if (stopped && (qmp_run(&vm->qmp, "migrate_cancel", NULL) || vm_wait_for_migration(vm) || vm_cont(vm)))
+		return -1;
+	warn_user(vm->qmp.path, "a cowctl vm %s did not come to its end: %s", verb,
+		  stopped ? "the VM was left stopped, and goes on now" : "what it left is mended");
+	return vm_end(vm);
+}
+
+/* ---- the VM ---- */
+
+static int see_status(struct vm *vm)
+{
+	json_t *status = qmp_do(&vm->qmp, "query-status", NULL), *mark = NULL;
+	const char *name = json_text(status, "status");
+	int err = 0;
+
+	if (!status)
+		return -1;
+	vm->running = !strcmp(name, "running");
+	mark = get_mark(vm);
+	if (mark)
+		err = mend(vm, mark, vm->running);
+	if (!err && !vm->running && strcmp(name, "paused") && strcmp(name, "prelaunch"))
+		err = complain(vm->qmp.path, "the VM is neither running nor paused, but '%s'", name);
+	json_decref(status);
+	json_decref(mark);
+	return err;
+}
+
+int vm_open(struct vm *vm, const char *socket, const char *verb, unsigned int seconds)
+{
+	*vm = (struct vm) { .verb = verb };
+	if (qmp_open(&vm->qmp, socket, seconds, seconds < GREETING_SECONDS ? seconds : GREETING_SECONDS))
+		return -1;
+	return find_rams(vm) || see_status(vm) ? -1 : qmp_drop_job(&vm->qmp, "cowctl");
+}
+
+void vm_close(struct vm *vm)
+{
+	while (vm->count) {
+		vm->count--;
+		close(vm->fds[vm->count]);
+		free(vm->rams[vm->count]);
+	}
+	free(vm->rams);
+	free(vm->fds);
+	json_decref(vm->capabilities);
+	qmp_close(&vm->qmp);
+}
+
+char *vm_name(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return must_printf("cowctl-%llx", (unsigned long long)now.tv_sec << 20 ^ (unsigned long long)now.tv_nsec >> 10);
 }
 
 /* ---- images ---- */
@@ -223,39 +356,85 @@ int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *opt
 
 /* ---- files ---- */
 
-int vm_make_dir(const struct vm *vm, struct place *place, const char *arg)
+/* May nobody but us, or root, change what is in a directory, or what is called so in it? */
+static bool is_ours(const struct stat *dir)
+{
+	if (dir->st_uid != geteuid() && dir->st_uid)
+		return false;
+	return !(dir->st_mode & (0022)) || (dir->st_mode & S_ISVTX);
+}
+
+/* That holds for all directories on the way: who may change one could put another one there. */
+static int check_way(const struct place *place)
+{
+	int dir = fcntl(place->dir, F_DUPFD_CLOEXEC, 0), up;
+	struct stat here, there = { };
+	bool top = false;
+
+	while (dir >= 0 && !top && !fstat(dir, &here)) {
+		if (!is_ours(&here)) {
+			close(dir);
+			return complain(place->path, "others may change a directory that it would be in");
+		}
+		up = openat(dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		close(dir);
+		dir = up;
+		top = dir >= 0 && !fstat(dir, &there) && there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+	}
+	if (dir >= 0)
+		close(dir);
+	return top ? 0 : complain(place->path, "what it would be in cannot be seen: %s", strerror(errno));
+}
+
+/* QEMU is told of it, in options and in JSON. */
+static int check_name(const struct place *place)
+{
+	json_t *string = json_string(place->path);
+
+	if (!string)
+		return complain(place->path, "not in UTF-8, which is all that QEMU understands; take another name");
+	json_decref(string);
+	if (strpbrk(place->path, ",\"\\"))
+		return complain(place->path, "a comma, a quote or a backslash ends a path in QEMU's options; take a name without");
+	return 0;
+}
+
+int vm_check_dir(const struct vm *vm, struct place *place, const char *arg)
 {
 	struct stat ram, dir;
 
 	if (place_open(place, arg, vm->fds[0]))
 		return -1;
-	if (fstat(vm->fds[0], &ram) || fstat(place->dir, &dir) || ram.st_dev != dir.st_dev) {
+	if (fstat(vm->fds[0], &ram) || fstat(place->dir, &dir) || ram.st_dev != dir.st_dev)
 		complain(arg, "not on the mount that the VM's memory is on, and pages never leave that");
-		goto fail;
-	}
-	if (!mkdirat(place->dir, place->name, 0700))
+	else if (faccessat(place->dir, ".", W_OK | X_OK, AT_EACCESS))
+		complain_place(place);
+	else if (!check_name(place) && !check_way(place))
 		return 0;
-	complain(place->path, "%s", strerror(errno));
-fail:
 	place_close(place);
 	return -1;
 }
 
-void vm_remove_dir(const struct place *place)
+int vm_make_dir(const struct place *place)
 {
-	char *const paths[] = { place->path, NULL };
+	return mkdirat(place->dir, place->name, 0700) ? complain_place(place) : 0;
+}
+
+void vm_remove_dir(const char *path)
+{
+	char *copy = must(strdup(path)), *const paths[] = { copy, NULL };
 	FTS *tree = fts_open(paths, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
 	FTSENT *entry;
 
-	if (!tree)
-		return;
-	while ((entry = fts_read(tree))) {
+	while (tree && (entry = fts_read(tree))) {
 		if (entry->fts_info == FTS_DP)
 			rmdir(entry->fts_accpath);
 		else if (entry->fts_info != FTS_D)
 			unlink(entry->fts_accpath);
 	}
-	fts_close(tree);
+	if (tree)
+		fts_close(tree);
+	free(copy);
 }
 
 int in_dir(struct place *place, const char *dir, const char *name)
@@ -318,18 +497,18 @@ void laps_show(const struct laps *laps, const char *what)
 /* ---- the verb ---- */
 
 static const char help[] =
-"Usage: cowctl vm fork [-n N] [--replace OLD=NEW]... SOCKET DIR\n"
-"       cowctl vm save SOCKET DIR\n"
-"       cowctl vm revert SOCKET DIR\n"
+"Usage: cowctl vm fork [-n N] [--replace OLD=NEW]... [--timeout SECONDS] SOCKET DIR\n"
+"       cowctl vm save [--timeout SECONDS] SOCKET DIR\n"
+"       cowctl vm revert [--timeout SECONDS] SOCKET DIR\n"
 "\n"
 "Virtual machines of QEMU whose memory is a file on a mount of type cowmem: -machine ...,memory-backend=ram\n"
 "-object memory-backend-file,id=ram,share=on,mem-path=FILE,size=SIZE. SOCKET is what -qmp unix:SOCKET,server=on,\n"
 "wait=off made. DIR is a directory on that mount, for fork and save a new one.\n"
 "\n"
 "fork starts N more QEMUs that all go on from one instant of the VM, which goes on, too. Memory is shared until one\n"
-"of them writes to it. Each has a directory DIR/0, DIR/1... with its memory (ram0), disks (disk0, overlays of the\n"
-"VM's), monitor (qmp), what it says (log), and how it was started (command). The VM writes to overlays in DIR from\n"
-"then on.\n"
+"of them writes to it. All of them are up before anything of the VM is changed. Each has a directory DIR/0, DIR/1...\n"
+"with its memory (ram0), disks (disk0, overlays of the VM's), monitor (qmp), what it says (log), and how it was started\n"
+"(command). The VM writes to overlays in DIR from then on.\n"
 "A clone is started like the VM, with the names of these files changed. What else it must have for itself, such as\n"
 "a socket of a serial port, has to be named.\n"
 "\n"
@@ -339,10 +518,11 @@ static const char help[] =
 "  -n N                  how many clones, 1 if it is not given\n"
 "  -r, --replace OLD=NEW a path on the VM's command line, and what it is for a clone; {dir} in NEW is its directory,\n"
 "                        {n} its number\n"
+"  -t, --timeout SECONDS how long QEMU may take to answer, 120 if it is not given\n"
 "      --json            as JSON, with all times in milliseconds\n"
 "      --help            this text\n";
 
-static int vm_run(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	static const struct option options[] = { COMMON_OPTIONS };
 	const char *what = argc > 1 ? argv[1] : "";
@@ -359,6 +539,16 @@ static int vm_run(int argc, char **argv)
 	while (next_option(argc, argv, "", options) >= 0)
 		;
 	usage("fork, save or revert?");
+}
+
+static int vm_run(int argc, char **argv)
+{
+	int err;
+
+	signals_hold();
+	err = run(argc, argv);
+	signals_release();
+	return err;
 }
 
 const struct verb verb_vm = { "vm", "fork virtual machines of QEMU, or revert them", help, vm_run };

@@ -7,37 +7,58 @@
 
 #include "qmp.h"
 
+/* How long QEMU may take to answer, in seconds; --timeout sets another time. */
+#define TIMEOUT_SECONDS	120
+#define TIMEOUT_MAX	86400
+
 /**
  * struct vm - a virtual machine
  * @qmp: the way to it
+ * @verb: what is being done with it: "fork", "save", "revert"
  * @running: whether it was running when we came
+ * @stopped: we told it to stop
+ * @keep_stopped: it may not run on: it is half of what it was
  * @count: how many files its memory is
  * @rams: their names, as QEMU's command line has them
  * @fds: and descriptors of them
  * @capabilities: of migration, as they were when we came; NULL if they were not changed
+ * @marked: its memory says that we are at work
  */
 struct vm {
 	struct qmp qmp;
-	bool running;
+	const char *verb;
+	bool running, stopped, keep_stopped, marked;
 	size_t count;
 	char **rams;
 	int *fds;
 	json_t *capabilities;
 };
 
-/* vm_open - connect to a VM, and see that its memory is in regions. vm_close() in either case. */
-int vm_open(struct vm *vm, const char *socket);
+/*
+ * vm_open - connect to a VM, see that its memory is in regions, and mend what a cowctl left that was killed. vm_close()
+ * in either case.
+ */
+int vm_open(struct vm *vm, const char *socket, const char *verb, unsigned int seconds);
 void vm_close(struct vm *vm);
 
-/* vm_ignore_ram - let QEMU leave its memory out of what it saves and loads; and tell when that is done. */
-int vm_ignore_ram(struct vm *vm);
+/*
+ * vm_begin - let QEMU leave its memory out of what it saves and loads, and tell when that is done. vm_end() in either
+ * case.
+ */
+int vm_begin(struct vm *vm);
 
-/* vm_capabilities_back - what vm_ignore_ram() changed, as it was. */
-void vm_capabilities_back(struct vm *vm);
-
-/* vm_stop - and vm_cont - for the time in between no signal ends us: the VM would be left stopped. */
+/* vm_stop, vm_cont - vm_cont() lets it run on if it ran, whatever else went wrong. */
 int vm_stop(struct vm *vm);
 int vm_cont(struct vm *vm);
+
+/* vm_end - what vm_begin() changed, as it was. */
+int vm_end(struct vm *vm);
+
+/* vm_wait_for_migration - until none is under way. Before that QEMU does not let the VM go on. */
+int vm_wait_for_migration(struct vm *vm);
+
+/* vm_name - for something new in a QEMU, whose nodes have names of at most 31 bytes */
+char *vm_name(void);
 
 /**
  * vm_make_image - let QEMU make an image in the format qcow2
@@ -47,11 +68,15 @@ int vm_cont(struct vm *vm);
 int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options);
 void vm_drop_node(struct vm *vm, const char *node);
 
-/* vm_make_dir - make @arg, a new directory on the mount where the VM's memory is. place_close() if it returns 0. */
-int vm_make_dir(const struct vm *vm, struct place *place, const char *arg);
+/*
+ * vm_check_dir - see that a new directory can be made, on the mount where the VM's memory is, where nobody else may
+ * change what is in it. place_close() if it returns 0.
+ */
+int vm_check_dir(const struct vm *vm, struct place *place, const char *arg);
 
-/* vm_remove_dir - undo that, with the files in it and those in directories there. */
-void vm_remove_dir(const struct place *place);
+/* vm_make_dir - make it; vm_remove_dir() undoes that, with the files in it and those in directories there. */
+int vm_make_dir(const struct place *place);
+void vm_remove_dir(const char *path);
 
 /* in_dir - a place for @name in a directory; place_close() it. */
 int in_dir(struct place *place, const char *dir, const char *name);

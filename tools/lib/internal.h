@@ -11,9 +11,6 @@
 
 #define DEVICE		"/dev/cowmem"
 
-/* Is it a region's descriptor? Leaves errno alone. */
-bool cowmem_int_is_region(int fd);
-
 /* An ioctl of a region, with errno as libcowmem.h promises it. */
 int cowmem_int_call(int fd, unsigned long cmd, void *arg);
 

@@ -77,7 +77,13 @@ $(B)/tests/lib-examples.d/%.3.bin: $(S)/man/man3/%.3 $(LIB_AWK) $(LIBCOWMEM_A)
 	@mkdir -p $(@D) $(B)/examples
 	$(LIB_EXTRACT) $< >$(B)/examples/$*.c
 	$(LIB_EXTRACT) -v want=output $< >$@.out
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -Wno-unused-result $(LDFLAGS) -o $@ $(B)/examples/$*.c $(LIBCOWMEM_A)
+	$(LIB_EXAMPLE_CC) $(LDFLAGS) -o $@ $(B)/examples/$*.c $(LIBCOWMEM_A)
+
+# g++ takes a .c for C++.
+LIB_EXAMPLE_CC = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -Wno-unused-result
+$(B)/tests/lib-examples.d/libcowmem.hpp.3.bin: \
+	LIB_EXAMPLE_CC = $(CXX) $(ALL_CPPFLAGS) -std=c++98 -pedantic $(ALL_CXXFLAGS)
+$(B)/tests/lib-examples.d/libcowmem.hpp.3.bin: $(S)/lib/libcowmem.hpp
 
 $(B)/tests/lib-examples: $(S)/lib/test/examples.sh $(LIB_EXAMPLES)
 	$(INSTALL) -m 755 $< $@
@@ -106,6 +112,18 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 		$< $(LIB_NAMES:%=$(S)/lib/%.c)
 
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
+
+# One under valgrind, which knows of memory that was never set, too, but is slow, and does not know pidfd_open().
+LIB_MEMCHECKS := memcheck-lib-regions
+
+$(B)/tests/memcheck-%: $(S)/lib/test/memcheck.sh $(B)/tests/% $(B)/tests/valgrind.options
+	$(INSTALL) -m 755 $< $@
+
+$(B)/tests/valgrind.options: $(S)/lib/test/valgrind.options
+	@mkdir -p $(@D)
+	cp $< $@
+
+LIB_TESTS += $(LIB_MEMCHECKS)
 
 # Two tests once more as 32-bit programs, if the compiler can: static, as guests have no libraries for those.
 LIB_CAN_32 := $(shell echo 'int main(void) { return 0; }' | \

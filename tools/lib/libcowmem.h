@@ -62,10 +62,23 @@ int cowmem_features(uint64_t *features);
  * cowmem_strerror - a sentence for an errno of this library, that says what to do
  * @error: an errno that a function of this library has set
  *
- * As strerror(), and for ENODEV, EACCES, ENOTTY, EOPNOTSUPP and ENOSPC what they mean here: "the module cowmem is
- * not loaded: modprobe cowmem". The string is constant; it is not freed.
+ * As strerror(), and for ENODEV, EACCES, EINVAL, ENOTTY, EOPNOTSUPP and ENOSPC what they mean here: "the module
+ * cowmem is not loaded: modprobe cowmem". The string is constant; it is not freed.
  */
 const char *cowmem_strerror(int error);
+
+/**
+ * cowmem_is_region - is this descriptor a region's?
+ * @fd: any number
+ *
+ * Takes no time, whatever the region holds, and needs no right but the descriptor.
+ *
+ * Return: 1, or 0 if it is something else, or closed. It does not fail, and errno stays as it was.
+ *
+ *	if (!cowmem_is_region(fd))
+ *		errx(1, "%s: %s", path, cowmem_strerror(ENOTTY));
+ */
+int cowmem_is_region(int fd);
 
 /* ---- regions ---- */
 

@@ -4,7 +4,7 @@
  *
  * Header only, from C++98 on; link libcowmem. What a call does is told in libcowmem.h, under the same name. Calls that
  * fail throw cowmem::error: a std::system_error from C++11 on, before that a std::runtime_error with a code() that is
- * the errno.
+ * the errno. What is not here, as cowmem_map() and cowmem_diff(), takes fd(). See libcowmem.hpp(3).
  *
  *	cowmem::region live(cowmem::region::create("heap", 64 << 20));
  *	cowmem::region then(live.snapshot());
@@ -30,7 +30,15 @@
 namespace cowmem {
 
 #if __cplusplus >= 201103L
-typedef std::system_error error;
+class error : public std::system_error {
+public:
+	error(int code, const std::string &what) :
+		std::system_error(code, std::generic_category()), what_(what) { }
+	/* Not the category's words behind it once more: cowmem_strerror() has better ones. */
+	const char *what() const noexcept override { return what_.c_str(); }
+private:
+	std::string what_;
+};
 #else
 class error : public std::runtime_error {
 public:
@@ -45,13 +53,8 @@ private:
 inline void fail(const char *what)
 {
 	int code = errno;
-	std::string text = std::string(what) + ": " + cowmem_strerror(code);
 
-#if __cplusplus >= 201103L
-	throw error(code, std::generic_category(), text);
-#else
-	throw error(code, text);
-#endif
+	throw error(code, std::string(what) + ": " + cowmem_strerror(code));
 }
 
 inline int check(int result, const char *what)

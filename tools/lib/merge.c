@@ -70,7 +70,7 @@ int cowmem_merger_add(struct cowmem_merger *merger, int fd, uint64_t offset, uin
 
 	if (mode == -1)
 		return -1;
-	if (!cowmem_int_is_region(fd)) {
+	if (!cowmem_is_region(fd)) {
 		errno = ENOTTY;
 		return -1;
 	}

@@ -26,7 +26,11 @@ const char *cowmem_strerror(int error)
 	case ENODEV:
 		return "the module cowmem is not loaded: modprobe cowmem";
 	case EACCES:
-		return "permission denied: the mode and owner of " DEVICE " or of the region do not allow it";
+		return "permission denied: the mode and owner of " DEVICE " or of the region do not allow it; "
+		       "be root, or join the group cowmem: see cowctl doctor";
+	case EINVAL:
+		return "a size, range or flag does not fit: ranges are of whole pages and in the region, and a restore wants "
+		       "equal sizes";
 	case ENOTTY:
 		return "this is not a region of cowmem";
 	case EOPNOTSUPP:
@@ -40,7 +44,7 @@ const char *cowmem_strerror(int error)
 
 /* ---- calls ---- */
 
-bool cowmem_int_is_region(int fd)
+int cowmem_is_region(int fd)
 {
 	/* No module knows all of these bits, so it is refused before anything is looked at. */
 	struct cowmem_info info = { .flags = ~0U };
@@ -67,7 +71,7 @@ int cowmem_int_call(int fd, unsigned long cmd, void *arg)
 		return 0;
 	if (errno == EBADF)
 		return -1;
-	if (!cowmem_int_is_region(fd))
+	if (!cowmem_is_region(fd))
 		errno = ENOTTY;
 	else if (errno == ENOTTY || errno == E2BIG)
 		errno = EOPNOTSUPP;	/* the module knows no such call, or no such field of its struct */
@@ -79,7 +83,7 @@ int cowmem_int_call_with(int fd, unsigned long cmd, void *arg, int other)
 	if (!cowmem_int_call(fd, cmd, arg))
 		return 0;
 	if (errno == EBADF && fcntl(fd, F_GETFD) != -1 && fcntl(other, F_GETFD) != -1 &&
-	    !cowmem_int_is_region(other))
+	    !cowmem_is_region(other))
 		errno = ENOTTY;
 	return -1;
 }
@@ -106,7 +110,7 @@ static int open_device(void)
 			errno = EACCES;
 		return -1;
 	}
-	if (!cowmem_int_is_region(fd)) {
+	if (!cowmem_is_region(fd)) {
 		close(fd);
 		errno = ENODEV;
 		return -1;
@@ -163,7 +167,7 @@ int cowmem_int_file(int fd)
 
 	if (fd == -1)
 		return -1;
-	if (!cowmem_int_is_region(fd)) {
+	if (!cowmem_is_region(fd)) {
 		errno = ENOTTY;
 	} else if (!fstat(fd, &st)) {
 		if (S_ISREG(st.st_mode))
@@ -211,7 +215,7 @@ int cowmem_clone_many(const int *fds, int *clones, size_t count, unsigned int fl
 	for (i = 1; errno == EBADF && i < count; i++)
 		if (fcntl(fds[i], F_GETFD) == -1)
 			break;
-		else if (!cowmem_int_is_region(fds[i]))
+		else if (!cowmem_is_region(fds[i]))
 			errno = ENOTTY;
 	return -1;
 }

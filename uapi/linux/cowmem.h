@@ -296,8 +296,9 @@ struct cowmem_discard {
  * copied back and stay mapped and writable, so that a program which does the same
  * over and over takes no page fault at all.  Each page that is kept is copied back in
  * each round, as nothing tells for sure that it was not written.  A page that was not
- * written for some rounds is given back, and so is one that I/O in flight refers to; no
- * more than COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller who knows that nobody
+ * written for some rounds is given back, and so is one that I/O in flight refers to; once
+ * that happened to many, a page is kept from the second time on that it is written within
+ * some rounds.  No more than COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller who knows that nobody
  * else writes meanwhile: a page that is being written during the call is not
  * restored at one instant.
  *

@@ -21,6 +21,7 @@ static const struct {
 	{ "mkdirat", SYS_mkdirat },
 	{ "renameat2", SYS_renameat2 },
 	{ "getdents64", SYS_getdents64 },
+	{ "write", SYS_write },
 };
 
 static unsigned long long number_of(const char *name)

@@ -10,6 +10,7 @@ machine()
 	mkdir -p "$r/proc/sys/kernel" "$r/boot" "$r/sys/module/cowmem/parameters" "$r/sys/class/misc/cowmem" \
 		"$r/usr/lib/udev/rules.d" "$r/etc" "$r/dev" "$r/sys/kernel/security" "$r/lib/modules/6.1.0-9-amd64/updates" \
 		"$r/lib/modules/6.1.0-8-amd64" "$r/sys/firmware/efi/efivars" "$r/sys/module/module/parameters"
+	echo 12.1 >"$r/etc/debian_version"
 	echo 6.1.0-9-amd64 >"$r/proc/sys/kernel/osrelease"
 	printf 'CONFIG_%s=y\n' MODULES TRANSPARENT_HUGEPAGE MEMCG EVENT_TRACING >"$r/boot/config-6.1.0-9-amd64"
 	./cowctl --version | cut -d ' ' -f 2 >"$r/sys/module/cowmem/version"
@@ -76,6 +77,20 @@ is "module: nowhere" finds problem module "apt install cowmem-dkms linux-headers
 echo 'updates/dkms/cowmem.ko.xz:' >"$r/lib/modules/6.1.0-8-amd64/modules.dep"
 is "module: for another kernel" finds problem module "built for 6.1.0-8-amd64, not for 6.1.0-9-amd64"
 is "module: ... what mends it" grep -q "dkms autoinstall -k 6.1.0-9-amd64" "$out"
+
+# apt has headers for kernels of the distribution alone.
+nowhere()
+{
+	machine
+	rm -r "$r/sys/module/cowmem" "$r"/lib/modules/*/modules.dep
+}
+nowhere
+echo 6.18.44-fc-v669 >"$r/proc/sys/kernel/osrelease"
+is "module: nowhere, and no kernel of Debian" finds problem module "make modules_install"
+is "module: ... apt is not told of" not grep -q "apt install" "$out"
+nowhere
+rm "$r/etc/debian_version"
+is "module: nowhere, and no Debian" finds problem module "make modules_install"
 
 machine
 printf '\6\0\0\0\1' >"$secure_boot"

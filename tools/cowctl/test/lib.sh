@@ -36,12 +36,14 @@ is()
 	fi
 }
 
-# run STATUS ARGS...: cowctl with ARGS ends so; what it says is in $out and $err.
+# run STATUS ARGS...: cowctl with ARGS ends so; what it says is in $out and $err. $under is what it is run by, if
+# anything.
 run()
 {
 	want=$1
 	shift
-	./cowctl "$@" >"$out" 2>"$err" </dev/null
+	# shellcheck disable=SC2086 # several words
+	${under-} ./cowctl "$@" >"$out" 2>"$err" </dev/null
 	got=$?
 	[ "$got" = "$want" ] && return
 	echo "# cowctl $*: status $got, not $want"

@@ -39,8 +39,17 @@ is "create: not on a mount" says 1 "not on a mount" create "$dir/plain/x"
 is "create: no such directory" says 1 "No such file" create "$dir/nowhere/x"
 is "create: a name for a process" says 1 "name of a process" create 4711
 is "create: a bad size" says 2 "wants a size" create --size 12x x
-is "create: too large a size" says 2 "wants a size" create --size 9E x
+is "create: too large a size" says 2 "is too large" create --size 9E x
 is "create: no name" says 2 "an argument is missing" create
+is "create: a mount itself" says 1 "$m: it exists, and is a directory; name something new in it" create "$m"
+is "create: ... with a slash behind" says 1 "is a directory; name something new" create "$m/"
+ln -s mount "$dir/link"
+is "create: ... by a link" says 1 "is a directory; name something new" create "$dir/link"
+is "create: a directory that is on no mount" says 1 "not on a mount" create "$dir/plain"
+is "create: a file that is on no mount is not to be removed" says 1 "not on a mount" create /etc/passwd
+is "create: a directory in the store" sh -c 'mkdir "$COWMEM_STORE/below" && ! ./cowctl create below 2>"$1" && grep -q "is a directory" "$1" &&
+	rmdir "$COWMEM_STORE/below"' - "$err"
+is "create: an empty name" says 1 "'': not a name" create ""
 is "create: an unknown option" says 2 "no option" create --nonsense x
 is "create: two names" says 2 "one argument too many" create x y
 
@@ -55,6 +64,8 @@ is "info: kind" json regions.0.kind live info first
 is "info: several" json "regions.#" 2 info first "$m/live"
 is "info: no region" says 1 "not a region" info /etc/passwd
 is "info: a directory" says 1 "not a region" info "$m/."
+is "info: a directory on a mount" says 1 "name one of the files in it" info "$m"
+is "info: a directory elsewhere" says 1 "those are files on a mount" info "$dir/plain"
 is "info: no such name" says 1 "nor in the store" info nonsense
 is "info: no such path" says 1 "No such file" info ./nonsense
 is "info: no such process" says 1 "no process 999999" info 999999
@@ -78,7 +89,7 @@ is "clone: range past the end" says 1 "the range is not in it" clone --offset 2M
 is "clone: range that is not of pages" says 1 "not of whole pages" clone --offset 1 "$m/live" "$m/none"
 is "clone: range of nothing" says 2 "--length 0 would be nothing" clone --length 0 "$m/live" "$m/none"
 is "clone: nothing is left of it" [ ! -e "$m/none" ]
-is "clone: to another mount" says 1 "another mount" clone "$m/live" "$dir/other/x"
+is "clone: to another mount" says 1 "pages of the mount $m, which never leave it" clone "$m/live" "$dir/other/x"
 is "clone: to no mount" says 1 "not on a mount" clone "$m/live" "$dir/plain/x"
 is "clone: exists" says 1 "exists" clone "$m/live" copy
 is "clone: one argument" says 2 "missing" clone "$m/live"
@@ -93,7 +104,7 @@ is "snapshot: kind" json regions.0.kind snapshot info "$m/before"
 is "snapshot: is not written" sh -c '! echo x 2>/dev/null >>"$1"' - "$m/before"
 is "snapshot: expendable" quiet snapshot --expendable "$m/live" yields
 is "snapshot: ... kind" json regions.0.kind expendable info "$m/yields"
-is "snapshot: exists" says 1 "exists" snapshot "$m/live" before
+is "snapshot: exists" says 1 "it exists; remove it, or choose another name" snapshot "$m/live" before
 is "snapshot: JSON" json path "$m/again" snapshot "$m/live" again
 is "snapshot: no such region" says 1 "nor in the store" snapshot nonsense x
 is "snapshot: one argument" says 2 "missing" snapshot "$m/live"
@@ -111,6 +122,11 @@ is "diff: --stat of the holes" json hole 4096 diff --stat "$m/live" "$m/before"
 pages "$m/copy" 200
 is "diff: without --content" json "extents.#" 3 diff "$m/before" "$m/copy"
 is "diff: --content" json "extents.#" 1 diff --content "$m/before" "$m/copy"
+for verb in restore diff; do
+	is "$verb: with a directory" says 1 "name one of the files in it" $verb "$m/live" "$m"
+	is "$verb: with a directory, the other way" says 1 "name one of the files in it" $verb "$m" "$m/live"
+done
+is "send: a directory" says 1 "name one of the files in it" send -o "$dir/stream" "$m"
 is "diff: no region" says 1 "not a region" diff "$m/before" /etc/passwd
 is "diff: one argument" says 2 "missing" diff "$m/before"
 
@@ -145,7 +161,7 @@ is "seal: two" json "seals" '["shrink","grow"]' seal "$m/copy" grow,shrink
 is "seal: ... hold" sh -c '! truncate -s 8M "$1" 2>/dev/null' - "$m/copy"
 is "seal: more" quiet seal "$m/copy" seal
 is "seal: no more" says 1 "no further one" seal "$m/copy" future-write
-is "seal: a snapshot" says 1 "sealed" seal "$m/before" grow
+is "seal: a snapshot" says 1 "sealed against that" seal "$m/before" grow
 is "seal: no region" says 1 "not a region" seal /etc/passwd grow
 
 # ---- merge ----
@@ -216,12 +232,15 @@ is "snapshot DIR: mode and owner" [ "$(stat -c %a:%u "$m/cut/sub/b")" = 440:6553
 is "snapshot DIR: times" [ "$(stat -c %Y "$m/cut/sub")" = "$(stat -c %Y "$t/sub")" ]
 is "snapshot DIR: is not written" sh -c '! echo x 2>/dev/null >>"$1"' - "$m/cut/sub/b"
 is "snapshot DIR: exists" says 1 "exists" snapshot "$t/sub" "$m/cut"
+is "snapshot DIR: a mount, and there is nothing beside it" says 1 "nothing beside $m" snapshot "$m" all
+is "snapshot DIR: ... nor in the store" [ ! -e "$COWMEM_STORE/all" ]
+is "snapshot DIR: the store itself" says 1 "nothing beside $COWMEM_STORE" snapshot "$COWMEM_STORE" all
 is "snapshot DIR: into itself" says 1 "of its own" snapshot "$t" "$t/x"
 mkdir "$t/.snapshots"
 rm "$t/fifo"
 is "snapshot DIR: into a directory below" quiet snapshot "$t" "$t/.snapshots/1"
 is "snapshot DIR: ... which is no part of the next" sh -c './cowctl snapshot "$1" "$1/.snapshots/2" && [ ! -e "$1/.snapshots/2/.snapshots" ]' - "$t"
-is "snapshot DIR: to another mount" says 1 "another mount" snapshot "$t" "$dir/other/x"
+is "snapshot DIR: to another mount" says 1 "pages of the mount $m, which never leave it" snapshot "$t" "$dir/other/x"
 is "snapshot DIR: of no mount" says 1 "not on a mount" snapshot "$dir/plain" x
 is "snapshot DIR: expendable" quiet snapshot -e "$t/sub" "$m/cut2"
 is "snapshot DIR: ... kind" json regions.0.kind expendable info "$m/cut2/b"
@@ -395,7 +414,7 @@ mine=$(ask open "$COWMEM_STORE/hers/file")
 is "snapshot of PID:FD of a file in the store" quiet snapshot "$pid:$mine" of-file
 is "snapshot of PID:FD of a file in the store: ... the next command finds it" json extents.# 0 diff of-file "$pid:$mine"
 mine=$(ask open "$m/live")
-is "snapshot of PID:FD of a file on another mount" says 1 "name a path there" snapshot "$pid:$mine" elsewhere
+is "snapshot of PID:FD of a file on another mount" says 1 "pages of the mount $m, which never leave it; name a path there" snapshot "$pid:$mine" elsewhere
 is "snapshot of PID:FD of a file on another mount: ... is nowhere" [ -z "$(find "$dir" -name elsewhere)" ]
 is "snapshot of PID:FD of a file on another mount: by path" quiet snapshot "$pid:$mine" "$m/of-live"
 is "snapshot of PID:FD of the device" quiet snapshot "$pid:$dev" of-device
@@ -404,7 +423,17 @@ is "info: of the device, its number" [ "$(./cowctl info --json "$pid:$dev" | ./j
 is "list: text" run 0 list
 is "list: ... the store" grep -q " before-upgrade " "$out"
 is "list: a directory" json "regions.#" 1 list "$dir/other/file"
-is "list: no such process" says 1 "no such process" list 999999
+is "list: no such process" says 1 "no process 999999" list 999999
+is "list: a process without regions" says 1 "has no region" list 1
+is "list: a directory on no mount" says 1 "those are files on a mount" list /tmp
+is "list: a file on no mount" says 1 "not a region" list /etc/passwd
+is "list: a name in the store" json regions.0.arguments '["first"]' list first
+is "list: a directory in the store" json "regions.#" 1 list hers
+is "list: no such name" says 1 "nor in the store" list nonsense
+ln -s "$dir/other/file" "$dir/way"
+is "list: a link to a file" json "regions.#" 1 list "$dir/way"
+is "list: what it can is done" run 1 list nonsense first
+is "list: ... and shown" grep -q " first " "$out"
 is "list: one region" says 1 "that is one region" list "$pid:$fd"
 is "list: no such directory" run 1 list "$dir/nowhere"
 snap=$(ask snapshot "$fd")
@@ -468,6 +497,14 @@ for verb in "diff $m/large0 $m/large" "list" "info first" "list --json" "diff --
 	{ sleep 0.3; ./cowctl $verb 2>"$err"; echo $? >"$dir/status"; } | true
 	is "broken pipe: ${verb%% *}" sh -c 'case $1 in 141 | 1) [ "$(wc -l <"$2")" -le 1 ] ;; *) exit 1 ;; esac' - "$(cat "$dir/status")" "$err"
 done
+# What two programs say on one stderr does not get mixed: a line is one write.
+rm -f "$dir/wrote"
+./at before write 2 "touch '$dir/wrote'" ./cowctl info nonsense 2>"$err"
+is "a line on stderr is one write" [ ! -e "$dir/wrote" ]
+./at before write 2 "touch '$dir/wrote'" ./cowctl info --nonsense 2>"$err"
+is "... also of wrong usage" [ ! -e "$dir/wrote" ]
+./at before write 1 "touch '$dir/wrote'" ./cowctl info nonsense 2>"$err"
+is "... and that is seen" [ -e "$dir/wrote" ]
 is "full disk" sh -c './cowctl info first >/dev/full 2>"$1"; [ $? = 1 ] && grep -q "standard output: No space left" "$1"' - "$err"
 
 # ---- a user who is nobody ----
@@ -490,7 +527,7 @@ is "nobody: ... with a descriptor" nobody 1 "may not be looked into" info "$pid:
 is "nobody: list" nobody 0 "processes may not be looked into" list
 is "nobody: list of files that are not his" nobody_sees "$m"
 is "nobody: list of a process" nobody 1 "may not be looked into" list "$pid"
-is "nobody: top" nobody 1 "be root" top -b -n 1
+is "nobody: top" nobody 1 "Permission denied); be root" top -b -n 1
 release
 mkdir "$dir/his"
 mount -t cowmem -o mode=1777 cowmem "$dir/his"
@@ -517,6 +554,8 @@ done
 mkdir -p "$dir/full"
 echo x >"$dir/full/x"
 is "store: a directory with something in it" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "something in it" "$2"' - "$dir/full" "$err"
+is "store: ... is not to be mounted over" not grep -q "mount -t" "$err"
+is "store: a file" sh -c 'COWMEM_STORE=/etc/passwd ./cowctl create x 2>"$1"; [ $? = 1 ] && grep -q "to an empty directory, or unset it" "$1"' - "$err"
 is "store: no parent" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "mount -t cowmem" "$2"' - "$dir/no/where" "$err"
 race=0
 for round in 1 2 3 4 5 6; do

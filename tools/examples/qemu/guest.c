@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * All that the virtual machine of this example does: it works on MEMORY bytes, step by step, and says on the serial
- * port after each what came out. A step writes DIRTY pages that depend on its number and on the token; then SAMPLES
- * words of every page are summed up. So the sum after a step tells whether all memory is right, and "guest expect"
- * knows it, too, on whatever machine.
+ * All that the virtual machine of this example does: it fills memory that it leaves alone from then on, so that a
+ * larger machine has more in use. Then it works on MEMORY bytes, step by step, and says on the serial port after each
+ * what came out. A step writes DIRTY pages that depend on its number and on the token; then SAMPLES words of every page
+ * are summed up. So the sum after a step tells whether all memory is right, and "guest expect" knows it, too, on
+ * whatever machine.
  *
  * A line "token WORD" on the serial port gives it a token. It also goes onto the disk, from where it is read before it
  * is shown: what the disk has is another one of the VM's memories.
@@ -154,7 +155,21 @@ static void raw_terminal(void)
 	tcsetattr(STDIN_FILENO, TCSANOW, &t);
 }
 
-static int work(const char *disk_path)
+/* Pages of which no two are alike. */
+static void fill_ballast(size_t mib)
+{
+	size_t size = mib << 20, at;
+	char *ballast = size ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
+
+	if (ballast == MAP_FAILED) {
+		perror("guest: ballast");
+		exit(1);
+	}
+	for (at = 0; at < size; at += STRIDE)
+		*(uint64_t *)(ballast + at) = mix(~at);
+}
+
+static int work(const char *disk_path, size_t ballast)
 {
 	char token[WORD] = "";
 	uint64_t number = 0, since = 0;
@@ -164,6 +179,7 @@ static int work(const char *disk_path)
 	if (disk < 0)
 		return 1;
 	raw_terminal();
+	fill_ballast(ballast);
 	begin();
 	for (;;) {
 		step(++number, token);
@@ -202,10 +218,10 @@ static int expect(char **argv)
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "work"))
-		return work(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "work"))
+		return work(argv[2], strtoul(argv[3], NULL, 10));
 	if (argc > 2 && !strcmp(argv[1], "expect"))
 		return expect(argv + 2);
-	fputs("Usage: guest work DISK | guest expect STEPS [TOKEN SINCE]...\n", stderr);
+	fputs("Usage: guest work DISK MIB | guest expect STEPS [TOKEN SINCE]...\n", stderr);
 	return 2;
 }

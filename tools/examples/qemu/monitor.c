@@ -59,15 +59,16 @@ static void wait_for(FILE *in, const char *what, const char *with, bool quiet)
 /* QEMU's state, asked for again and again. */
 static void wait_for_status(FILE *in, int out, const char *status)
 {
-	char line[4096];
+	char line[4096], wanted[128];
 
+	snprintf(wanted, sizeof(wanted), "\"status\": \"%s\"", status);
 	for (;;) {
 		dprintf(out, "{\"execute\": \"query-status\"}\n");
 		do {
 			if (!fgets(line, sizeof(line), in))
 				exit(1);
 		} while (!strstr(line, "\"return\""));
-		if (strstr(line, status))
+		if (strstr(line, wanted))
 			return;
 		usleep(5000);
 	}

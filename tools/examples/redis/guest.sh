@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# In the guest: guest.sh cuts SAVES KEYS | refused | stall plain|cowmem MIB
+# In the guest: guest.sh cuts SAVES KEYS | refused | forks | stall plain|cowmem MIB
 set -u
 
 # server [LD_PRELOAD]: at /tmp/redis/live, in the background; that it is preloaded is not taken for granted.
@@ -25,9 +25,11 @@ cuts)
 refused)
 	server $preload
 	/client/refused ;;
+forks)
+	LD_PRELOAD="libjemalloc.so.2 $preload" /client/forks <&- 2>&- ;;
 stall)
 	[ "$2" = cowmem ] || preload=
 	compress=no
 	server $preload
 	/client/stall live "$3" ;;
-esac || { tail -n 5 log | sed 's/^/# /'; exit 1; }
+esac || { tail -n 5 log 2>/dev/null | sed 's/^/# /'; exit 1; }

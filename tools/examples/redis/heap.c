@@ -8,8 +8,10 @@
  *
  * Memory that other threads allocate is ordinary memory, and fork() does with it what it always did.
  */
+#include <aliases.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -199,30 +201,51 @@ static void start_thread(void)
 
 /* ---- fork ---- */
 
-/* From before a fork until it is done, of the thread that forks: the clone, or why there is none. */
-static __thread int clone_fd = -1;
-static __thread int clone_error;
+/*
+ * From before a fork until it is done, of the thread that forks: the clone, or why there is none. The child looks at
+ * them before it has a heap, so they must not be found by way of one, as other variables of threads may be.
+ */
+#define OF_THREAD	static __thread __attribute__((tls_model("initial-exec")))
 
-/* Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. */
+OF_THREAD int clone_fd = -1;
+OF_THREAD int clone_error;
+OF_THREAD sigset_t signals;
+
+/*
+ * Runs last, when jemalloc has taken its locks: nobody is in the middle of changing what it knows of the heap. There
+ * are no signals meanwhile, as a handler could need the heap when the child has none yet.
+ */
 static void before_fork(void)
 {
+	sigset_t all;
+
 	clone_error = 0;
 	if (region < 0)
 		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &signals);
 	pthread_mutex_lock(&cloning);
+	pthread_mutex_lock(&used_lock);
 	clone_fd = cowmem_clone(region, 0);
 	if (clone_fd < 0)
 		clone_error = errno;
+}
+
+static void forked(void)
+{
+	clone_fd = -1;
+	pthread_mutex_unlock(&used_lock);
+	pthread_mutex_unlock(&cloning);
+	pthread_sigmask(SIG_SETMASK, &signals, NULL);
 }
 
 static void after_fork(void)
 {
 	if (region < 0)
 		return;
-	pthread_mutex_unlock(&cloning);
 	if (clone_fd >= 0)
 		close(clone_fd);
-	clone_fd = -1;
+	forked();
 }
 
 static void die(const char *why)
@@ -258,8 +281,7 @@ static void in_child(void)
 		die(cowmem_strerror(errno));
 	close(region);
 	region = clone_fd;
-	clone_fd = -1;
-	pthread_mutex_unlock(&cloning);
+	forked();
 }
 
 /*
@@ -309,12 +331,16 @@ static void complain(const char *what, const char *why)
 	fprintf(stderr, "libcowmem-redis: %s: %s; fork() is as ever\n", what, why);
 }
 
-/* All memory there is, some times over: addresses are never given back. */
-static size_t wanted_size(void)
+/* Not one of those that a daemon puts something else at. */
+static int create(void)
 {
-	size_t memory = (size_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+	int low = cowmem_create("heap", heap_size, 0), fd = low;
 
-	return (4 * memory + ALIGN - 1) & -ALIGN;
+	if (low >= 0 && low <= 2) {
+		fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
+		close(low);
+	}
+	return fd;
 }
 
 /* Addresses for the heap, of nobody else's. */
@@ -322,7 +348,6 @@ static int reserve(void)
 {
 	char *addr;
 
-	heap_size = wanted_size();
 	addr = mmap(NULL, heap_size + ALIGN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (addr == MAP_FAILED)
 		return -1;
@@ -346,14 +371,28 @@ static int use_heap(void)
 	return error;
 }
 
+/*
+ * What libc allocates for a whole process and, in a child, writes to before it calls in_child(): that must not be in
+ * the heap. It is the state of what finds hosts, users and the like by name; aliases of mail need nobody to be asked.
+ */
+static void allocate_early(void)
+{
+	setaliasent();
+	endaliasent();
+}
+
 static __attribute__((constructor)) void start(void)
 {
+	size_t memory = (size_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
 	int fd, error;
 
 	/* Also preloaded are the shell that starts the server and the like. */
 	if (!mallctl)
 		return;
-	fd = cowmem_create("heap", wanted_size(), 0);
+	/* All memory there is, some times over: addresses are never given back. */
+	heap_size = (4 * memory + ALIGN - 1) & -ALIGN;
+	allocate_early();
+	fd = create();
 	if (fd < 0)
 		return complain("no region", cowmem_strerror(errno));
 	if (reserve() || place(fd)) {

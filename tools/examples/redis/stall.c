@@ -9,6 +9,7 @@
  * it took.
  */
 #include <dirent.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,18 +39,62 @@ static void set(unsigned int key)
 	client_add(client, 3, argv, lengths);
 }
 
+/* What the server has had of page faults, and what its threads but the main one have run, in ns. */
+struct effort {
+	double faults, others;
+};
+
+/* NAN if the kernel does not tell. */
+static double number_in(const char *path, const char *format)
+{
+	FILE *file = fopen(path, "r");
+	double number;
+
+	if (!file)
+		return NAN;
+	if (fscanf(file, format, &number) != 1)
+		number = NAN;
+	fclose(file);
+	return number;
+}
+
+static struct effort effort(void)
+{
+	struct effort effort = { 0 };
+	struct dirent *entry;
+	char path[64];
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", server);
+	effort.faults = number_in(path, "%*d %*s %*c %*d %*d %*d %*d %*d %*d %lf");
+	snprintf(path, sizeof(path), "/proc/%d/task", server);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks)))
+		if (atoi(entry->d_name) && atoi(entry->d_name) != server) {
+			snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", server, atoi(entry->d_name));
+			effort.others += number_in(path, "%lf");
+		}
+	closedir(tasks);
+	return effort;
+}
+
 /* Change a byte of so many values, one after the other or anywhere. */
 static double write_some(unsigned int count, bool anywhere)
 {
-	double start = now();
+	struct effort before = effort(), after;
 	unsigned int done, i;
+	double start = now();
 
 	for (done = 0; done < count; done += i) {
 		for (i = 0; i < BATCH && done + i < count; i++)
 			client_addf(client, "SETRANGE key:%u %u x", anywhere ? mix(++seed) % keys : done + i, i);
 		client_skip(client, i);
 	}
-	return (now() - start) * 1000 / count;
+	start = (now() - start) * 1000 / count;
+	after = effort();
+	printf("# %s: of each write's %.0f ns other threads have %.0f; %.2f page faults\n", anywhere ? "anywhere" : "in order",
+	       start, (after.others - before.others) / count, (after.faults - before.faults) / count);
+	return start;
 }
 
 static double request(void)
@@ -88,20 +133,37 @@ static void before_others(bool yes)
 	closedir(tasks);
 }
 
-/* Redis takes this signal for no failure. */
-static void end_child(void)
+static pid_t parent_of(pid_t pid)
 {
 	char path[64];
-	FILE *children;
-	int pid;
+	int parent = 0;
+	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", server, server);
-	children = fopen(path, "r");
-	if (!children)
-		die("no %s", path);
-	while (fscanf(children, "%d", &pid) == 1)
-		kill(pid, SIGUSR1);
-	fclose(children);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*d %*s %*c %d", &parent) != 1)
+		parent = 0;
+	fclose(file);
+	return parent;
+}
+
+/* Redis takes this signal for no failure. Not each kernel has /proc/PID/task/TID/children. */
+static void end_child(void)
+{
+	DIR *processes = opendir("/proc");
+	struct dirent *entry;
+	pid_t pid;
+
+	if (!processes)
+		die("no /proc");
+	while ((entry = readdir(processes))) {
+		pid = atoi(entry->d_name);
+		if (pid > 0 && parent_of(pid) == server)
+			kill(pid, SIGUSR1);
+	}
+	closedir(processes);
 }
 
 static void save(const char *what, double write_ns)

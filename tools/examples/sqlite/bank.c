@@ -2,11 +2,15 @@
 /*
  * bank MODE SNAPSHOTS REVERTS: do snapshots and reverts of a database that three connections write hold what they must?
  * bank --cost MIB: what a snapshot and a revert cost, beside sqlite3_backup and VACUUM INTO
+ * bank --mount MIB: what a clone of a database's file on a mount costs, beside the same
  *
  * MODE is a journal mode, DELETE or WAL. The writers move money between accounts, so the sum never changes, and count
  * their transactions. A snapshot must be a good database with that sum, and have between the transactions that were
  * done before it and those that are done after it. After a revert to it the same holds of the live database.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -14,6 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -297,6 +304,112 @@ static void errors(sqlite3 *db)
 	check(db, "main");
 }
 
+/* Put a byte into the file of the database, past SQLite. */
+static void spoil(sqlite3 *db, char byte)
+{
+	sqlite3_file *file = NULL;
+
+	sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+	if (!file || file->pMethods->xWrite(file, &byte, 1, 0))
+		die("the database's file cannot be written");
+}
+
+/* A snapshot that SQLite takes for no database. */
+static void snapshot_spoiled(sqlite3 *db)
+{
+	ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	spoil(db, 'X');
+	ask(db, "SELECT cowmem_snapshot('spoiled')");
+	spoil(db, 'S');
+}
+
+/* A revert to it fails, and nothing is lost. The index of a WAL is new, and equal to that of the snapshot. */
+static void revert_alone(sqlite3 *db)
+{
+	unsigned int seed = 6;
+	char then[128];
+
+	snapshot_spoiled(db);
+	transfer(db, &seed);
+	ask(db, "PRAGMA journal_mode = DELETE");
+	ask(db, "PRAGMA journal_mode = %s", mode);
+	digest(db, "main", then);
+	must_fail(db, "SELECT cowmem_revert('spoiled')");
+	same(db, then, "the only connection, whose revert failed");
+	ask(db, "SELECT cowmem_forget('spoiled')");
+}
+
+/* The same with others. Twice, as "idle" remembers then what it saw after the first one. */
+static void revert_to_spoiled(sqlite3 *db)
+{
+	sqlite3 *idle = open_db(), *other = open_db();
+	unsigned int seed = 5;
+	char then[128];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		snapshot_spoiled(db);
+		transfer(other, &seed);
+		ask(db, "PRAGMA wal_checkpoint(TRUNCATE)");
+		digest(db, "main", then);
+		must_fail(db, "SELECT cowmem_revert('spoiled')");
+		same(db, then, "the connection whose revert failed");
+		same(idle, then, "another connection after a revert that failed");
+		ask(db, "SELECT cowmem_forget('spoiled')");
+	}
+	transfer(other, &seed);
+	digest(other, "main", then);
+	same(idle, then, "another connection, after a transaction");
+	same(db, then, "the connection whose revert failed, after a transaction");
+	sqlite3_close(idle);
+	sqlite3_close(other);
+}
+
+/* Connections to one database twice: both see a revert. */
+static void revert_attached_twice(sqlite3 *db)
+{
+	ask(db, "SELECT cowmem_snapshot('twice'); ATTACH 'file:bank?vfs=cowmem' AS again");
+	ask(db, "CREATE TABLE again.wrong(x); INSERT INTO main.wrong VALUES(1)");
+	ask(db, "SELECT cowmem_revert('twice')");
+	must_fail(db, "SELECT * FROM again.wrong");
+	must_fail(db, "SELECT * FROM main.wrong");
+	check(db, "again");
+	ask(db, "DETACH again; SELECT cowmem_forget('twice')");
+}
+
+static long parameter(const char *name, long value)
+{
+	char path[64];
+	long was = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/cowmem/parameters/%s", name);
+	file = fopen(path, value < 0 ? "r" : "r+");
+	if (!file || fscanf(file, "%ld", &was) != 1)
+		die("no %s", path);
+	rewind(file);
+	if (value >= 0 && fprintf(file, "%ld", value) < 0)
+		die("%s cannot be written", path);
+	fclose(file);
+	return was;
+}
+
+/* Without memory a statement fails as on a full disk, and leaves what there was. */
+static void full(sqlite3 *db)
+{
+	long was = parameter("limit_mib", parameter("held_kib", -1) / 1024 + 1);
+	char out[128];
+	int code;
+
+	code = sqlite3_exec(db, "CREATE TABLE big(x); INSERT INTO big VALUES(zeroblob(5000000))", first_value, out,
+			    NULL);
+	if (code != SQLITE_FULL)
+		die("with no memory left: %s", sqlite3_errstr(code));
+	parameter("limit_mib", was);
+	check(db, "main");
+	ask(db, "DROP TABLE big");
+}
+
 static void run(int snapshots, int reverts)
 {
 	pthread_t threads[WRITERS];
@@ -306,6 +419,11 @@ static void run(int snapshots, int reverts)
 
 	create(db);
 	errors(db);
+	revert_alone(db);
+	revert_to_spoiled(db);
+	revert_attached_twice(db);
+	full(db);
+	offset = check(db, "main") - atomic_load(&done);
 	/* With a cache that holds all. */
 	idle = open_db();
 	for (i = 0; i < WRITERS; i++)
@@ -349,6 +467,12 @@ static double backup(sqlite3 *db)
 	return now() - start;
 }
 
+static void fill(sqlite3 *db, int mib)
+{
+	ask(db, "CREATE TABLE t(i INTEGER PRIMARY KEY, x BLOB); WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1"
+	    " FROM c WHERE i < %d) INSERT INTO t SELECT i, zeroblob(3900) FROM c", mib * 256);
+}
+
 /* Prints: us of a backup, of VACUUM INTO, of the first snapshot, of one after a transaction, of a revert of one. */
 static void cost(int mib)
 {
@@ -356,8 +480,7 @@ static void cost(int mib)
 	double copied, vacuumed, first, second;
 
 	ask(db, "PRAGMA journal_mode = WAL");
-	ask(db, "CREATE TABLE t(i INTEGER PRIMARY KEY, x BLOB); WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1"
-	    " FROM c WHERE i < %d) INSERT INTO t SELECT i, zeroblob(3900) FROM c", mib * 256);
+	fill(db, mib);
 	copied = backup(db);
 	vacuumed = timed(db, "VACUUM INTO 'file:/tmp/vacuumed?vfs=unix'");
 	first = timed(db, "SELECT cowmem_snapshot('a')");
@@ -367,6 +490,62 @@ static void cost(int mib)
 	printf("%.0f %.0f %.0f %.0f %.0f\n", copied, vacuumed, first, second, timed(db, "SELECT cowmem_revert('b')"));
 }
 
+/* A clone of the file while nobody writes it: us for that, all in all. */
+static double clone_file(sqlite3 *db, const char *from, const char *to)
+{
+	double start = now();
+	int source, target;
+
+	ask(db, "BEGIN IMMEDIATE");
+	source = open(from, O_RDONLY);
+	target = open(to, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (source < 0 || target < 0 || ioctl(target, FICLONE, source))
+		die("%s cannot be cloned: %s", from, strerror(errno));
+	close(target);
+	close(source);
+	ask(db, "COMMIT");
+	return now() - start;
+}
+
+/* It is a good database of as many rows, of which so many have values of that length. */
+static void check_clone(const char *path, int rows, int length, int count)
+{
+	sqlite3 *db;
+
+	if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, "unix"))
+		die("%s: %s", path, sqlite3_errmsg(db));
+	if (strcmp(ask(db, "PRAGMA integrity_check"), "ok") || atoi(ask(db, "SELECT count(*) FROM t")) != rows ||
+	    atoi(ask(db, "SELECT count(*) FROM t WHERE length(x) = %d", length)) != count)
+		die("%s is not what was cloned", path);
+	sqlite3_close(db);
+}
+
+/* On a mount, without the extension. Prints: us of a backup, of VACUUM INTO, of a clone, of one after a transaction. */
+static void cost_on_mount(int mib)
+{
+	double copied, vacuumed, first, second;
+	int changed;
+	sqlite3 *db;
+
+	if ((mkdir("/m", 0700) && errno != EEXIST) || mount("cowmem", "/m", "cowmem", 0, "size=0"))
+		die("no mount: %s", strerror(errno));
+	if (sqlite3_open_v2("/m/live", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "unix"))
+		die("no database: %s", sqlite3_errmsg(db));
+	fill(db, mib);
+	copied = backup(db);
+	vacuumed = timed(db, "VACUUM INTO '/tmp/vacuumed'");
+	first = clone_file(db, "/m/live", "/m/a");
+	ask(db, "UPDATE t SET x = zeroblob(3901) WHERE i %% 97 = 1");
+	changed = sqlite3_changes(db);
+	second = clone_file(db, "/m/live", "/m/b");
+	ask(db, "DELETE FROM t WHERE i < 100");
+	check_clone("/m/a", mib * 256, 3901, 0);
+	check_clone("/m/b", mib * 256, 3901, changed);
+	sqlite3_close(db);
+	umount("/m");
+	printf("%.0f %.0f %.0f %.0f\n", copied, vacuumed, first, second);
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -374,8 +553,10 @@ int main(int argc, char **argv)
 	load_extension("/client/cowmem_vfs.so");
 	if (argc == 3 && !strcmp(argv[1], "--cost"))
 		return cost(atoi(argv[2])), 0;
+	if (argc == 3 && !strcmp(argv[1], "--mount"))
+		return cost_on_mount(atoi(argv[2])), 0;
 	if (argc != 4 || atoi(argv[2]) < atoi(argv[3]) || atoi(argv[3]) < 1)
-		die("usage: bank MODE SNAPSHOTS REVERTS, or bank --cost MIB");
+		die("usage: bank MODE SNAPSHOTS REVERTS, or bank --cost|--mount MIB");
 	mode = argv[1];
 	run(atoi(argv[2]), atoi(argv[3]));
 	return 0;

@@ -32,7 +32,8 @@ enum kind { DB, JOURNAL, WAL, KINDS };
 #define WINDOW		(64LL << 30)
 #define START(kind)	(((kind) + 1) * WINDOW)
 
-#define SHM_PAGES	4096	/* of the index of a WAL: 32 KiB each */
+#define SHM_PAGES	4096	/* of the index of a WAL */
+#define SHM_PAGE	32768	/* bytes */
 #define REVERT_SECONDS	10	/* to wait for those who are in a transaction */
 
 /* The first bytes of the region. */
@@ -111,10 +112,19 @@ static struct store *find(const char *name, size_t length)
 
 /* ---- stores ---- */
 
+/* What was written in part found no memory for the rest. */
+static int put(struct store *store, const void *data, int count, int64_t offset)
+{
+	ssize_t done = pwrite(store->region, data, count, offset);
+
+	if (done == count)
+		return SQLITE_OK;
+	return done >= 0 || errno == ENOSPC || errno == ENOMEM ? SQLITE_FULL : SQLITE_IOERR_WRITE;
+}
+
 static int put_head(struct store *store)
 {
-	return pwrite(store->region, &store->head, sizeof(store->head), 0) == sizeof(store->head) ? SQLITE_OK :
-		errno == ENOSPC || errno == ENOMEM ? SQLITE_FULL : SQLITE_IOERR_WRITE;
+	return put(store, &store->head, sizeof(store->head), 0);
 }
 
 static int get_head(struct store *store)
@@ -219,12 +229,13 @@ static int xWrite(sqlite3_file *base, const void *data, int count, sqlite3_int64
 	struct file *file = (struct file *)base;
 	struct store *store = file->store;
 	int64_t *size = &store->head.size[file->kind];
-	int result = SQLITE_OK;
+	int result;
 
 	if (offset + count > WINDOW)
 		return SQLITE_FULL;
-	if (pwrite(store->region, data, count, START(file->kind) + offset) != count)
-		return errno == ENOSPC || errno == ENOMEM ? SQLITE_FULL : SQLITE_IOERR_WRITE;
+	result = put(store, data, count, START(file->kind) + offset);
+	if (result)
+		return result;
 	pthread_mutex_lock(&store->lock);
 	if (offset + count > *size) {
 		*size = offset + count;
@@ -383,11 +394,11 @@ static int xShmMap(sqlite3_file *base, int page, int size, int extend, void vola
 	struct store *store = file->store;
 
 	*out = NULL;
-	if (page >= SHM_PAGES)
+	if (page >= SHM_PAGES || size != SHM_PAGE)
 		return SQLITE_FULL;
 	pthread_mutex_lock(&store->lock);
 	if (!store->shm[page] && extend)
-		store->shm[page] = calloc(1, size);
+		store->shm[page] = calloc(1, SHM_PAGE);
 	*out = store->shm[page];
 	file->has_index = true;
 	pthread_mutex_unlock(&store->lock);
@@ -552,6 +563,7 @@ static int xDelete(sqlite3_vfs *self, const char *name, int sync)
 	pthread_mutex_lock(&stores_lock);
 	store = find(name, length);
 	pthread_mutex_unlock(&stores_lock);
+	/* SQLite deletes journals of what it has open, so the store stays. */
 	return store && store->region >= 0 ? set_size(store, kind, 0, false) : SQLITE_IOERR_DELETE_NOENT;
 }
 
@@ -564,9 +576,14 @@ static int xAccess(sqlite3_vfs *self, const char *name, int flags, int *result)
 	(void)self;
 	(void)flags;
 	kind = kind_of(name, &length);
+	*result = false;
 	pthread_mutex_lock(&stores_lock);
 	store = find(name, length);
-	*result = store && store->region >= 0 && store->head.exists[kind] && (kind == DB || store->head.size[kind]);
+	if (store && store->region >= 0) {
+		pthread_mutex_lock(&store->lock);
+		*result = store->head.exists[kind] && (kind == DB || store->head.size[kind]);
+		pthread_mutex_unlock(&store->lock);
+	}
 	pthread_mutex_unlock(&stores_lock);
 	return SQLITE_OK;
 }
@@ -726,11 +743,10 @@ static void let_others_go(struct file *file)
 static int new_counter(struct store *store, uint32_t counter)
 {
 	unsigned char bytes[4] = { counter >> 24, counter >> 16, counter >> 8, counter };
-	bool done;
+	int result;
 
-	done = pwrite(store->region, bytes, 4, START(DB) + 24) == 4 &&
-		pwrite(store->region, bytes, 4, START(DB) + 92) == 4;
-	return done ? SQLITE_OK : SQLITE_IOERR_WRITE;
+	result = put(store, bytes, 4, START(DB) + 24);
+	return result ? result : put(store, bytes, 4, START(DB) + 92);
 }
 
 static int number(void *out, int columns, char **values, char **names)
@@ -760,28 +776,92 @@ static bool get_header(int region, unsigned char *header)
 	return pread(region, header, 100, START(DB)) == 100;
 }
 
+/* What there was before a revert. */
+struct before {
+	int region;
+	int pages;	/* of the index of the WAL */
+	char *index;
+};
+
+static void forget_before(struct before *before)
+{
+	free(before->index);
+	if (before->region >= 0)
+		close(before->region);
+}
+
+static bool keep_before(struct store *store, struct before *before)
+{
+	int i;
+
+	before->region = cowmem_snapshot(store->region);
+	for (before->pages = 0; before->pages < SHM_PAGES && store->shm[before->pages]; )
+		before->pages++;
+	before->index = malloc(((size_t)before->pages + 1) * SHM_PAGE);
+	for (i = 0; before->index && i < before->pages; i++)
+		memcpy(before->index + (size_t)i * SHM_PAGE, store->shm[i], SHM_PAGE);
+	if (before->region >= 0 && before->index)
+		return true;
+	forget_before(before);
+	return false;
+}
+
+/* Make the content that of a region. SQLite makes the index anew from the WAL, but for pages that are given. */
+static const char *become(struct store *store, int region, const char *index, int pages)
+{
+	int result, i;
+
+	if (cowmem_restore(store->region, region, 0, NULL))
+		return cowmem_strerror(errno);
+	pthread_mutex_lock(&store->lock);
+	result = get_head(store);
+	for (i = 0; i < SHM_PAGES && store->shm[i]; i++)
+		if (i < pages)
+			memcpy(store->shm[i], index + (size_t)i * SHM_PAGE, SHM_PAGE);
+		else
+			memset(store->shm[i], 0, SHM_PAGE);
+	pthread_mutex_unlock(&store->lock);
+	return result ? sqlite3_errstr(result) : NULL;
+}
+
+/*
+ * The snapshot is no good, or memory is short: all is to be as it was, so that what other connections remember is
+ * right. What this one remembers may be of the snapshot.
+ */
+static const char *undo(sqlite3 *db, struct store *store, const struct before *before, const char *why)
+{
+	if (become(store, before->region, before->index, before->pages))
+		why = "the revert failed half way, and could not be undone";
+	sqlite3_db_release_memory(db);
+	return why;
+}
+
 /* With everybody else stopped. Return: what went wrong, or NULL. */
 static const char *revert(sqlite3 *db, struct file *file, int snapshot)
 {
 	struct store *store = file->store;
 	unsigned char now[100], then[100];
+	struct before before;
 	long long schema = 0;
-	int result, i;
+	const char *error;
+	int result;
 
 	if (sqlite3_exec(db, "PRAGMA main.schema_version", number, &schema, NULL))
 		return sqlite3_errmsg(db);
 	if (!get_header(store->region, now) || !get_header(snapshot, then) || now[18] != then[18])
 		return "the snapshot is of another journal mode, or empty";
-	if (cowmem_restore(store->region, snapshot, 0, NULL))
+	if (!keep_before(store, &before))
 		return cowmem_strerror(errno);
-	result = get_head(store);
-	for (i = 0; i < SHM_PAGES && store->shm[i]; i++)
-		memset(store->shm[i], 0, 32768);
-	if (!result)
+	error = become(store, snapshot, NULL, 0);
+	if (!error) {
 		result = settle(db, schema + 1);
-	if (!result && now[18] == 1)
-		result = new_counter(store, get_be32(now + 24) + 2);
-	return result ? sqlite3_errstr(result) : NULL;
+		if (!result && now[18] == 1)
+			result = new_counter(store, get_be32(now + 24) + 2);
+		if (result)
+			error = undo(db, store, &before, sqlite3_errstr(result));
+	}
+	forget_before(&before);
+	return error;
 }
 
 static void fn_revert(sqlite3_context *context, int argc, sqlite3_value **argv)

@@ -110,6 +110,7 @@ static void sockets(void)
 			sock = socket(family, type, 0);
 			if (sock == -1)
 				continue;
+			EQUAL(cowmem_is_region(sock), 0);
 			ERRNO(cowmem_get_info(sock, &info), ENOTTY);
 			close(sock);
 		}
@@ -137,6 +138,8 @@ static void messages(void)
 		CHECK(strcmp(cowmem_strerror(own[i]), strerror(own[i])));
 	CHECK(strstr(cowmem_strerror(ENODEV), "modprobe cowmem"));
 	CHECK(strstr(cowmem_strerror(EACCES), "/dev/cowmem"));
+	CHECK(strstr(cowmem_strerror(EACCES), "group cowmem"));
+	CHECK(strstr(cowmem_strerror(EINVAL), "sizes"));
 	CHECK(!strcmp(cowmem_strerror(EMFILE), strerror(EMFILE)));
 	CHECK(cowmem_strerror(0) && cowmem_strerror(-1) && cowmem_strerror(100000));
 }

@@ -514,7 +514,7 @@ static void give_lock(void)
 	pthread_mutex_unlock(&lock);
 }
 
-static void check_in_child(const cowmem_buf *buf)
+static void check_in_child(cowmem_buf *buf)
 {
 	const volatile unsigned int *words = cowmem_buf_read(buf);
 	unsigned int first = words[0], i;
@@ -524,6 +524,7 @@ static void check_in_child(const cowmem_buf *buf)
 			FAIL("%u, then %u and %u", first, words[0], words[5 * PAGE / sizeof(*words)]);
 		usleep(10);
 	}
+	cowmem_buf_free(buf);
 	_exit(0);
 }
 
@@ -592,6 +593,7 @@ static void no_descriptor(void)
 	cowmem_buf *a = filled('a'), *b = dup_of(a);
 	struct rlimit old, few;
 
+	want_limits();
 	EQUAL(getrlimit(RLIMIT_NOFILE, &old), 0);
 	few = old;
 	few.rlim_cur = 3;

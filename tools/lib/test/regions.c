@@ -69,9 +69,7 @@ static void create_errors(void)
 	ERRNO(cowmem_create(NULL, UINT64_MAX, 0), EFBIG);
 	ERRNO(cowmem_create(NULL, 1ULL << 63, 0), EFBIG);
 
-	/* Which has descriptors of its own, and limits. */
-	if (getenv("TAP_VALGRIND"))
-		SKIP("limits of descriptors: not under valgrind");
+	want_limits();
 	EQUAL(getrlimit(RLIMIT_NOFILE, &old), 0);
 	few.rlim_max = old.rlim_max;
 	EQUAL(setrlimit(RLIMIT_NOFILE, &few), 0);
@@ -363,6 +361,26 @@ static void info(void)
 	close(fd);
 }
 
+/* Whatever the descriptor may be used for, and whatever the region is. */
+static void is_region(void)
+{
+	int fd = make(PAGE), device = open("/dev/cowmem", O_RDONLY), i;
+	int fds[] = {
+		fd, device, cowmem_reopen(fd, NULL, COWMEM_FILE_RDONLY), cowmem_reopen(fd, NULL, COWMEM_FILE_VIEW),
+		cowmem_snapshot(fd), cowmem_create(NULL, 0, 0),
+	};
+
+	errno = ERANGE;
+	for (i = 0; i < 6; i++) {
+		CHECK(fds[i] >= 0);
+		EQUAL(cowmem_is_region(fds[i]), 1);
+		close(fds[i]);
+		EQUAL(cowmem_is_region(fds[i]), 0);
+	}
+	EQUAL(cowmem_is_region(-1), 0);
+	EQUAL(errno, ERANGE);
+}
+
 /* Each call of a descriptor that is closed, or not a region's, or not open for it. */
 static void no_region(void)
 {
@@ -380,6 +398,7 @@ static void no_region(void)
 			other = pair[1];
 		}
 		CHECK(other >= 0);
+		EQUAL(cowmem_is_region(other), 0);
 		ERRNO(cowmem_get_info(other, &info), ENOTTY);
 		ERRNO(cowmem_reopen(other, NULL, COWMEM_FILE_RDONLY), ENOTTY);
 		ERRNO(cowmem_clone(other, 0), ENOTTY);
@@ -392,6 +411,7 @@ static void no_region(void)
 		ERRNO(cowmem_diff(other, fd, 0, NULL, NULL), ENOTTY);
 		ERRNO(cowmem_diff(fd, other, 0, NULL, NULL), ENOTTY);
 		close(other);
+		EQUAL(cowmem_is_region(other), 0);
 		ERRNO(cowmem_get_info(other, &info), EBADF);
 		ERRNO(cowmem_clone(other, 0), EBADF);
 		ERRNO(cowmem_restore(fd, other, 0, NULL), EBADF);
@@ -710,7 +730,7 @@ static void remap_yielded(void)
 	mkdir("/tmp/m", 0755);
 	EQUAL(mount("cowmem", "/tmp/m", "cowmem", 0, "size=128k"), 0);
 	fd = open("/tmp/m/file", O_RDWR | O_CREAT, 0600);
-	CHECK(fd >= 0);
+	EQUAL(cowmem_is_region(fd), 1);
 	for (page = 0; page < 20; page++)
 		put(fd, page * PAGE, 'a');
 	mem = map_all(fd, PAGE, PROT_READ);
@@ -758,7 +778,7 @@ static void mounts(void)
 	mkdir("/tmp/m", 0755);
 	EQUAL(mount("cowmem", "/tmp/m", "cowmem", 0, "size=64k"), 0);
 	fd = open("/tmp/m/file", O_RDWR | O_CREAT, 0600);
-	CHECK(fd >= 0);
+	EQUAL(cowmem_is_region(fd), 1);
 	put(fd, 0, 'a');
 	snapshot = cowmem_snapshot(fd);
 	CHECK(snapshot >= 0);
@@ -799,6 +819,7 @@ static const struct test tests[] = {
 	{ "copy", copy },
 	{ "seal", seal },
 	{ "info", info },
+	{ "is_region", is_region },
 	{ "no_region", no_region },
 	{ "diff", diff },
 	{ "diff_joins", diff_joins },

@@ -69,6 +69,13 @@ static inline void say(const char *file, int line, const char *fmt, ...)
 		FAIL("%s: %s, not %s", #call, strerror(errno), strerror(error));	\
 } while (0)
 
+/* Valgrind has descriptors of its own, and limits. */
+static inline void want_limits(void)
+{
+	if (getenv("TAP_VALGRIND"))
+		SKIP("limits of descriptors: not under valgrind");
+}
+
 struct test {
 	const char *name;
 	void (*run)(void);

@@ -27,7 +27,9 @@ feed()
 
 is "a stream becomes a plain file" quiet receive -i "$stream" "$dir/file"
 is "with its bytes" holds_hello "$dir/file"
-is "its name is taken" says 1 "exists" receive -i "$stream" "$dir/file"
+is "its name is taken" says 1 "it exists; remove it, or choose another name" receive -i "$stream" "$dir/file"
+is "a directory of the name" says 1 "is a directory; name something new in it" receive -i "$stream" "$dir"
+is "a directory to read" says 1 "it is a directory; name a file in it" receive -i "$dir" "$dir/new"
 is "cut in the header" feed 1 "is cut" 50 receive "$dir/cut"
 is "cut in a block" feed 1 "is cut" 125 receive "$dir/cut"
 is "nothing has the name" [ ! -e "$dir/cut" ]
@@ -38,21 +40,21 @@ is "into the store" says 1 "$lacks" receive -i "$stream" name
 is "no directory stays" [ ! -e "$COWMEM_STORE" ]
 is "no directory there" says 1 "No such file" receive -i "$stream" "$dir/none/file"
 is "--token of nothing" says 1 "nothing has come" receive --token "$dir/new"
-is "--abort of nothing" says 1 "nothing has come" receive --abort "$dir/new"
+is "--abort of nothing" says 1 "there is no part to give up" receive --abort "$dir/new"
 is "no stream" says 1 "no stream of cowctl send" receive -i ./stream-codec "$dir/new"
 is "no input" says 1 "No such file" receive -i "$dir/none" "$dir/new"
 is "import into the store" says 1 "$lacks" import "$dir/file" name
-is "import elsewhere" says 1 "not on a mount of type cowmem" import "$dir/file" "$dir/new"
+is "import elsewhere" says 1 "$lacks" import "$dir/file" "$dir/new"
 is "import of nothing" says 1 "No such file" import "$dir/none" "$dir/new"
 is "nothing was made" [ ! -e "$dir/new" ]
 for verb in send export; do
 	to=$([ $verb = send ] || echo "$dir/new")
 	# shellcheck disable=SC2086 # nothing, or one word
-	is "$verb: a file" says 1 "not a region" $verb "$dir/file" $to
+	is "$verb: a file" says 1 "$lacks" $verb "$dir/file" $to
 	# shellcheck disable=SC2086
-	is "$verb: a name" says 1 "no store" $verb name $to
+	is "$verb: a name" says 1 "$lacks" $verb name $to
 	# shellcheck disable=SC2086
-	is "$verb: a process without regions" says 1 "has no region" $verb $$ $to
+	is "$verb: a process without regions" says 1 "$lacks" $verb $$ $to
 	is "$verb: no argument" says 2 "missing" $verb
 done
 for verb in send receive export import; do
