@@ -189,7 +189,16 @@ int part_find(struct part *part, const struct place *place)
 	return found < 0 ? -1 : 0;
 }
 
-int part_clear(const struct place *place)
+/* Is it marked as made by cowctl, or is nothing lost with it? */
+static bool may_be_cleared(const struct part *part)
+{
+	struct stat st;
+
+	return fgetxattr(part->fd, PART_ATTR, NULL, 0) >= 0 || (!fstat(part->fd, &st) && !st.st_size);
+}
+
+/* @asked: the user has said that it may go, whoever made it. */
+static int clear(const struct place *place, bool asked)
 {
 	struct part part;
 	bool writable;
@@ -197,12 +206,21 @@ int part_clear(const struct place *place)
 
 	part_init(&part, place);
 	found = part_open(&part, &writable);
-	if (found > 0 && part_remove(&part))
+	if (found > 0 && !asked && !may_be_cleared(&part))
+		found = complain(place->path, "%s is there, and it can not be seen that cowctl made it; look at it, and "
+				 "remove it", part.name);
+	else if (found > 0 && part_remove(&part))
 		found = complain(place->path, "its part %s can not be removed: %s", part.name, strerror(errno));
 	part_close(&part);
 	return found;
 }
 
+int part_clear(const struct place *place)
+{
+	return clear(place, true);
+}
+
+/* The mark says whose it is, until part_keep() says where it stands. */
 static int part_create(struct part *part)
 {
 	const struct place *place = part->place;
@@ -210,7 +228,10 @@ static int part_create(struct part *part)
 	part->fd = openat(place->dir, part->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (part->fd < 0)
 		return complain_errno(place->path);
-	return part_lock(part);
+	if (part_lock(part))
+		return -1;
+	attr_set(part->fd, PART_ATTR, "new");
+	return 0;
 }
 
 /* What has come of a stream is not to be lost by something else of that name. */
@@ -228,7 +249,7 @@ int part_make(struct part *part, const struct place *place)
 		complain_kept(part);
 	if (found)
 		goto fail;
-	if (part_clear(place) < 0)
+	if (clear(place, false) < 0)
 		return -1;
 	part_init(part, place);
 	watch_signals(part);
@@ -288,8 +309,7 @@ int part_publish(struct part *part)
 		return errno == EEXIST ?
 			complain(place->path, "something has got this name meanwhile; remove that, and try again") :
 			complain_errno(place->path);
-	if (part->resumable)
-		attr_set(part->fd, PART_ATTR, NULL);
+	attr_set(part->fd, PART_ATTR, NULL);
 	/* Some file systems can not do that with a directory. */
 	if (fsync(place->dir) && errno != EINVAL)
 		return complain(place->path, "it is there, but may have no name after a crash: %s", strerror(errno));

@@ -211,9 +211,9 @@ static void killed_at_its_end_in(const char *path)
 	data = read_file(T "stream", &length);
 	write_file(T "header", data, HEADER);
 	free(data);
-	killed_at("fsetxattr:2:after", false, path);
-	killed_at("fsetxattr:3:before", false, path);
-	killed_at("fsetxattr:3:after", true, path);
+	killed_at("fsetxattr:3:after", false, path);
+	killed_at("fsetxattr:4:before", false, path);
+	killed_at("fsetxattr:4:after", true, path);
 	killed_at("fchmod:1:after", true, path);
 	killed_at("renameat2:1:before", true, path);
 	/* The rest of a stream that is not needed any more may be anything. */
@@ -368,26 +368,52 @@ static void strangers(void)
 	WELL(T "more", NULL, "receive -b %s %s", B "s1", B "s2");
 }
 
-/* Killed before it could say where it stands. */
-static void stateless(void)
+/* Killed before it could say whose it is, or where it stands. */
+static void stateless(bool marked)
 {
-	trap("fsetxattr:1:before");
+	trap(marked ? "fsetxattr:2:before" : "fsetxattr:1:before");
 	KILLED(SIGKILL, T "stream", NULL, "receive %s", B "r");
 	trap(NULL);
-	CHECK(exists(B ".r.part") && getxattr(B ".r.part", "user.cowmem.part", NULL, 0) < 0);
+	CHECK(exists(B ".r.part") && (getxattr(B ".r.part", "user.cowmem.part", NULL, 0) > 0) == marked);
+	EQUAL(size_of(B ".r.part") > 0, marked);
 }
 
 static void aborted(void)
 {
+	int i;
+
 	small_stream();
-	stateless();
+	stateless(true);
 	REFUSED(1, "nothing has come", NULL, NULL, "receive --token %s", B "r");
 	WELL(NULL, NULL, "receive --abort %s", B "r");
 	CHECK(!exists(B ".r.part"));
 	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
-	stateless();
-	WELL(T "stream", NULL, "receive %s", B "r");
-	has_come(B "r", A "s1");
+	for (i = 0; i < 2; i++) {
+		stateless(i);
+		WELL(T "stream", NULL, "receive %s", B "r");
+		has_come(B "r", A "s1");
+	}
+}
+
+/* A file that is called like a part, and has something in it, is the user's. */
+static void not_made_by_cowctl(void)
+{
+	small_stream();
+	write_file(T "raw", "hello", 5);
+	write_file(B ".r.part", "precious", 8);
+	write_file(T ".r.part", "precious", 8);
+	REFUSED(1, "look at it, and remove it", T "stream", NULL, "receive %s", B "r");
+	REFUSED(1, "look at it, and remove it", NULL, NULL, "import %s %s", T "raw", B "r");
+	REFUSED(1, "not on a mount", NULL, NULL, "import %s %s", T "raw", T "r");
+	REFUSED(1, "look at it, and remove it", NULL, NULL, "export %s %s", A "s1", T "r");
+	REFUSED(1, "look at it, and remove it", NULL, NULL, "send -o %s %s", T "r", A "s1");
+	EQUAL(size_of(B ".r.part"), 8);
+	EQUAL(size_of(T ".r.part"), 8);
+	WELL(NULL, NULL, "receive --abort %s", B "r");
+	CHECK(!exists(B ".r.part"));
+	/* What is whole is marked no more. */
+	WELL(NULL, NULL, "import --snapshot %s %s", T "raw", B "r");
+	CHECK(getxattr(B "r", "user.cowmem.part", NULL, 0) < 0);
 }
 
 /* Whatever has got its name meanwhile. */
@@ -978,6 +1004,11 @@ static void sent_to_a_file(void)
 	KILLED(SIGKILL, NULL, NULL, "send -o %s %s", T "new", A "s1");
 	trap(NULL);
 	CHECK(!exists(T "new") && exists(T ".new.part"));
+	/* Where there are no attributes it could be anybody's. */
+	if (!has_attributes(T)) {
+		REFUSED(1, "look at it, and remove it", NULL, NULL, "send -o %s %s", T "new", A "s1");
+		unlink(T ".new.part");
+	}
 	WELL(NULL, NULL, "send -o %s %s", T "new", A "s1");
 	CHECK(!exists(T ".new.part"));
 	WELL(T "new", NULL, "receive %s", B "r");
@@ -1059,6 +1090,7 @@ CASE(two_receivers)
 CASE(strangers)
 CASE(no_room)
 CASE(aborted)
+CASE(not_made_by_cowctl)
 CASE(aborted_when_taken)
 CASE(left_by_others)
 CASE(resized)
@@ -1093,6 +1125,7 @@ static const struct test tests[] = {
 	{ "what strangers put there is not used", in_strangers },
 	{ "a mount that is full is no end", in_no_room },
 	{ "a part that says nothing yet is given up as well", in_aborted },
+	{ "a file that only has the name of a part stays", in_not_made_by_cowctl },
 	{ "a part is given up also if its name is taken", in_aborted_when_taken },
 	{ "what import leaves when it is killed is no part of a stream", in_left_by_others },
 	{ "a part that somebody made longer or shorter is refused", in_resized },
