@@ -39,6 +39,9 @@ is "create: not on a mount" says 1 "not on a mount" create "$dir/plain/x"
 is "create: no such directory" says 1 "No such file" create "$dir/nowhere/x"
 is "create: a name for a process" says 1 "name of a process" create 4711
 is "create: a bad size" says 2 "wants a size" create --size 12x x
+is "create: a size of a half" quiet create --size 1.5K "$m/half"
+is "create: ... is that" [ "$(stat -c %s "$m/half")" = 1536 ]
+rm "$m/half"
 is "create: too large a size" says 2 "is too large" create --size 9E x
 is "create: no name" says 2 "an argument is missing" create
 is "create: a mount itself" says 1 "$m: it exists, and is a directory; name something new in it" create "$m"
@@ -298,6 +301,19 @@ ln -s secret "$t/outside/link"
 	./cowctl snapshot "$t/moves" "$m/moves" >"$out" 2>"$err"
 is "snapshot DIR: a directory becomes a link meanwhile" [ $? = 0 ]
 is "snapshot DIR: ... nothing behind it is taken" [ "$(cd "$m/moves" && find . | sort | tr '\n' ' ')" = ". ./in " ]
+
+# Nor is anything listed that is put in the place of what was looked at.
+mkdir "$t/walk" "$t/walk/in"
+./cowctl create -s 4K "$t/walk/in/file"
+./cowctl create -s 8K "$t/outside/file"
+./at after getdents64 3 "mv '$t/walk/in' '$t/walked' && ln -s ../outside '$t/walk/in'" \
+	./cowctl list --json "$t/walk" >"$out" 2>"$err"
+is "list: a directory becomes a link meanwhile" [ $? = 0 ]
+is "list: ... nothing behind it is listed" [ "$(./json "regions.#" <"$out")" = 0 ]
+ln "$t/walked/file" "$t/walk/file"
+./at after fstatfs 1 "ln -sf ../outside/file '$t/walk/file'" ./cowctl list --json "$t/walk/file" >"$out" 2>"$err"
+is "list: a file becomes a link meanwhile" [ $? = 0 ]
+is "list: ... the file is listed" [ "$(./json regions.0.size <"$out")" = 4096 ]
 
 # Into a directory of somebody else, who does at the worst moment what he may: what we make there is ours until it is
 # whole, and nothing but that is touched.
