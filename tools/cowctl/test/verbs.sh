@@ -572,6 +572,17 @@ echo x >"$dir/full/x"
 is "store: a directory with something in it" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "something in it" "$2"' - "$dir/full" "$err"
 is "store: ... is not to be mounted over" not grep -q "mount -t" "$err"
 is "store: a file" sh -c 'COWMEM_STORE=/etc/passwd ./cowctl create x 2>"$1"; [ $? = 1 ] && grep -q "to an empty directory, or unset it" "$1"' - "$err"
+mkdir "$dir/new" "$dir/victim"
+COWMEM_STORE=$dir/new ./at after getdents64 2 "mv '$dir/new' '$dir/moved' && ln -s victim '$dir/new'" \
+	./cowctl create x >"$out" 2>"$err"
+is "store: a link takes its place: nothing is mounted there" not grep -q " $dir/victim " /proc/mounts
+is "store: ... but where it was seen to be empty" grep -q " $dir/moved cowmem " /proc/mounts
+umount "$dir/moved" "$dir/victim" 2>/dev/null
+mkdir "$dir/locked"
+hold
+told lock "$dir/locked"
+is "store: somebody holds its lock" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "somebody has locked it" "$2"' - "$dir/locked" "$err"
+release
 is "store: no parent" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "mount -t cowmem" "$2"' - "$dir/no/where" "$err"
 race=0
 for round in 1 2 3 4 5 6; do
