@@ -351,6 +351,12 @@ static void strangers(void)
 	REFUSED(1, "somebody else's", T "stream", NULL, "receive %s", B "r");
 	REFUSED(1, "somebody else's", NULL, NULL, "receive --token %s", B "r");
 	REFUSED(1, "somebody else's", NULL, NULL, "receive --abort %s", B "r");
+	CHECK(!chown(B ".r.part", 0, 0));
+	CHECK(!chmod(B ".r.part", 0666));
+	REFUSED(1, "others may write to it", T "stream", NULL, "receive %s", B "r");
+	CHECK(!chmod(B ".r.part", 0600) && !link(B ".r.part", B "second"));
+	REFUSED(1, "has another name", T "stream", NULL, "receive %s", B "r");
+	unlink(B "second");
 	unlink(B ".r.part");
 	CHECK(!symlink(T "stream", B ".r.part"));
 	REFUSED(1, "can not be opened", T "stream", NULL, "receive %s", B "r");
@@ -542,7 +548,8 @@ static pid_t stopped(const char *at, const char *in, const char *line)
 	pid = start(in_file(in), out_file(NULL), "%s", line);
 	trap(NULL);
 	EQUAL(waitpid(pid, &status, WUNTRACED), pid);
-	CHECK(WIFSTOPPED(status));
+	if (!WIFSTOPPED(status))
+		FAIL("%s at %s: status %#x: %s", line, at, status, said());
 	return pid;
 }
 
@@ -575,9 +582,16 @@ static void ended_by_signals(void)
 	ended_at("fsync:1:stop", SIGINT, "export " A "s1 " T "raw", T ".raw.part");
 	ended_at("fsync:1:stop", SIGTERM, "send -o " T "new " A "s1", T ".new.part");
 	WELL(NULL, NULL, "export %s %s", A "s1", T "raw");
-	ended_at("renameat2:1:stop", SIGINT, "import " T "raw " B "i", B ".i.part");
-	ended_at("renameat2:1:stop", SIGHUP, "import --snapshot " T "raw " B "i", B ".i.part");
+	ended_at("pwrite64:1:stop", SIGINT, "import " T "raw " B "i", B ".i.part");
+	ended_at("fchmod:1:stop", SIGHUP, "import --snapshot " T "raw " B "i", B ".i.part");
 	CHECK(!exists(B "i"));
+	/* What has its name is not said to be kept as a part, and is finished. */
+	pid = stopped("fremovexattr:1:stop", T "stream", "receive " B "r");
+	CHECK(exists(B "r"));
+	CHECK(!kill(pid, SIGTERM) && !kill(pid, SIGCONT));
+	EQUAL(end_of(pid), 128 + SIGTERM);
+	CHECK(!*said());
+	has_come(B "r", A "s1");
 	/* Of a stream it stays, if there is something, and that is said. */
 	pid = waiting(90, &end);
 	CHECK(!kill(pid, SIGINT));
