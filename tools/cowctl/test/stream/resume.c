@@ -637,6 +637,20 @@ static void replaced(void)
 	EQUAL(size_of(T ".new.part"), 4);
 }
 
+/* What was no file when it was looked at is one when it is opened. */
+static void pipe_replaced(void)
+{
+	pid_t pid;
+
+	small_stream();
+	CHECK(!mkfifo(T "pipe", 0600));
+	write_file(T "other", "mine", 4);
+	pid = stopped("stat:1:stopped", NULL, "export " A "s1 " T "pipe");
+	CHECK(!rename(T "other", T "pipe"));
+	goes_on(pid, "replaced by a file");
+	EQUAL(size_of(T "pipe"), 4);
+}
+
 /* What a stream builds on is a plain file, and written while it is copied. */
 static void base_changed(void)
 {
@@ -1111,6 +1125,7 @@ CASE(resized)
 CASE(written)
 CASE(changed_meanwhile)
 CASE(replaced)
+CASE(pipe_replaced)
 CASE(base_changed)
 CASE(large_holes)
 CASE(holes_that_are_written)
@@ -1146,6 +1161,7 @@ static const struct test tests[] = {
 	{ "a whole part that somebody wrote to is refused", in_written },
 	{ "also if that was while it came", in_changed_meanwhile },
 	{ "what somebody put in the place of a part is theirs", in_replaced },
+	{ "a file that somebody put in the place of a pipe is not written", in_pipe_replaced },
 	{ "a base that is written while it is copied is refused", in_base_changed },
 	{ "a terabyte of hole costs nothing", in_large_holes },
 	{ "zeroes are written where no hole can be made", in_holes_that_are_written },
