@@ -494,7 +494,7 @@ static void refused_bases(void)
 	REFUSED(1, "no file beside it is that", T "more", NULL, "receive %s", B "r");
 	WELL(NULL, NULL, "send %s", A "s2");
 	REFUSED(1, "and this is", T "more", NULL, "receive -b %s %s", A "s2", B "r");
-	REFUSED(1, "and this has no id", T "more", NULL, "receive -b %s %s", T "stream", B "r");
+	REFUSED(1, "and this has no id", T "more", NULL, "receive -b %s %s", A "live", B "r");
 	REFUSED(1, "builds on nothing", T "stream", NULL, "receive -b %s %s", A "s1", B "r");
 	CHECK(!exists(B "r") && !exists(B ".r.part"));
 	fakes();
