@@ -308,7 +308,13 @@ static int no_terminal(int fd, const char *what, const char *why)
 int open_output(const char *path)
 {
 	int fd = path ? open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	struct stat st;
 
+	/* It was none when is_file_path() looked. */
+	if (path && fd >= 0 && (fstat(fd, &st) || S_ISREG(st.st_mode))) {
+		close(fd);
+		return complain(path, "it was replaced by a file just now; that is left as it is");
+	}
 	return no_terminal(fd, path ? path : "standard output", "bytes of a region are nothing for a terminal");
 }
 

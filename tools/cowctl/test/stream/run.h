@@ -40,7 +40,7 @@ int out_file(const char *path);
 
 /*
  * At its N-th call of a function, what is started from now on does something: "CALL:N:before" and ":after" is kill -9,
- * ":stop" is SIGSTOP, and a number is that errno. NULL: no more. See trap.c.
+ * ":stop" is SIGSTOP before and ":stopped" after it, and a number is that errno. NULL: no more. See trap.c.
  */
 void trap(const char *what);
 
