@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "process.h"
 #include "qmp.h"
 #include "signals.h"
 
@@ -357,6 +358,9 @@ static int connect_to(struct qmp *qmp)
 	/* A clone is started as its command line says, with our rights. */
 	if (peer.uid != geteuid())
 		return complain(qmp->path, "it is of user %u; be that user", (unsigned int)peer.uid);
+	/* That was when it began to listen. */
+	if (process_check_user(peer.pid, qmp->path))
+		return -1;
 	qmp->pid = peer.pid;
 	return 0;
 }

@@ -7,7 +7,8 @@
  *		[-greeting TEXT] [-fault WORD]
  *
  * Where the directory of PATH has a file "fault", it says at which command what goes wrong: "COMMAND KIND", once. The
- * kinds are in faults[]. With -fault end it ends before it does anything, with -fault take1 it does not take a state.
+ * kinds are in faults[]. With -fault end it ends before it does anything, with -fault take1 it does not take a state,
+ * with -fault leave it is another user's once it listens.
  * Each command is written into a file "journal" there.
  */
 #include <errno.h>
@@ -422,6 +423,18 @@ static void fault_hup(char *answer)
 	fault_late(answer);
 }
 
+static void become_nobody(void)
+{
+	if (setuid(65534))
+		die("setuid");
+}
+
+static void fault_leave(char *answer)
+{
+	become_nobody();
+	say(answer, strlen(answer));
+}
+
 static void fault_kill(char *answer)
 {
 	(void)answer;
@@ -450,6 +463,7 @@ static const struct {
 	{ "int", fault_int, true, NULL },
 	{ "hup", fault_hup, true, NULL },
 	{ "kill", fault_kill, true, NULL },
+	{ "leave", fault_leave, true, NULL },
 	{ "empty", NULL, true, "{}" },
 	{ "strange", NULL, true, "[null, 7, {\"id\": 5, \"status\": []}]" },
 	{ "private", NULL, false, "[{\"id\": \"ram\", \"share\": false}]" },
@@ -707,6 +721,8 @@ int main(int argc, char **argv)
 	/* At last: who waits for it finds all else done. */
 	monitor = listen_at(dir);
 	*(strrchr(dir, '/') ?: dir) = 0;
+	if (!strcmp(fault, "leave"))
+		become_nobody();
 	while ((client = accept4(monitor, NULL, NULL, SOCK_CLOEXEC)) >= 0)
 		serve();
 	return 1;

@@ -271,6 +271,18 @@ is "somebody else's VM" grep -q "it is of user 0; be that user" "$err"
 is "it is as it was" untouched
 end
 
+start
+: >"$vm/journal"
+chmod 666 "$vm/journal"
+faulty query-block leave
+is "it becomes another user's while it is asked" refused "it runs as user 65534; be that user"
+end
+start -fault leave
+: >"$vm/journal"
+chmod 666 "$vm/journal"
+is "it became another user's when it listened" refused "it runs as user 65534; be that user"
+end
+
 # ---- clones that do not start ----
 
 start
