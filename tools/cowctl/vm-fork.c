@@ -490,8 +490,12 @@ static int write_state(struct job *job)
 	qmp_forget(qmp);
 	if (qmp_give(qmp, "cowctl", job->state))
 		return -1;
-	if (qmp_run(qmp, "migrate", must(json_pack("{s:s}", "uri", "fd:cowctl"))))
+	if (qmp_run(qmp, "migrate", must(json_pack("{s:s}", "uri", "fd:cowctl")))) {
+		/* Without an answer QEMU may do it yet, and stop the VM at its end. */
+		if (!qmp->refused)
+			cancel_state(&job->vm);
 		return -1;
+	}
 	if (!qmp_wait(qmp, "MIGRATION", NULL, "completed", "failed") && !vm_wait_for_migration(&job->vm))
 		return 0;
 	if (!qmp->broken && !signals_came())

@@ -9,7 +9,7 @@
  * Where the directory of PATH has a file "fault", it says at which command what goes wrong: "COMMAND KIND", once. The
  * kinds are in faults[]. With -fault end it ends before it does anything, with -fault take1 it does not take a state,
  * with -fault leave it is another user's once it listens.
- * Each command is written into a file "journal" there.
+ * Each command is written into a file "journal" there, and how the VM is into "status".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +34,7 @@ static char dir[256];			/* where its socket is */
 static const char *status = "running", *greeting, *fault = "none";
 static json_t *rams, *disks, *nodes, *jobs, *points;
 static bool ignore_shared, events;
+static bool postponed;			/* a migration that is still to come */
 static int client = -1, given = -1;
 static char *late;			/* an answer that is still to come */
 
@@ -232,6 +233,15 @@ static json_t *migrate(void)
 	return json_object();
 }
 
+/* At its end a migration stops the VM. */
+static void cont(void)
+{
+	status = "running";
+	if (postponed)
+		json_decref(migrate());
+	postponed = false;
+}
+
 static json_t *migrate_incoming(void)
 {
 	char state[256] = "";
@@ -294,7 +304,9 @@ static json_t *do_it(const char *what, const json_t *arguments)
 	if (!strcmp(what, "stop"))
 		status = "paused";
 	else if (!strcmp(what, "cont"))
-		status = "running";
+		cont();
+	else if (!strcmp(what, "migrate_cancel"))
+		postponed = false;
 	else if (!strcmp(what, "migrate"))
 		return migrate();
 	else if (!strcmp(what, "migrate-incoming"))
@@ -429,6 +441,13 @@ static void become_nobody(void)
 		die("setuid");
 }
 
+/* It is only done when the VM runs again. */
+static void fault_postpone(char *answer)
+{
+	(void)answer;
+	postponed = true;
+}
+
 static void fault_leave(char *answer)
 {
 	become_nobody();
@@ -463,6 +482,7 @@ static const struct {
 	{ "int", fault_int, true, NULL },
 	{ "hup", fault_hup, true, NULL },
 	{ "kill", fault_kill, true, NULL },
+	{ "postpone", fault_postpone, false, NULL },
 	{ "leave", fault_leave, true, NULL },
 	{ "empty", NULL, true, "{}" },
 	{ "strange", NULL, true, "[null, 7, {\"id\": 5, \"status\": []}]" },
@@ -516,6 +536,8 @@ static char *answer_of(const char *command, const json_t *arguments, json_t *id,
 
 	if (!strcmp(kind, "error"))
 		value = error("as told");
+	else if (!strcmp(kind, "postpone"))
+		value = json_object();
 	else if (!strcmp(kind, "failing"))
 		value = fail(command, arguments);
 	else
@@ -535,13 +557,13 @@ static char *answer_of(const char *command, const json_t *arguments, json_t *id,
 	return whole;
 }
 
-static void note(const char *line)
+static void note(const char *name, const char *mode, const char *line)
 {
 	char path[300];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "%s/journal", dir);
-	file = fopen(path, "ae");
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	file = fopen(path, mode);
 	if (!file)
 		die(path);
 	fputs(line, file);
@@ -558,7 +580,7 @@ static void answer(const char *line)
 	bool undone = wrong < FAULTS && !faults[wrong].done && faults[wrong].act;
 	char *whole;
 
-	note(line);
+	note("journal", "ae", line);
 	if (late)
 		say(late, strlen(late));
 	free(late);
@@ -567,6 +589,7 @@ static void answer(const char *line)
 		fault_noid(NULL);
 	} else {
 		whole = answer_of(command, json_object_get(object, "arguments"), json_object_get(object, "id"), wrong);
+		note("status", "we", status);
 		if (wrong < FAULTS && faults[wrong].act && faults[wrong].act != fault_error)
 			faults[wrong].act(whole);
 		else

@@ -40,7 +40,7 @@ processes() { ps -o pid,args | awk '/ -qmp / && !/awk/ { print $1 }'; }
 alone() { [ "$(processes)" = "$pid" ]; }
 # asked WORDS: has the VM been asked that?
 asked() { grep -qF "$1" "$vm/journal" 2>/dev/null; }
-runs() { [ "$(grep -o '"execute":"\(stop\|cont\)"' "$vm/journal" 2>/dev/null | tail -n 1)" != '"execute":"stop"' ]; }
+runs() { [ "$(cat "$vm/status" 2>/dev/null || echo running)" = running ]; }
 capabilities_back()
 {
 	case $(grep '"execute":"migrate-set-cap' "$vm/journal" 2>/dev/null | tail -n 1) in
@@ -272,8 +272,9 @@ is "it is as it was" untouched
 end
 
 start
-: >"$vm/journal"
-chmod 666 "$vm/journal"
+: >"$vm/journal" >"$vm/status"
+chmod 666 "$vm/journal" "$vm/status"
+echo running >"$vm/status"
 faulty query-block leave
 is "it becomes another user's while it is asked" refused "it runs as user 65534; be that user"
 end
@@ -322,6 +323,7 @@ for command in query-status query-block query-migrate blockdev-create blockdev-a
 	kinds="error close term"
 	# What was late is not taken for an answer to the next one, nor a broken connection for the end.
 	case $command in stop | blockdev-snapshot-sync | migrate) kinds="error never late close half garbage long term" ;; esac
+	[ $command != migrate ] || kinds="$kinds postpone"
 	start
 	for kind in $kinds; do
 		is "$command: $kind" survives "$command" "$kind"
