@@ -13,6 +13,7 @@
 #include <fts.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -294,12 +295,22 @@ static int see_status(struct vm *vm)
 	return err;
 }
 
+/* Two at one time would each take what the other one does for what was left by one that was killed. */
+static int lock(const struct vm *vm)
+{
+	if (!flock(vm->fds[0], LOCK_EX | LOCK_NB))
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return complain(vm->qmp.path, "another cowctl is at work on this VM");
+	return complain(vm->rams[0], "it cannot be locked: %s", strerror(errno));
+}
+
 int vm_open(struct vm *vm, const char *socket, const char *verb, unsigned int seconds)
 {
 	*vm = (struct vm) { .verb = verb };
 	if (qmp_open(&vm->qmp, socket, seconds, seconds < GREETING_SECONDS ? seconds : GREETING_SECONDS))
 		return -1;
-	return find_rams(vm) || see_status(vm) ? -1 : qmp_drop_job(&vm->qmp, "cowctl");
+	return find_rams(vm) || lock(vm) || see_status(vm) ? -1 : qmp_drop_job(&vm->qmp, "cowctl");
 }
 
 void vm_close(struct vm *vm)

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -448,6 +449,16 @@ static void fault_postpone(char *answer)
 	postponed = true;
 }
 
+/* As another cowctl has it, which came by another monitor. */
+static void fault_lock(char *answer)
+{
+	int fd = open(text(json_array_get(rams, 0), "mem-path"), O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+		die("lock");
+	say(answer, strlen(answer));
+}
+
 static void fault_leave(char *answer)
 {
 	become_nobody();
@@ -483,6 +494,7 @@ static const struct {
 	{ "hup", fault_hup, true, NULL },
 	{ "kill", fault_kill, true, NULL },
 	{ "postpone", fault_postpone, false, NULL },
+	{ "lock", fault_lock, true, NULL },
 	{ "leave", fault_leave, true, NULL },
 	{ "empty", NULL, true, "{}" },
 	{ "strange", NULL, true, "[null, 7, {\"id\": 5, \"status\": []}]" },

@@ -197,6 +197,11 @@ rm "$vm/ram"
 is "its memory has no name any more" refused "No such file"
 end
 
+start
+faulty query-memdev lock
+is "another cowctl is at work" refused "another cowctl is at work on this VM"
+end
+
 start -object "memory-backend-file,id=more,share=on,mem-path=$vm/ram,size=1048576"
 is "two memories that are one file" refused "two of the VM's memories"
 end
