@@ -290,6 +290,7 @@ static int check_point(struct vm *vm, const json_t *point, const char *dir)
 
 static int open_memory(const struct vm *vm, int from, const char *dir, int *cuts)
 {
+	struct stat cut, ram;
 	char name[32];
 	size_t i;
 
@@ -300,17 +301,24 @@ static int open_memory(const struct vm *vm, int from, const char *dir, int *cuts
 			return complain(dir, "%s in it cannot be opened: %s", name, strerror(errno));
 		if (!cowmem_is_region(cuts[i]))
 			return complain(dir, "%s in it is not the memory of a point", name);
+		if (fstat(cuts[i], &cut) || fstat(vm->fds[i], &ram) || cut.st_dev != ram.st_dev)
+			return complain(dir, "%s in it is not on the mount that the VM's memory is on", name);
+		if (cut.st_size != ram.st_size)
+			return complain(dir, "%s in it is not as large as the VM's memory", name);
 	}
 	return 0;
 }
 
-static int restore(const struct vm *vm, const int *cuts)
+/* One that is refused changes nothing, but those before it did. */
+static int restore(struct vm *vm, const int *cuts)
 {
 	size_t i;
 
-	for (i = 0; i < vm->count; i++)
+	for (i = 0; i < vm->count; i++) {
 		if (cowmem_restore(vm->fds[i], cuts[i], COWMEM_RESTORE_KEEP, NULL))
 			return complain_errno(vm->qmp.path);
+		vm->keep_stopped = true;
+	}
 	return 0;
 }
 
@@ -328,7 +336,6 @@ static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps 
 	err = vm_stop(vm);
 	laps_end(laps, "stop");
 	heed = signals_heed(false);
-	vm->keep_stopped = !err;
 	if (!err)
 		err = restore(vm, cuts);
 	laps_end(laps, "restore");
@@ -338,10 +345,10 @@ static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps 
 	if (!err)
 		err = restore(vm, cuts);
 	laps_end(laps, "restore again");
-	if (err && vm->keep_stopped)
-		complain(vm->qmp.path, "the VM is neither what it was nor what it was to be, and stays stopped");
-	else
+	if (!err)
 		vm->keep_stopped = false;
+	else if (vm->keep_stopped)
+		complain(vm->qmp.path, "the VM is neither what it was nor what it was to be, and stays stopped");
 	if (vm_cont(vm))
 		err = -1;
 	laps_end(laps, "cont");

@@ -179,7 +179,7 @@ int vm_end(struct vm *vm)
 	json_decref(vm->capabilities);
 	vm->capabilities = NULL;
 	/* Where that failed, or the VM is not what it was, the next one is to know. */
-	if (vm->marked && !err && !vm->stopped)
+	if (vm->marked && !err && !vm->stopped && !vm->keep_stopped)
 		fremovexattr(vm->fds[0], MARK);
 	vm->marked = false;
 	signals_heed(heed);
@@ -245,7 +245,7 @@ static json_t *get_mark(const struct vm *vm)
 /* It may not run on as it is; but another revert makes it what it was to be. */
 static int mend_revert(struct vm *vm)
 {
-	vm->stopped = true;
+	vm->keep_stopped = true;
 	if (!strcmp(vm->verb, "revert"))
 		return 0;
 	complain(vm->qmp.path, "it was left half reverted: run cowctl vm revert again, or end it");

@@ -17,7 +17,7 @@
  * @verb: what is being done with it: "fork", "save", "revert"
  * @running: whether it was running when we came
  * @stopped: we told it to stop
- * @keep_stopped: it may not run on: it is half of what it was
+ * @keep_stopped: it may not run on: it is half of what it was, whether it ran or not
  * @count: how many files its memory is
  * @rams: their names, as QEMU's command line has them
  * @fds: and descriptors of them

@@ -33,7 +33,7 @@ end()
 {
 	for process in $(processes); do kill "$process"; done
 	wait 2>/dev/null
-	rm -rf "$vm" "$m"/new* "$m/point"
+	rm -rf "$vm" "$m"/new* "$m"/point*
 }
 
 processes() { ps -o pid,args | awk '/ -qmp / && !/awk/ { print $1 }'; }
@@ -424,8 +424,30 @@ for kind in error failing never close; do
 	is "revert, snapshot-load: $kind: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"
 	is "revert, snapshot-load: $kind: then it runs" as_it_was
 done
+# Another file of the point's, or one of another size, is no reason to stop the VM.
+mv "$m/point/ram0" "$m/point/kept"
+write other
+for size in 4096 2097152; do
+	cp "$m/point/kept" "$m/point/ram0"
+	truncate -s $size "$m/point/ram0"
+	rm -f "$vm/journal"
+	is "revert, memory of $size" says 1 "ram0 in it is not as large as" vm revert "$vm/qmp" "$m/point"
+	is "revert, memory of $size: the VM was not stopped" not asked stop
+	rm "$m/point/ram0"
+done
+mv "$m/point/kept" "$m/point/ram0"
 is "SIGKILL in a revert" killed snapshot-load revert "$m/point"
 is "SIGKILL in a revert: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"
 is "SIGKILL in a revert: then it runs" as_it_was
+end
+
+start -S
+is "save, paused" run 0 vm save "$vm/qmp" "$m/point"
+faulty snapshot-load error
+is "revert, paused: an error" run 1 vm revert "$vm/qmp" "$m/point"
+is "revert, paused: it is not forked" says 1 "half reverted" vm fork "$vm/qmp" "$new"
+is "revert, paused: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"
+is "revert, paused: then it is saved" run 0 vm save "$vm/qmp" "$m/point2"
+is "revert, paused: it still is" not runs
 end
 done_testing
