@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include <jansson.h>
 
@@ -459,6 +460,13 @@ static void fault_lock(char *answer)
 	say(answer, strlen(answer));
 }
 
+/* It never ends, whoever cancels it, until the VM runs. */
+static void fault_stuck(char *answer)
+{
+	status = "finish-migrate";
+	say(answer, strlen(answer));
+}
+
 static void fault_leave(char *answer)
 {
 	become_nobody();
@@ -470,6 +478,27 @@ static void fault_kill(char *answer)
 	(void)answer;
 	kill_client(SIGKILL);
 	hang_up();
+}
+
+/* And then somebody stops the VM. */
+static void fault_killpause(char *answer)
+{
+	fault_kill(answer);
+	status = "paused";
+}
+
+/* The memory's owner may write what he likes into cowctl's mark. */
+static void fault_mark(char *answer)
+{
+	char *mark;
+
+	if (asprintf(&mark, "{\"verb\": \"save\", \"running\": true, \"stopped\": false, \"pid\": %d, \"capabilities\": ["
+		     "{\"capability\": \"xbzrle\", \"state\": true}, {\"capability\": \"events\", \"state\": true}]}",
+		     (int)getpid()) < 0 ||
+	    setxattr(text(json_array_get(rams, 0), "mem-path"), "user.cowctl.vm", mark, strlen(mark), 0))
+		die("mark");
+	free(mark);
+	say(answer, strlen(answer));
 }
 
 static const struct {
@@ -493,7 +522,10 @@ static const struct {
 	{ "int", fault_int, true, NULL },
 	{ "hup", fault_hup, true, NULL },
 	{ "kill", fault_kill, true, NULL },
+	{ "stuck", fault_stuck, false, NULL },
 	{ "postpone", fault_postpone, false, NULL },
+	{ "killpause", fault_killpause, true, NULL },
+	{ "mark", fault_mark, true, NULL },
 	{ "lock", fault_lock, true, NULL },
 	{ "leave", fault_leave, true, NULL },
 	{ "empty", NULL, true, "{}" },
@@ -548,7 +580,7 @@ static char *answer_of(const char *command, const json_t *arguments, json_t *id,
 
 	if (!strcmp(kind, "error"))
 		value = error("as told");
-	else if (!strcmp(kind, "postpone"))
+	else if (!strcmp(kind, "postpone") || !strcmp(kind, "stuck"))
 		value = json_object();
 	else if (!strcmp(kind, "failing"))
 		value = fail(command, arguments);

@@ -328,7 +328,7 @@ for command in query-status query-block query-migrate blockdev-create blockdev-a
 	kinds="error close term"
 	# What was late is not taken for an answer to the next one, nor a broken connection for the end.
 	case $command in stop | blockdev-snapshot-sync | migrate) kinds="error never late close half garbage long term" ;; esac
-	[ $command != migrate ] || kinds="$kinds postpone"
+	[ $command != migrate ] || kinds="$kinds postpone stuck"
 	start
 	for kind in $kinds; do
 		is "$command: $kind" survives "$command" "$kind"
@@ -376,6 +376,26 @@ for command in migrate-set-capabilities stop migrate cont; do
 	is "SIGKILL at $command: it is as it was" as_it_was
 	end
 done
+
+for verb in fork revert; do
+	start
+	is "$verb: a point" run 0 vm save "$vm/qmp" "$m/point"
+	faulty migrate-set-capabilities killpause
+	case $verb in fork) arg=$new ;; *) arg=$m/point ;; esac
+	rm -f "$vm/journal"
+	is "$verb: SIGKILL, and then somebody stops the VM" run 137 vm $verb "$vm/qmp" "$arg"
+	for process in $(processes); do [ "$process" = "$pid" ] || kill "$process"; done
+	is "$verb: the next one does what it is to" run 0 vm save "$vm/qmp" "$m/point2"
+	is "$verb: and says so" grep -q "a cowctl vm $verb did not come to its end: what it left is mended" "$err"
+	is "$verb: the VM stays stopped" not runs
+	is "$verb: its capabilities are what they were" capabilities_back
+	end
+done
+start
+faulty query-memdev mark
+is "a mark that somebody else made" run 0 vm save "$vm/qmp" "$m/point"
+is "it does not set what QEMU does besides" not asked xbzrle
+end
 
 # ---- save and revert that go wrong ----
 
