@@ -105,9 +105,16 @@ is "memory that has no such property" run 1 vm fork "$vm/qmp" "$dir/new"
 is "it is said what it has to be" grep -q "'ram' has to be a memory-backend-file" "$err"
 is "memory that is no file" goes_wrong qom-get empty 1 "has to be a memory-backend-file"
 echo "query-memdev never" >"$vm/fault"
-./cowctl vm fork -t 3 "$vm/qmp" "$dir/new" >/dev/null 2>&1 &
+./cowctl vm fork -t 20 "$vm/qmp" "$dir/new" >/dev/null 2>&1 &
 holders="$holders $!"
 while [ -e "$vm/fault" ]; do sleep 0.05; done
-is "somebody else is connected" says 1 "another program is connected" vm fork -t 1 "$vm/qmp" "$dir/new"
+# Those that gave up still wait there, until there is no room for another one.
+for many in "" " and one waits" " and two wait" " and there is no more room"; do
+	is "somebody else is connected$many" says 1 "another program is connected" vm fork -t 1 "$vm/qmp" "$dir/new"
+done
+# It would be killed after 5 s, and then the status is 137.
+under="timeout -k 5 1"
+is "SIGTERM while there is no room" run 124 vm fork -t 8 "$vm/qmp" "$dir/new"
+under=
 end
 done_testing
