@@ -51,8 +51,8 @@ static int make_image(struct vm *vm, const char *name, const char *path)
 
 	err = vm_make_image(vm, path, file, must(json_pack("{s:i}", "size", 0)));
 	if (!err) {
-		err = qmp_run(&vm->qmp, "blockdev-add",
-			      must(json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", name, "file", file)));
+		err = vm_add_node(vm, must(json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", name, "file",
+						     file)));
 		if (err)
 			vm_drop_node(vm, file);
 	}
@@ -62,15 +62,11 @@ static int make_image(struct vm *vm, const char *name, const char *path)
 
 static void drop_image(struct vm *vm, const char *name)
 {
-	bool heed = signals_heed(false);
 	char *file = must_printf("%s-file", name);
 
-	if (!qmp_again(&vm->qmp)) {
-		vm_drop_node(vm, name);
-		vm_drop_node(vm, file);
-	}
+	vm_drop_node(vm, name);
+	vm_drop_node(vm, file);
 	free(file);
-	signals_heed(heed);
 }
 
 /* snapshot-save, snapshot-load and snapshot-delete; @point without "vmstate" for the last one */

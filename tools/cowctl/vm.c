@@ -372,7 +372,22 @@ static int create_image(struct vm *vm, json_t *options)
 
 void vm_drop_node(struct vm *vm, const char *node)
 {
-	qmp_run(&vm->qmp, "blockdev-del", must(json_pack("{s:s}", "node-name", node)));
+	bool heed = signals_heed(false);
+
+	if (!qmp_again(&vm->qmp))
+		qmp_run(&vm->qmp, "blockdev-del", must(json_pack("{s:s}", "node-name", node)));
+	signals_heed(heed);
+}
+
+int vm_add_node(struct vm *vm, json_t *options)
+{
+	char *node = must(strdup(json_text(options, "node-name")));
+	int err = qmp_run(&vm->qmp, "blockdev-add", options);
+
+	if (err && !vm->qmp.refused)
+		vm_drop_node(vm, node);
+	free(node);
+	return err;
 }
 
 int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options)
@@ -380,8 +395,7 @@ int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *opt
 	json_object_set_new(options, "driver", json_string("qcow2"));
 	json_object_set_new(options, "file", json_string(node));
 	if (create_image(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0))) ||
-	    qmp_run(&vm->qmp, "blockdev-add",
-		    must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", path)))) {
+	    vm_add_node(vm, must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", path)))) {
 		json_decref(options);
 		return -1;
 	}

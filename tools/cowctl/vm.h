@@ -66,6 +66,11 @@ char *vm_name(void);
  * @options: of blockdev-create, but for the file; taken over
  */
 int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options);
+
+/* vm_add_node - by blockdev-add; @options are taken over. One of which nobody knows whether it is there is dropped. */
+int vm_add_node(struct vm *vm, json_t *options);
+
+/* vm_drop_node - whatever else went wrong */
 void vm_drop_node(struct vm *vm, const char *node);
 
 /*

@@ -9,7 +9,8 @@
  * Where the directory of PATH has a file "fault", it says at which command what goes wrong: "COMMAND KIND", once. The
  * kinds are in faults[]. With -fault end it ends before it does anything, with -fault take1 it does not take a state,
  * with -fault leave it is another user's once it listens.
- * Each command is written into a file "journal" there, and how the VM is into "status".
+ * Each command is written into a file "journal" there, and how the VM is into "status", and
+ * whether it has nodes that blockdev-add made into "nodes".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -634,6 +635,7 @@ static void answer(const char *line)
 	} else {
 		whole = answer_of(command, json_object_get(object, "arguments"), json_object_get(object, "id"), wrong);
 		note("status", "we", status);
+		note("nodes", "we", json_array_size(nodes) ? "some" : "none");
 		if (wrong < FAULTS && faults[wrong].act && faults[wrong].act != fault_error)
 			faults[wrong].act(whole);
 		else

@@ -48,6 +48,7 @@ capabilities_back()
 	*) return 1 ;;
 	esac
 }
+no_nodes() { [ "$(cat "$vm/nodes" 2>/dev/null || echo none)" = none ]; }
 as_it_was() { alone && runs && capabilities_back; }
 untouched() { as_it_was && [ ! -e "$new" ] && ! asked '"execute":"stop"' && ! asked blockdev-snapshot-sync; }
 # faulty COMMAND KIND: that is to come
@@ -277,8 +278,8 @@ is "it is as it was" untouched
 end
 
 start
-: >"$vm/journal" >"$vm/status"
-chmod 666 "$vm/journal" "$vm/status"
+: >"$vm/journal" >"$vm/status" >"$vm/nodes"
+chmod 666 "$vm/journal" "$vm/status" "$vm/nodes"
 echo running >"$vm/status"
 faulty query-block leave
 is "it becomes another user's while it is asked" refused "it runs as user 65534; be that user"
@@ -314,7 +315,7 @@ survives()
 	new=$m/new-$1-$2 want=1
 	faulty "$1" "$2"
 	case $2 in term) want=143 ;; int) want=130 ;; hup) want=129 ;; esac
-	run $want vm fork -t 1 "$vm/qmp" "$new" && told_it && [ -s "$err" ] && as_it_was || return
+	run $want vm fork -t 1 "$vm/qmp" "$new" && told_it && [ -s "$err" ] && as_it_was && no_nodes || return
 	# The overlay stays if the VM may use it, and nothing else does.
 	if asked blockdev-snapshot-sync && [ "$1 $2" != "blockdev-snapshot-sync error" ]; then
 		[ "$(ls "$new")" = disk0 ]
@@ -405,7 +406,7 @@ saves()
 	faulty "$1" "$2"
 	./cowctl vm save -t 1 "$vm/qmp" "$m/point" >"$out" 2>"$err"
 	status=$?
-	told_it && [ "$status" != 0 ] && [ ! -e "$m/point" ] && as_it_was || return
+	told_it && [ "$status" != 0 ] && [ ! -e "$m/point" ] && as_it_was && no_nodes || return
 	case $1:$2 in
 	snapshot-save:*) asked '"execute":"snapshot-delete"' ;;
 	esac
