@@ -437,14 +437,21 @@ static int check_way(const struct place *place)
 	return top ? 0 : complain(place->path, "what it would be in cannot be seen: %s", strerror(errno));
 }
 
+int vm_check_text(const char *path)
+{
+	json_t *string = json_string(path);
+
+	if (!string)
+		return complain(path, "not in UTF-8, which is all that QEMU understands; take another name");
+	json_decref(string);
+	return 0;
+}
+
 /* QEMU is told of it, in options and in JSON. */
 static int check_name(const struct place *place)
 {
-	json_t *string = json_string(place->path);
-
-	if (!string)
-		return complain(place->path, "not in UTF-8, which is all that QEMU understands; take another name");
-	json_decref(string);
+	if (vm_check_text(place->path))
+		return -1;
 	if (strpbrk(place->path, ",\"\\"))
 		return complain(place->path, "a comma, a quote or a backslash ends a path in QEMU's options; take a name without");
 	return 0;

@@ -73,6 +73,9 @@ int vm_add_node(struct vm *vm, json_t *options);
 /* vm_drop_node - whatever else went wrong */
 void vm_drop_node(struct vm *vm, const char *node);
 
+/* vm_check_text - can QEMU be told of a path? Returns 0, or -1 after it was said why not. */
+int vm_check_text(const char *path);
+
 /*
  * vm_check_dir - see that a new directory can be made, on the mount where the VM's memory is, where nobody else may
  * change what is in it. place_close() if it returns 0.

@@ -220,6 +220,17 @@ done
 is "a name that is replaced and not there" refused "does not name /none" --replace "/none={dir}/none"
 end
 
+# Its disk is named from the working directory, and an overlay's header has to name all of it.
+bad=$m/$(printf 'work\377')
+mkdir "$bad"
+echo "a disk" >"$bad/disk"
+cd "$bad" || exit
+start -drive file=disk,format=qcow2
+cd "$OLDPWD" || exit
+is "the working directory, and with it a disk, is no UTF-8" refused "not in UTF-8"
+end
+rm -rf "$bad"
+
 start
 mkdir "$new"
 is "DIR is there" says 1 "exists" vm fork "$vm/qmp" "$new"
@@ -305,6 +316,21 @@ is "nothing is left of it" [ "$(ls "$new" | tr '\n' ' ')" = "0 2 disk0 " ]
 is "the others run, as the VM does" sh -c '[ "$(echo "$1" | wc -l)" = 3 ]' - "$(processes)"
 is "the VM runs" runs
 is "its capabilities are what they were" capabilities_back
+end
+
+start
+is "none that takes the state" run 1 vm fork --replace none=take1 "$vm/qmp" "$new"
+is "what stays is told" grep -q "has to stay: the VM writes to its overlays there" "$err"
+is "the VM goes on" as_it_was
+end
+mkdir "$vm"
+"$qemu" -qmp "unix:$vm/qmp" -fault none -object "memory-backend-file,id=r,share=on,mem-path=$vm/ram,size=8192" &
+pid=$!
+until [ -S "$vm/qmp" ]; do usleep 20000; done
+is "none that takes the state, and no disk" run 1 vm fork -n 2 --replace none=take1 "$vm/qmp" "$new"
+is "nothing is left of what was made" [ ! -e "$new" ]
+is "nor is anything listed" [ ! -s "$out" ]
+is "the VM runs on" as_it_was
 end
 
 # ---- whatever goes wrong with the VM, it goes on as it was ----
