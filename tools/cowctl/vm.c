@@ -156,7 +156,7 @@ static json_t *capabilities_of(struct vm *vm)
 	return ours;
 }
 
-/* @stopped: do we stop it, or was it left half of what it was? Before that, who finds it stopped did not do so for us. */
+/* @stopped: we are about to stop it, or it was left half of what it was. Until then, it is stopped by somebody else. */
 static int set_mark(struct vm *vm, bool stopped)
 {
 	json_t *mark = must(json_pack("{s:s, s:b, s:b, s:i, s:O}", "verb", vm->verb, "running", vm->running, "stopped",
@@ -395,7 +395,8 @@ int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *opt
 	json_object_set_new(options, "driver", json_string("qcow2"));
 	json_object_set_new(options, "file", json_string(node));
 	if (create_image(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0))) ||
-	    vm_add_node(vm, must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", path)))) {
+	    vm_add_node(vm, must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename",
+					   path)))) {
 		json_decref(options);
 		return -1;
 	}

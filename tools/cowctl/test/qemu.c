@@ -491,14 +491,15 @@ static void fault_killpause(char *answer)
 /* The memory's owner may write what he likes into cowctl's mark. */
 static void fault_mark(char *answer)
 {
-	char *mark;
+	json_t *object = json_pack("{s:s, s:b, s:b, s:i, s:[{s:s, s:b}, {s:s, s:b}]}", "verb", "save", "running", 1,
+				   "stopped", 0, "pid", (int)getpid(), "capabilities", "capability", "xbzrle", "state",
+				   1, "capability", "events", "state", 1);
+	char *mark = json_dumps(object, 0);
 
-	if (asprintf(&mark, "{\"verb\": \"save\", \"running\": true, \"stopped\": false, \"pid\": %d, \"capabilities\": ["
-		     "{\"capability\": \"xbzrle\", \"state\": true}, {\"capability\": \"events\", \"state\": true}]}",
-		     (int)getpid()) < 0 ||
-	    setxattr(text(json_array_get(rams, 0), "mem-path"), "user.cowctl.vm", mark, strlen(mark), 0))
+	if (setxattr(text(json_array_get(rams, 0), "mem-path"), "user.cowctl.vm", mark, strlen(mark), 0))
 		die("mark");
 	free(mark);
+	json_decref(object);
 	say(answer, strlen(answer));
 }
 

@@ -48,7 +48,7 @@ capabilities_back()
 	*) return 1 ;;
 	esac
 }
-no_nodes() { [ "$(cat "$vm/nodes" 2>/dev/null || echo none)" = none ]; }
+no_nodes() { [ "$(cat "$vm/nodes" 2>/dev/null)" != some ]; }
 as_it_was() { alone && runs && capabilities_back; }
 untouched() { as_it_was && [ ! -e "$new" ] && ! asked '"execute":"stop"' && ! asked blockdev-snapshot-sync; }
 # faulty COMMAND KIND: that is to come
@@ -289,9 +289,9 @@ is "it is as it was" untouched
 end
 
 start
-: >"$vm/journal" >"$vm/status" >"$vm/nodes"
-chmod 666 "$vm/journal" "$vm/status" "$vm/nodes"
 echo running >"$vm/status"
+touch "$vm/journal" "$vm/nodes"
+chmod 666 "$vm/journal" "$vm/status" "$vm/nodes"
 faulty query-block leave
 is "it becomes another user's while it is asked" refused "it runs as user 65534; be that user"
 end
