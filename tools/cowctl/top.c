@@ -413,7 +413,8 @@ static void remove_stale(void)
 	while (dir && (entry = readdir(dir))) {
 		int pid, end = 0;
 
-		if (sscanf(entry->d_name, "cowctl-%d%n", &pid, &end) == 1 && !entry->d_name[end] && kill(pid, 0) && errno == ESRCH)
+		if (sscanf(entry->d_name, "cowctl-%d%n", &pid, &end) == 1 && !entry->d_name[end] && kill(pid, 0) &&
+		    errno == ESRCH)
 			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
 	}
 	if (dir)
