@@ -337,6 +337,14 @@ int place_is_free(const struct place *place)
 	return fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW) ? 0 : complain_exists(place);
 }
 
+int place_keep_free(struct place *place)
+{
+	if (!place_is_free(place))
+		return 0;
+	place_close(place);
+	return -1;
+}
+
 int place_find(struct place *place, const char *new, int source)
 {
 	*place = (struct place) { .dir = -1, .on_mount = true };
@@ -362,12 +370,7 @@ fail:
 
 int place_open(struct place *place, const char *new, int source)
 {
-	if (place_find(place, new, source))
-		return -1;
-	if (!place_is_free(place))
-		return 0;
-	place_close(place);
-	return -1;
+	return place_find(place, new, source) || place_keep_free(place) ? -1 : 0;
 }
 
 void place_close(struct place *place)

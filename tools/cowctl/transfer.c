@@ -362,10 +362,5 @@ int any_place(struct place *place, const char *arg, bool may_be_path)
 
 int new_place(struct place *place, const char *arg, bool may_be_path)
 {
-	if (any_place(place, arg, may_be_path))
-		return -1;
-	if (!place_is_free(place))
-		return 0;
-	place_close(place);
-	return -1;
+	return any_place(place, arg, may_be_path) || place_keep_free(place) ? -1 : 0;
 }

@@ -202,15 +202,20 @@ static void killed_at(const char *call, bool whole, const char *path)
 	has_come(path, A "s1");
 }
 
+/* The first @length bytes of T "stream", in a file of their own. */
+static void cut_stream(const char *to, size_t length)
+{
+	size_t all;
+	unsigned char *data = read_file(T "stream", &all);
+
+	write_file(to, data, length);
+	free(data);
+}
+
 static void killed_at_its_end_in(const char *path)
 {
-	size_t length;
-	unsigned char *data;
-
 	small_stream();
-	data = read_file(T "stream", &length);
-	write_file(T "header", data, HEADER);
-	free(data);
+	cut_stream(T "header", HEADER);
 	killed_at("fsetxattr:3:after", false, path);
 	killed_at("fsetxattr:4:before", false, path);
 	killed_at("fsetxattr:4:after", true, path);
@@ -253,15 +258,10 @@ static void killed_at_its_end_on_disk(void)
 /* The first half of T "stream" has come, as B "r". */
 static void half(void)
 {
-	size_t length;
-	unsigned char *data;
-
 	make_file(A "live", 300, 0);
 	snapshot(A "live", A "s1");
 	WELL(NULL, T "stream", "send %s", A "s1");
-	data = read_file(T "stream", &length);
-	write_file(T "half", data, length / 2 + 1);
-	free(data);
+	cut_stream(T "half", size_of(T "stream") / 2 + 1);
 	REFUSED(1, "receive --token", T "half", NULL, "receive %s", B "r");
 }
 
@@ -298,17 +298,13 @@ static void refused_parts(void)
 
 static void gap(void)
 {
-	size_t length;
-	unsigned char *data;
 	char token[256];
 
 	half();
 	read_token(B "r", token, sizeof(token));
 	WELL(NULL, T "rest", "send --resume %s %s", token, A "s1");
 	WELL(NULL, NULL, "receive --abort %s", B "r");
-	data = read_file(T "stream", &length);
-	write_file(T "half", data, length / 3);
-	free(data);
+	cut_stream(T "half", size_of(T "stream") / 3);
 	CHECK(RUN(T "half", NULL, "receive %s", B "r") == 1);
 	REFUSED(1, "the stream goes on at byte", T "rest", NULL, "receive %s", B "r");
 	/* Nothing was lost by that. */
@@ -474,17 +470,13 @@ static void resized(void)
 /* A plain file can be written even when all of it has come. */
 static void written(void)
 {
-	int fd;
-
 	if (!has_attributes(DISK))
 		SKIP("no extended attributes on " DISK);
 	small_stream();
 	trap("renameat2:1:before");
 	KILLED(SIGKILL, T "stream", NULL, "receive %s", DISK "r");
 	trap(NULL);
-	fd = open(DISK ".r.part", O_WRONLY | O_CLOEXEC);
-	EQUAL(pwrite(fd, "x", 1, 5), 1);
-	close(fd);
+	write_byte(DISK ".r.part");
 	REFUSED(1, "somebody has changed", T "stream", NULL, "receive %s", DISK "r");
 	WELL(NULL, NULL, "receive --abort %s", DISK "r");
 	WELL(T "stream", NULL, "receive %s", DISK "r");
@@ -655,7 +647,6 @@ static void pipe_replaced(void)
 static void base_changed(void)
 {
 	pid_t pid;
-	int fd;
 
 	if (!has_attributes(DISK))
 		SKIP("no extended attributes on " DISK);
@@ -665,9 +656,7 @@ static void base_changed(void)
 	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
 	WELL(T "stream", NULL, "receive %s", DISK "s1");
 	pid = stopped("pwrite64:1:stop", T "more", "receive " DISK "r");
-	fd = open(DISK "s1", O_WRONLY | O_CLOEXEC);
-	EQUAL(pwrite(fd, "x", 1, 5), 1);
-	close(fd);
+	write_byte(DISK "s1");
 	goes_on(pid, "was changed while it was copied");
 	CHECK(!exists(DISK "r") && !exists(DISK ".r.part"));
 }

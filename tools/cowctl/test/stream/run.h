@@ -81,6 +81,8 @@ bool exists(const char *path);
 uint64_t size_of(const char *path);
 unsigned char *read_file(const char *path, size_t *length);
 void write_file(const char *path, const void *data, size_t length);
+/* Somebody writes a byte of a file that is there. */
+void write_byte(const char *path);
 bool same(const char *one, const char *other);
 
 #define SAME(one, other) do {							\
