@@ -178,7 +178,8 @@ struct cowmem_leaf_lock {
  * @rounds: how often granted pages were kept since they were last looked
  *	through for cold ones. Protected by @lock, for writing.
  * @look_after: how many rounds it takes to the next look. Likewise.
- * @seen: which pages were written since then, see restore.c, or NULL.  Likewise.
+ * @seen: which pages were written since then, see restore.c, or NULL.  Likewise.  A page
+ *	that no limit but the memory cgroup's counts.
  * @cutting: grants are being taken back ahead of a clone: who is granted more is not to map
  *	more than it takes. A hint.
  * @nr_cut: how many pages lost their grants ahead of a clone that is to come.

@@ -349,22 +349,17 @@ static noinline vm_fault_t still_given(struct vm_fault *vmf)
 	return ret;
 }
 
-static vm_fault_t serve_mkwrite(struct vm_fault *vmf)
-{
-	if (has_userfaultfd(vmf))
-		return VM_FAULT_SIGBUS;
-	if (cowmem_page_huge(vmf->page) &&
-	    (pmd_fits(vmf) || pmd_trans_huge(READ_ONCE(*vmf->pmd))))
-		return still_given(vmf);
-	return fault_write(vmf);
-}
-
 /* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
 static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
-	vm_fault_t ret = serve_mkwrite(vmf);
+	bool area = cowmem_page_huge(vmf->page) &&
+		    (pmd_fits(vmf) || pmd_trans_huge(READ_ONCE(*vmf->pmd)));
+	vm_fault_t ret = has_userfaultfd(vmf) ? VM_FAULT_SIGBUS :
+			 area ? still_given(vmf) : fault_write(vmf);
 
-	trace_cowmem_fault(vmf, ret);
+	/* One that begins anew is told of when it comes again. */
+	if (!area || ret != VM_FAULT_NOPAGE)
+		trace_cowmem_fault(vmf, ret);
 	return ret;
 }
 

@@ -70,7 +70,8 @@ static bool pinned(struct page *page)
 /*
  * Where many pages were kept in vain, one is kept only if it was written before since the
  * last look for cold ones.  What was written is noted in a page, a bit for each index;
- * indices that are 128 MiB apart share one, which at worst keeps a page too many.
+ * leaves that are SEEN_LEAVES apart (128 MiB with pages of 4 KiB) share theirs, which at
+ * worst keeps a page too many.  Once begun this goes on for the life of the region.
  */
 #define SEEN_LEAVES	(PAGE_SIZE / sizeof(u64))
 
@@ -165,6 +166,7 @@ static unsigned int keep_leaf(struct cowmem_region *region, const struct cowmem_
 
 		cold = kept & ~(dirty | take_dirty_bits(region, leaf));
 	}
+	args->pages += hweight64(leaf->granted & ~cold);
 	theirs = cowmem_tree_leaf(from, leaf->base, NULL);
 	for (slots = kept & ~cold; slots; slots &= slots - 1) {
 		unsigned int i = __ffs64(slots);
@@ -180,10 +182,8 @@ static unsigned int keep_leaf(struct cowmem_region *region, const struct cowmem_
 			clear_highpage(page);
 		else if (cowmem_page_copy(page, theirs->slots[i]))
 			go |= BIT_ULL(i);
-		args->pages++;
 	}
 	go |= cold | once;
-	args->pages += hweight64(once);
 	args->kept += hweight64(leaf->granted & ~go);
 	if (go)
 		give_back(region, leaf, go, theirs);
@@ -210,9 +210,10 @@ static bool time_to_look(struct cowmem_region *region)
 /* So many pages were cold, and kept: that tells when to look again, and what to keep. */
 static void looked(struct cowmem_region *region, unsigned long cold, unsigned long kept)
 {
-	/* Without memory all is kept. */
+	/* Nobody is to be killed for a hint: without memory all is kept, until the next look. */
 	if (!region->seen && cold > kept / 8)
-		region->seen = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		region->seen = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT | __GFP_NORETRY |
+						      __GFP_NOMEMALLOC | __GFP_NOWARN);
 	forget_seen(region);
 	if (cold)
 		region->look_after = KEEP_ROUNDS;

@@ -902,6 +902,8 @@ static bool node_only_granted(const struct cowmem_node *x,
 	if (!*budget)
 		return false;
 	--*budget;
+	if (level)
+		cond_resched();
 	for (; (i = first_differ(xs, nr_x, ys, nr_y, i)) < COWMEM_NODE_SLOTS; i++) {
 		const void *a = i < nr_x ? xs[i] : NULL;
 		const void *b = i < nr_y ? ys[i] : NULL;
@@ -923,7 +925,7 @@ static bool node_only_granted(const struct cowmem_node *x,
  *
  * Takes time in proportion to what the trees do not share.
  *
- * Context: any; nobody else may use @a.
+ * Context: may sleep; nobody else may use @a.
  * Return: whether the indices where they differ are those of @a's granted pages;
  * false if the budget was used up before that was known.
  */

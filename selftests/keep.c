@@ -352,8 +352,9 @@ TEST(no_faults_in_the_steady_state)
 }
 
 /*
- * A region that each round grows and writes what was added: that goes, and what is before it stays mapped. The end
- * lies in a leaf of which more is kept, in one of which nothing is, and between two.
+ * A region that each round grows and writes what was added: that goes, and what is before
+ * it stays mapped.  The end lies in a leaf of which more is kept, in one of which nothing
+ * is, and between two.
  */
 TEST(no_faults_where_it_had_grown)
 {

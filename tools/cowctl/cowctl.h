@@ -273,6 +273,9 @@ int place_check_name(const struct place *place, const char *new);
 
 /* place_is_free - does nothing exist there yet? Returns 0, or -1 after it was said. */
 int place_is_free(const struct place *place);
+
+/* place_keep_free - likewise, and one where something exists is closed. */
+int place_keep_free(struct place *place);
 void place_close(struct place *place);
 
 /*

@@ -83,8 +83,6 @@ static int fill(struct part *part, int from)
 {
 	struct stat st;
 
-	if (!cowmem_is_region(part->fd))
-		return complain_no_mount(part->place->path);
 	if (fstat(from, &st) ||
 	    (S_ISREG(st.st_mode) && lseek(from, 0, SEEK_CUR) == 0 ? import_file(from, part->fd, st.st_size) :
 								      import_in_order(from, part->fd)))
@@ -97,6 +95,9 @@ static int import_to(const struct place *place, int from, bool snapshot)
 	struct part part;
 	int ret;
 
+	/* Nothing is made, or removed, where there can be no region. */
+	if (!is_mount(place->dir))
+		return complain_no_mount(place->path);
 	if (part_make(&part, place))
 		return -1;
 	ret = fill(&part, from);

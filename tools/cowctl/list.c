@@ -13,6 +13,7 @@
 
 #include "info.h"
 #include "process.h"
+#include "tree.h"
 
 /**
  * struct listing - what was found so far
@@ -186,16 +187,20 @@ static int list_processes(struct listing *listing)
 	return err;
 }
 
-/* @flags is O_NOFOLLOW for what was seen to be no link. */
-static void list_file(struct listing *listing, const char *path, const char *argument, int flags)
+/* What was opened, with O_PATH: its path may lead to something else by now, which could do harm when it is opened. */
+static void list_file(struct listing *listing, int at, const char *path, const char *argument)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
+	char *link = must_printf("/proc/self/fd/%d", at);
 	struct stat st;
 	json_t *object;
 	bool fresh;
+	int fd = -1;
 
-	/* It may be gone by now. What is not for us to open is there nevertheless. */
-	if (fd < 0 ? errno != EACCES || stat(path, &st) : fstat(fd, &st) || !cowmem_is_region(fd))
+	if (!is_mount(at) || fstat(at, &st) || !S_ISREG(st.st_mode))
+		goto out;
+	fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	/* What is not for us to open is there nevertheless. */
+	if (fd < 0 ? errno != EACCES : !cowmem_is_region(fd))
 		goto out;
 	object = region_object(listing, st.st_dev, st.st_ino, &fresh);
 	/* What a process called it may be an older name. */
@@ -206,38 +211,55 @@ static void list_file(struct listing *listing, const char *path, const char *arg
 out:
 	if (fd >= 0)
 		close(fd);
+	free(link);
 }
 
-/* All files below a directory. In the store itself their names do, elsewhere they are named by their paths. */
-static int list_directory(struct listing *listing, const char *dir, bool store)
+static int list_below(struct listing *listing, int dir, const char *below, const char *path, const char *argument)
 {
-	char *const roots[] = { (char *)dir, NULL };
-	FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR | FTS_XDEV, NULL);
+	bool gone;
+	int fd = open_below(dir, below, O_PATH, &gone);
+
+	if (fd < 0)
+		return gone ? 0 : -1;
+	list_file(listing, fd, path, argument);
+	close(fd);
+	return 0;
+}
+
+/* All files below a directory, open as @dir. In the store itself their names do, elsewhere they are named by paths. */
+static int list_directory(struct listing *listing, int dir, const char *name, bool store)
+{
+	char *root = must_printf("/proc/self/fd/%d/.", dir), *const roots[] = { root, NULL };
+	FTS *tree = must(fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL));
+	const char *slash = name[strlen(name) - 1] == '/' ? "" : "/";
 	FTSENT *entry;
 	int err = 0;
 
-	if (!tree)
-		return complain(dir, "%s", strerror(errno));
 	while ((entry = fts_read(tree))) {
+		const char *below = entry->fts_level ? entry->fts_path + strlen(root) + 1 : "";
+		char *path = entry->fts_level ? must_printf("%s%s%s", name, slash, below) : must(strdup(name));
+
 		if (entry->fts_info == FTS_F)
-			list_file(listing, entry->fts_path,
-				  store && entry->fts_level == 1 && !is_process_arg(entry->fts_name) ?
-				  entry->fts_name : entry->fts_path, O_NOFOLLOW);
+			err |= list_below(listing, dir, below, path,
+					  store && entry->fts_level == 1 && !is_process_arg(below) ? below : path);
 		else if (entry->fts_info == FTS_DNR || (entry->fts_info == FTS_NS && !entry->fts_level))
-			err = complain(entry->fts_path, "%s", strerror(entry->fts_errno));
+			err = complain(path, "%s", strerror(entry->fts_errno));
+		free(path);
 	}
 	fts_close(tree);
+	free(root);
 	return err;
 }
 
 static int list_store(struct listing *listing)
 {
-	int dir = store_open(false);
+	int dir = store_open(false), err;
 
 	if (dir < 0)
 		return errno == ENOENT ? 0 : complain(store_path(), "%s", strerror(errno));
+	err = list_directory(listing, dir, store_path(), true);
 	close(dir);
-	return list_directory(listing, store_path(), true);
+	return err;
 }
 
 static const char help[] =
@@ -289,9 +311,9 @@ static int list_path(struct listing *listing, const char *arg)
 	else if (!is_mount(fd) || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		err = complain_no_region(arg);
 	else if (S_ISDIR(st.st_mode))
-		err = list_directory(listing, path, false);
+		err = list_directory(listing, fd, path, false);
 	else
-		list_file(listing, path, arg, 0);
+		list_file(listing, fd, path, arg);
 	if (fd >= 0)
 		close(fd);
 	if (at >= 0)

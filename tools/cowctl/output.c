@@ -69,16 +69,17 @@ uint64_t parse_size(const char *option, const char *text)
 	double fraction = 0;
 	uint64_t bytes;
 	bool large;
-	char *end;
+	char *end, *stop;
 	int shift;
 
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	large = errno;
-	/* As -h prints it. */
+	/* As -h prints it: no exponent, which strtod() knows as well. */
+	stop = end + strspn(end, ".0123456789");
 	if (*end == '.' && isdigit((unsigned char)end[1]))
 		fraction = strtod(end, &end);
-	shift = parse_unit(end);
+	shift = end == stop ? parse_unit(end) : -1;
 	if (!isdigit((unsigned char)*text) || shift < 0 || (fraction && !shift))
 		usage("%s wants a size as 4096, 64K, 1.5M or 2GiB, not '%s'", option, text);
 	bytes = (value << shift) + (uint64_t)(fraction * (double)(1ULL << shift));

@@ -22,6 +22,8 @@
 
 /* ---- if a signal ends us ---- */
 
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
 static struct {
 	struct part *part;
 	char *words;
@@ -49,7 +51,6 @@ static void on_signal(int number)
 
 static void watch_signals(struct part *part)
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND }, old;
 	char *text = must_printf("cowctl: %s: %s", part->place->path, PART_KEPT), *safe = safe_string(text);
 	size_t i;
@@ -58,9 +59,9 @@ static void watch_signals(struct part *part)
 	unfinished.part = part;
 	free(safe);
 	free(text);
-	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
-		if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
-			sigaction(numbers[i], &action, NULL);
+	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		if (!sigaction(signals[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
 }
 
 static void unwatch_signals(const struct part *part)
@@ -146,6 +147,17 @@ static int part_is_ours(const struct part *part)
 			part->name);
 }
 
+/* What others may write to, or have by another name, may hold anything: it is not gone on with. */
+static int part_is_untouched(const struct part *part)
+{
+	struct stat st;
+
+	if (!fstat(part->fd, &st) && !(st.st_mode & 022) && st.st_nlink == 1)
+		return 0;
+	return complain(part->place->path, "its part %s has another name, or others may write to it; give it up: cowctl "
+			"receive --abort", part->name);
+}
+
 static int part_open_file(struct part *part, int mode)
 {
 	part->fd = openat(part->place->dir, part->name, mode | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -176,6 +188,10 @@ int part_find(struct part *part, const struct place *place)
 	part_init(part, place);
 	found = part_open(part, &writable);
 	if (found > 0 && !part_read_state(part)) {
+		if (part_is_untouched(part)) {
+			part_close(part);
+			return -1;
+		}
 		part->whole = part_is_whole(part);
 		/* What is frozen has all that is to be written, or somebody else has done that. */
 		part->resumable = part->whole || writable || is_frozen(part->fd);
@@ -189,7 +205,16 @@ int part_find(struct part *part, const struct place *place)
 	return found < 0 ? -1 : 0;
 }
 
-int part_clear(const struct place *place)
+/* Is it marked as made by cowctl, or is nothing lost with it? */
+static bool may_be_cleared(const struct part *part)
+{
+	struct stat st;
+
+	return fgetxattr(part->fd, PART_ATTR, NULL, 0) >= 0 || (!fstat(part->fd, &st) && !st.st_size);
+}
+
+/* @asked: the user has said that it may go, whoever made it. */
+static int clear(const struct place *place, bool asked)
 {
 	struct part part;
 	bool writable;
@@ -197,12 +222,21 @@ int part_clear(const struct place *place)
 
 	part_init(&part, place);
 	found = part_open(&part, &writable);
-	if (found > 0 && part_remove(&part))
+	if (found > 0 && !asked && !may_be_cleared(&part))
+		found = complain(place->path, "%s is there, and it can not be seen that cowctl made it; look at it, and "
+				 "remove it", part.name);
+	else if (found > 0 && part_remove(&part))
 		found = complain(place->path, "its part %s can not be removed: %s", part.name, strerror(errno));
 	part_close(&part);
 	return found;
 }
 
+int part_clear(const struct place *place)
+{
+	return clear(place, true);
+}
+
+/* The mark says whose it is, until part_keep() says where it stands. */
 static int part_create(struct part *part)
 {
 	const struct place *place = part->place;
@@ -210,7 +244,10 @@ static int part_create(struct part *part)
 	part->fd = openat(place->dir, part->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (part->fd < 0)
 		return complain_errno(place->path);
-	return part_lock(part);
+	if (part_lock(part))
+		return -1;
+	attr_set(part->fd, PART_ATTR, "new");
+	return 0;
 }
 
 /* What has come of a stream is not to be lost by something else of that name. */
@@ -228,7 +265,7 @@ int part_make(struct part *part, const struct place *place)
 		complain_kept(part);
 	if (found)
 		goto fail;
-	if (part_clear(place) < 0)
+	if (clear(place, false) < 0)
 		return -1;
 	part_init(part, place);
 	watch_signals(part);
@@ -278,20 +315,38 @@ static int part_rename(struct part *part)
 	return unlinkat(place->dir, part->name, 0);
 }
 
-int part_publish(struct part *part)
+/* What is to be done with a file that has its name. No signal is heeded, so that it is done. */
+static int part_is_named(struct part *part)
 {
 	const struct place *place = part->place;
 
-	if (!part_is_current(part))
-		return complain(place->path, "its part %s was removed or replaced meanwhile; begin again", part->name);
-	if (part_rename(part))
-		return errno == EEXIST ?
-			complain(place->path, "something has got this name meanwhile; remove that, and try again") :
-			complain_errno(place->path);
-	if (part->resumable)
-		attr_set(part->fd, PART_ATTR, NULL);
+	unwatch_signals(part);
+	attr_set(part->fd, PART_ATTR, NULL);
 	/* Some file systems can not do that with a directory. */
 	if (fsync(place->dir) && errno != EINVAL)
 		return complain(place->path, "it is there, but may have no name after a crash: %s", strerror(errno));
 	return 0;
+}
+
+int part_publish(struct part *part)
+{
+	const struct place *place = part->place;
+	sigset_t ending, before;
+	size_t i;
+	int ret;
+
+	if (!part_is_current(part))
+		return complain(place->path, "its part %s was removed or replaced meanwhile; begin again", part->name);
+	sigemptyset(&ending);
+	for (i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		sigaddset(&ending, signals[i]);
+	sigprocmask(SIG_BLOCK, &ending, &before);
+	if (!part_rename(part))
+		ret = part_is_named(part);
+	else
+		ret = errno == EEXIST ?
+			complain(place->path, "something has got this name meanwhile; remove that, and try again") :
+			complain_errno(place->path);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return ret;
 }

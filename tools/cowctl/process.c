@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cowctl.h"
 #include "process.h"
@@ -48,4 +49,21 @@ pid_t process_of_thread(pid_t thread)
 		return thread;
 	line = strstr(text, "\nTgid:");
 	return line ? (pid_t)strtol(line + strlen("\nTgid:"), NULL, 10) : thread;
+}
+
+int process_check_user(pid_t pid, const char *what)
+{
+	/* The real one, the effective one, the saved one, and that of the file system. */
+	unsigned int users[4];
+	char text[4096], *line;
+	size_t i;
+
+	/* Not the owner of /proc/PID: that is root if the process changed its user. */
+	line = read_file(pid, "status", text, sizeof(text)) ? strstr(text, "\nUid:") : NULL;
+	if (!line || sscanf(line, "\nUid: %u %u %u %u", &users[0], &users[1], &users[2], &users[3]) != 4)
+		return complain(what, "which user its process %d runs as cannot be seen", (int)pid);
+	for (i = 0; i < 4; i++)
+		if (users[i] != geteuid())
+			return complain(what, "it runs as user %u; be that user", users[i]);
+	return 0;
 }

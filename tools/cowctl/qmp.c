@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "process.h"
 #include "qmp.h"
 #include "signals.h"
 
@@ -34,10 +35,11 @@ static double end_of_wait(const struct qmp *qmp)
 	return now_seconds() + qmp->seconds;
 }
 
-static int wait_for_bytes(const struct qmp *qmp, double end)
+/* Until it is ready for @events, or, without any, until the end: a signal that is heeded ends it as well. */
+static int wait_for(int fd, short events, double end)
 {
 	struct pollfd in[] = {
-		{ .fd = qmp->fd, .events = POLLIN },
+		{ .fd = fd, .events = events },
 		{ .fd = signals_fd(), .events = POLLIN },
 	};
 	double left;
@@ -69,7 +71,7 @@ static int read_more(struct qmp *qmp, double end)
 		qmp->size += qmp->size + 65536;
 		qmp->line = must(realloc(qmp->line, qmp->size));
 	}
-	if (wait_for_bytes(qmp, end))
+	if (wait_for(qmp->fd, POLLIN, end))
 		return -1;
 	n = recv(qmp->fd, qmp->line + qmp->length, qmp->size - qmp->length, 0);
 	if (!n)
@@ -174,13 +176,28 @@ static json_t *read_answer(struct qmp *qmp, const char *command)
 	return value;
 }
 
+/* Some bytes of a message, and with the first a descriptor if @fd is not -1. Who does not read is waited for. */
+static ssize_t send_some(const struct qmp *qmp, const char *text, size_t length, int fd, double end)
+{
+	ssize_t n;
+
+	do {
+		if (fd < 0)
+			n = send(qmp->fd, text, length, MSG_NOSIGNAL);
+		else
+			n = cowmem_send(qmp->fd, &fd, 1, text, length) ? -1 : (ssize_t)length;
+	} while (n < 0 && errno == EAGAIN && !wait_for(qmp->fd, POLLOUT, end));
+	return n;
+}
+
 /* One message, with a descriptor if @fd is not -1. */
 static int send_command(struct qmp *qmp, const char *command, json_t *arguments, int fd)
 {
 	json_t *object = must(json_pack("{s:s, s:I}", "execute", command, "id", ++qmp->id));
+	double end = end_of_wait(qmp);
+	size_t length, done = 0;
+	ssize_t n = 0;
 	char *text;
-	ssize_t n;
-	size_t length, done;
 
 	qmp->refused = false;
 	if (arguments)
@@ -188,11 +205,9 @@ static int send_command(struct qmp *qmp, const char *command, json_t *arguments,
 	text = must(json_dumps(object, JSON_COMPACT));
 	json_decref(object);
 	length = strlen(text);
-	if (fd >= 0) {
-		n = cowmem_send(qmp->fd, &fd, 1, text, length) ? -1 : 0;
-	} else {
-		for (done = 0, n = 0; done < length && n >= 0; done += (size_t)(n > 0 ? n : 0))
-			n = send(qmp->fd, text + done, length - done, MSG_NOSIGNAL);
+	while (n >= 0 && done < length) {
+		n = send_some(qmp, text + done, length - done, fd, end);
+		done += (size_t)(n > 0 ? n : 0);
 	}
 	free(text);
 	if (n >= 0)
@@ -333,7 +348,36 @@ int qmp_drop_job(struct qmp *qmp, const char *id)
 
 /* ---- */
 
-static int connect_to(struct qmp *qmp)
+/*
+ * QEMU lets one in at a time, and has room for another one or two to wait, even if they have gone. Poll() does not tell
+ * of room there.
+ */
+static int connect_until(int fd, const struct sockaddr_un *address, double end)
+{
+	double now;
+
+	while (connect(fd, (const struct sockaddr *)address, sizeof(*address))) {
+		if (errno != EAGAIN)
+			return -1;
+		now = now_seconds();
+		wait_for(-1, 0, now + 0.02);
+		if (now > end || errno != ETIMEDOUT)
+			return -1;
+	}
+	return 0;
+}
+
+static int complain_connect(const struct qmp *qmp)
+{
+	if (errno == ETIMEDOUT)
+		return complain(qmp->path, "another program is connected, and others wait");
+	if (errno == EINTR)
+		return complain_silence(qmp, "connecting");
+	return complain(qmp->path, "%s; it has to be that of a QEMU with -qmp unix:SOCKET,server=on,wait=off",
+			strerror(errno));
+}
+
+static int connect_to(struct qmp *qmp, double end)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	socklen_t length = sizeof(address);
@@ -343,12 +387,11 @@ static int connect_to(struct qmp *qmp)
 		return complain(qmp->path, "longer than the %zu bytes that the name of a socket may have",
 				sizeof(address.sun_path) - 1);
 	memcpy(address.sun_path, qmp->path, strlen(qmp->path));
-	qmp->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	qmp->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (qmp->fd < 0)
 		return complain(qmp->path, "%s", strerror(errno));
-	if (connect(qmp->fd, (struct sockaddr *)&address, sizeof(address)))
-		return complain(qmp->path, "%s; it has to be that of a QEMU with -qmp unix:SOCKET,server=on,wait=off",
-				strerror(errno));
+	if (connect_until(qmp->fd, &address, end))
+		return complain_connect(qmp);
 	if (!qmp->address && !getpeername(qmp->fd, (struct sockaddr *)&address, &length))
 		qmp->address = must(strndup(address.sun_path, sizeof(address.sun_path)));
 	length = sizeof(peer);
@@ -357,13 +400,16 @@ static int connect_to(struct qmp *qmp)
 	/* A clone is started as its command line says, with our rights. */
 	if (peer.uid != geteuid())
 		return complain(qmp->path, "it is of user %u; be that user", (unsigned int)peer.uid);
+	/* That was when it began to listen. */
+	if (process_check_user(peer.pid, qmp->path))
+		return -1;
 	qmp->pid = peer.pid;
 	return 0;
 }
 
-static int greet(struct qmp *qmp, unsigned int seconds)
+static int greet(struct qmp *qmp, double end)
 {
-	json_t *greeting = read_object(qmp, now_seconds() + seconds);
+	json_t *greeting = read_object(qmp, end);
 	bool is_qmp;
 
 	if (!greeting && errno == ETIMEDOUT)
@@ -379,13 +425,17 @@ static int greet(struct qmp *qmp, unsigned int seconds)
 
 int qmp_open(struct qmp *qmp, const char *path, unsigned int seconds, unsigned int greeting)
 {
+	double end;
+
 	*qmp = (struct qmp) { .fd = -1, .path = path, .seconds = seconds, .events = must(json_array()) };
-	return connect_to(qmp) ? -1 : greet(qmp, greeting);
+	end = now_seconds() + greeting;
+	return connect_to(qmp, end) ? -1 : greet(qmp, end);
 }
 
 int qmp_again(struct qmp *qmp)
 {
 	pid_t pid = qmp->pid;
+	double end;
 
 	if (!qmp->broken)
 		return 0;
@@ -394,7 +444,8 @@ int qmp_again(struct qmp *qmp)
 	qmp->length = 0;
 	qmp->broken = false;
 	qmp_forget(qmp);
-	if (connect_to(qmp) || greet(qmp, qmp->seconds)) {
+	end = end_of_wait(qmp);
+	if (connect_to(qmp, end) || greet(qmp, end)) {
 		qmp->broken = true;
 		return -1;
 	}

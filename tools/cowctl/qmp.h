@@ -36,7 +36,7 @@ struct qmp {
 /**
  * qmp_open - connect, and be ready for commands
  * @seconds: how long it may take until QEMU answers
- * @greeting: the same for its greeting, which does not come while somebody else is connected
+ * @greeting: how long until it lets us in and greets us, which it does not while somebody else is connected
  * Return: 0, or -1 after it was said why; qmp_close() in either case.
  */
 int qmp_open(struct qmp *qmp, const char *path, unsigned int seconds, unsigned int greeting);

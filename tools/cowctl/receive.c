@@ -107,18 +107,57 @@ static int try_base(const struct receive *r, const char *name)
 	return -1;
 }
 
+static bool same_file(int one, int other)
+{
+	struct stat a, b;
+
+	return !fstat(one, &a) && !fstat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Whoever owns a file can give it any id, so of two that have the right one neither is taken for the base. */
+static int complain_two(const struct receive *r, const char *one, const char *other)
+{
+	return complain(r->place.path, "two files beside it are what this stream builds on: %s, %s; name the right one "
+			"by --base", one, other);
+}
+
+/* Look at all files beside the new one. Returns a descriptor, -2 if none is it, or -1 after it was said why. */
+static int search_base(const struct receive *r, DIR *dir)
+{
+	struct dirent *entry;
+	int found = -2, fd;
+	char *name = NULL;
+
+	while (found != -1 && (entry = readdir(dir))) {
+		fd = try_base(r, entry->d_name);
+		if (fd < 0)
+			continue;
+		if (found < 0) {
+			found = fd;
+			name = must(strdup(entry->d_name));
+			continue;
+		}
+		if (!same_file(found, fd)) {
+			close(found);
+			found = complain_two(r, name, entry->d_name);
+		}
+		close(fd);
+	}
+	free(name);
+	return found;
+}
+
 static int look_for_base(const struct receive *r)
 {
-	int copy = openat(r->place.dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
+	int copy = openat(r->place.dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -2;
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-	struct dirent *entry;
 	char id[ID_TEXT];
 
-	while (dir && fd < 0 && (entry = readdir(dir)))
-		fd = try_base(r, entry->d_name);
-	if (dir)
+	if (dir) {
+		fd = search_base(r, dir);
 		closedir(dir);
-	if (fd >= 0)
+	}
+	if (fd != -2)
 		return fd;
 	id_format(&r->header.base, id);
 	if (!keeps_ids(r->place.dir))

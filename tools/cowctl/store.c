@@ -133,15 +133,33 @@ bool is_empty(int fd)
 	return entries == 2;
 }
 
-static int mount_store(void)
+/* On what was opened and seen to be empty: the path may lead elsewhere by now. */
+static int mount_store(int dir)
 {
-	const char *path = store_path();
+	char *path = must_printf("/proc/self/fd/%d", dir);
+	int err = mount("cowmem", path, "cowmem", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755");
 
-	if (!mount("cowmem", path, "cowmem", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755"))
+	free(path);
+	if (!err)
 		return 0;
 	if (errno == ENODEV)
-		return complain_errno(path);
+		return complain_errno(store_path());
 	return complain_store(errno);
+}
+
+/* Whoever can open a directory can lock it for as long as he likes, so there is an end to waiting. */
+static int lock_store(int dir)
+{
+	int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		if (!flock(dir, LOCK_EX | LOCK_NB))
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return complain_store(errno);
+		usleep(50000);
+	}
+	return complain(store_path(), "the store cannot be made: somebody has locked it, see lslocks; try again");
 }
 
 /*
@@ -159,12 +177,15 @@ static int make_store(void)
 	dir = open_directory(path);
 	if (dir < 0)
 		return complain_store(errno);
-	if (is_mount(dir) || flock(dir, LOCK_EX))
+	if (is_mount(dir))
+		goto out;
+	err = lock_store(dir);
+	if (err)
 		goto out;
 	again = open_directory(path);
 	/* Nobody's files are to be hidden by a mount. */
 	if (again >= 0 && !is_mount(again))
-		err = is_empty(again) ? mount_store() : complain_store(ENOTEMPTY);
+		err = is_empty(again) ? mount_store(again) : complain_store(ENOTEMPTY);
 	if (again >= 0)
 		close(again);
 	if (err && made)
@@ -316,6 +337,14 @@ int place_is_free(const struct place *place)
 	return fstatat(place->dir, place->name, &st, AT_SYMLINK_NOFOLLOW) ? 0 : complain_exists(place);
 }
 
+int place_keep_free(struct place *place)
+{
+	if (!place_is_free(place))
+		return 0;
+	place_close(place);
+	return -1;
+}
+
 int place_find(struct place *place, const char *new, int source)
 {
 	*place = (struct place) { .dir = -1, .on_mount = true };
@@ -341,12 +370,7 @@ fail:
 
 int place_open(struct place *place, const char *new, int source)
 {
-	if (place_find(place, new, source))
-		return -1;
-	if (!place_is_free(place))
-		return 0;
-	place_close(place);
-	return -1;
+	return place_find(place, new, source) || place_keep_free(place) ? -1 : 0;
 }
 
 void place_close(struct place *place)

@@ -411,9 +411,10 @@ static void remove_stale(void)
 
 	free(path);
 	while (dir && (entry = readdir(dir))) {
-		int pid;
+		int pid, end = 0;
 
-		if (sscanf(entry->d_name, "cowctl-%d", &pid) == 1 && kill(pid, 0) && errno == ESRCH)
+		if (sscanf(entry->d_name, "cowctl-%d%n", &pid, &end) == 1 && !entry->d_name[end] && kill(pid, 0) &&
+		    errno == ESRCH)
 			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
 	}
 	if (dir)

@@ -308,7 +308,13 @@ static int no_terminal(int fd, const char *what, const char *why)
 int open_output(const char *path)
 {
 	int fd = path ? open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	struct stat st;
 
+	/* It was none when is_file_path() looked. */
+	if (path && fd >= 0 && (fstat(fd, &st) || S_ISREG(st.st_mode))) {
+		close(fd);
+		return complain(path, "it was replaced by a file just now; that is left as it is");
+	}
 	return no_terminal(fd, path ? path : "standard output", "bytes of a region are nothing for a terminal");
 }
 
@@ -356,10 +362,5 @@ int any_place(struct place *place, const char *arg, bool may_be_path)
 
 int new_place(struct place *place, const char *arg, bool may_be_path)
 {
-	if (any_place(place, arg, may_be_path))
-		return -1;
-	if (!place_is_free(place))
-		return 0;
-	place_close(place);
-	return -1;
+	return any_place(place, arg, may_be_path) || place_keep_free(place) ? -1 : 0;
 }

@@ -125,7 +125,9 @@ int part_find(struct part *part, const struct place *place);
 /* part_clear - remove one, whatever it holds. Returns 1, 0 if there was none, or -1 after it was said why. */
 int part_clear(const struct place *place);
 
-/* part_make - begin a new one; one that was there and can not go on is removed. Returns 0, or -1 as above. */
+/*
+ * part_make - begin a new one; one of cowctl's that was there and can not go on is removed. Returns 0, or -1 as above.
+ */
 int part_make(struct part *part, const struct place *place);
 
 /* part_keep - keep part->state. Returns 0, or -1 with errno. */

@@ -100,12 +100,7 @@ static int complain_files(const char *what)
 	return complain(what, "%s", strerror(errno));
 }
 
-/*
- * Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. So
- * what the walk, which is by path, says of a thing tells only how to open it. Sets *gone if it is not there any more,
- * or is something else.
- */
-static int open_below(int dir, const char *path, unsigned int flags, bool *gone)
+int open_below(int dir, const char *path, unsigned int flags, bool *gone)
 {
 	struct open_how how = {
 		.flags = flags | O_CLOEXEC | O_NOFOLLOW,

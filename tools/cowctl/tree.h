@@ -1,11 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * cowctl - clones of all files of a directory, at one instant
+ * cowctl - what is below a directory, and clones of all its files at one instant
  */
 #ifndef COWCTL_TREE_H
 #define COWCTL_TREE_H
 
 #include "cowctl.h"
+
+/**
+ * open_below - open something below a directory
+ * @dir: the directory
+ * @path: from there
+ * @flags: as for openat()
+ * @gone: set if it is not there any more, or is something else
+ *
+ * Whoever may write to the directory could put a link in the place of a part of it, and have us open something else. So
+ * what a walk, which is by path, says of a thing tells only how to open it.
+ * Return: a descriptor, or -1 after it was said why unless it is gone.
+ */
+int open_below(int dir, const char *path, unsigned int flags, bool *gone);
 
 /**
  * clone_tree - clone all regular files below a directory at one instant, into a new one

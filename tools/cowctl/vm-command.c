@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "process.h"
 #include "vm-command.h"
 
 void list_free(char **list)
@@ -371,8 +372,9 @@ static int check_own(const struct command *command, const struct changes *change
 
 int command_check(const struct command *command, const struct changes *changes, const char *what, pid_t pid)
 {
+	/* The user last: what was read before is then what it was while it was that user's. */
 	return check_program(command, what, pid) || check_changes(command, changes, what) ||
-	       check_own(command, changes, what, pid) ? -1 : 0;
+	       check_own(command, changes, what, pid) || process_check_user(pid, what) ? -1 : 0;
 }
 
 /* ---- the clone's arguments ---- */

@@ -55,7 +55,7 @@ char **command_change(const struct command *command, const struct changes *chang
 
 /*
  * command_check - can it be started once more, will all changes be made and none in a way that is wrong, and is there
- * nothing else that it would take from the process, which is @pid?
+ * nothing else that it would take from the process, which is @pid, and still ours?
  */
 int command_check(const struct command *command, const struct changes *changes, const char *what, pid_t pid);
 

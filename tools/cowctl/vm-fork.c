@@ -108,9 +108,11 @@ static char *absolute(const struct job *job, const char *file)
 	return must_printf("%s/%s", job->command.cwd, file);
 }
 
-/* What the overlay is put onto has to be found by the clones' QEMUs. */
+/* What the overlay is put onto has to be found by the clones' QEMUs; QEMU's working directory is a part of its name. */
 static int check_base(const struct job *job, const struct disk *disk)
 {
+	if (vm_check_text(disk->base))
+		return -1;
 	if (*disk->base == '/' && access(disk->base, R_OK))
 		return complain(job->vm.qmp.path, "its disk %s cannot be read, as with -snapshot: %s", disk->base,
 				strerror(errno));
@@ -490,8 +492,12 @@ static int write_state(struct job *job)
 	qmp_forget(qmp);
 	if (qmp_give(qmp, "cowctl", job->state))
 		return -1;
-	if (qmp_run(qmp, "migrate", must(json_pack("{s:s}", "uri", "fd:cowctl"))))
+	if (qmp_run(qmp, "migrate", must(json_pack("{s:s}", "uri", "fd:cowctl")))) {
+		/* Without an answer QEMU may do it yet, and stop the VM at its end. */
+		if (!qmp->refused)
+			cancel_state(&job->vm);
 		return -1;
+	}
 	if (!qmp_wait(qmp, "MIGRATION", NULL, "completed", "failed") && !vm_wait_for_migration(&job->vm))
 		return 0;
 	if (!qmp->broken && !signals_came())
@@ -645,6 +651,16 @@ static void undo(struct job *job)
 	signals_heed(heed);
 }
 
+static bool any_runs(const struct job *job)
+{
+	unsigned int i;
+
+	for (i = 0; i < job->count; i++)
+		if (job->twins[i].runs)
+			return true;
+	return false;
+}
+
 static int fork_vm(struct job *job, const char *socket, const char *dir)
 {
 	int err;
@@ -658,6 +674,10 @@ static int fork_vm(struct job *job, const char *socket, const char *dir)
 		return -1;
 	}
 	err = wake_all(job);
+	if (!any_runs(job)) {
+		undo(job);
+		return -1;
+	}
 	return show(job) ? -1 : err;
 }
 

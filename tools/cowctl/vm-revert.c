@@ -51,8 +51,8 @@ static int make_image(struct vm *vm, const char *name, const char *path)
 
 	err = vm_make_image(vm, path, file, must(json_pack("{s:i}", "size", 0)));
 	if (!err) {
-		err = qmp_run(&vm->qmp, "blockdev-add",
-			      must(json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", name, "file", file)));
+		err = vm_add_node(vm, must(json_pack("{s:s, s:s, s:s}", "driver", "qcow2", "node-name", name, "file",
+						     file)));
 		if (err)
 			vm_drop_node(vm, file);
 	}
@@ -62,15 +62,11 @@ static int make_image(struct vm *vm, const char *name, const char *path)
 
 static void drop_image(struct vm *vm, const char *name)
 {
-	bool heed = signals_heed(false);
 	char *file = must_printf("%s-file", name);
 
-	if (!qmp_again(&vm->qmp)) {
-		vm_drop_node(vm, name);
-		vm_drop_node(vm, file);
-	}
+	vm_drop_node(vm, name);
+	vm_drop_node(vm, file);
 	free(file);
-	signals_heed(heed);
 }
 
 /* snapshot-save, snapshot-load and snapshot-delete; @point without "vmstate" for the last one */
@@ -290,6 +286,7 @@ static int check_point(struct vm *vm, const json_t *point, const char *dir)
 
 static int open_memory(const struct vm *vm, int from, const char *dir, int *cuts)
 {
+	struct stat cut, ram;
 	char name[32];
 	size_t i;
 
@@ -300,17 +297,24 @@ static int open_memory(const struct vm *vm, int from, const char *dir, int *cuts
 			return complain(dir, "%s in it cannot be opened: %s", name, strerror(errno));
 		if (!cowmem_is_region(cuts[i]))
 			return complain(dir, "%s in it is not the memory of a point", name);
+		if (fstat(cuts[i], &cut) || fstat(vm->fds[i], &ram) || cut.st_dev != ram.st_dev)
+			return complain(dir, "%s in it is not on the mount that the VM's memory is on", name);
+		if (cut.st_size != ram.st_size)
+			return complain(dir, "%s in it is not as large as the VM's memory", name);
 	}
 	return 0;
 }
 
-static int restore(const struct vm *vm, const int *cuts)
+/* One that is refused changes nothing, but those before it did. */
+static int restore(struct vm *vm, const int *cuts)
 {
 	size_t i;
 
-	for (i = 0; i < vm->count; i++)
+	for (i = 0; i < vm->count; i++) {
 		if (cowmem_restore(vm->fds[i], cuts[i], COWMEM_RESTORE_KEEP, NULL))
 			return complain_errno(vm->qmp.path);
+		vm->keep_stopped = true;
+	}
 	return 0;
 }
 
@@ -328,7 +332,6 @@ static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps 
 	err = vm_stop(vm);
 	laps_end(laps, "stop");
 	heed = signals_heed(false);
-	vm->keep_stopped = !err;
 	if (!err)
 		err = restore(vm, cuts);
 	laps_end(laps, "restore");
@@ -338,10 +341,10 @@ static int take_back(struct vm *vm, json_t *point, const int *cuts, struct laps 
 	if (!err)
 		err = restore(vm, cuts);
 	laps_end(laps, "restore again");
-	if (err && vm->keep_stopped)
-		complain(vm->qmp.path, "the VM is neither what it was nor what it was to be, and stays stopped");
-	else
+	if (!err)
 		vm->keep_stopped = false;
+	else if (vm->keep_stopped)
+		complain(vm->qmp.path, "the VM is neither what it was nor what it was to be, and stays stopped");
 	if (vm_cont(vm))
 		err = -1;
 	laps_end(laps, "cont");

@@ -13,6 +13,7 @@
 #include <fts.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -123,43 +124,59 @@ static int find_rams(struct vm *vm)
 
 /* ---- what we change at it ---- */
 
-/* Those of migration's capabilities that we change. */
-static json_t *capabilities_of(struct vm *vm)
+/* Those of migration's capabilities that we change, or NULL if they are not there. Nothing else of @all is taken. */
+static json_t *ours_of(const json_t *all)
 {
-	json_t *all = qmp_list(&vm->qmp, "query-migrate-capabilities", NULL), *some, *one;
+	json_t *some = must(json_array()), *one;
+	const char *name;
 	size_t i;
 
-	if (!all)
-		return NULL;
-	some = must(json_array());
-	json_array_foreach(all, i, one)
-		if (json_has(one, "capability", "x-ignore-shared") || json_has(one, "capability", "events"))
-			json_array_append(some, one);
-	json_decref(all);
+	json_array_foreach(all, i, one) {
+		name = json_text(one, "capability");
+		if (!strcmp(name, "x-ignore-shared") || !strcmp(name, "events"))
+			json_array_append_new(some, json_pack("{s:s, s:b}", "capability", name, "state",
+							      json_is_true(json_object_get(one, "state"))));
+	}
 	if (json_array_size(some) == 2)
 		return some;
 	json_decref(some);
-	complain(vm->qmp.path, "this QEMU does not know x-ignore-shared, which takes version 4.0");
 	return NULL;
 }
 
-static int set_mark(struct vm *vm)
+static json_t *capabilities_of(struct vm *vm)
 {
-	json_t *mark = must(json_pack("{s:s, s:b, s:i, s:O}", "verb", vm->verb, "running", vm->running,
-				      "pid", (int)vm->qmp.pid, "capabilities", vm->capabilities));
+	json_t *all = qmp_list(&vm->qmp, "query-migrate-capabilities", NULL), *ours;
+
+	if (!all)
+		return NULL;
+	ours = ours_of(all);
+	json_decref(all);
+	if (!ours)
+		complain(vm->qmp.path, "this QEMU does not know x-ignore-shared, which takes version 4.0");
+	return ours;
+}
+
+/* @stopped: we are about to stop it, or it was left half of what it was. Until then, it is stopped by somebody else. */
+static int set_mark(struct vm *vm, bool stopped)
+{
+	json_t *mark = must(json_pack("{s:s, s:b, s:b, s:i, s:O}", "verb", vm->verb, "running", vm->running, "stopped",
+				      stopped, "pid", (int)vm->qmp.pid, "capabilities", vm->capabilities));
 	char *text = must(json_dumps(mark, JSON_COMPACT));
+	int err = fsetxattr(vm->fds[0], MARK, text, strlen(text), 0);
 
 	json_decref(mark);
-	vm->marked = !fsetxattr(vm->fds[0], MARK, text, strlen(text), 0);
 	free(text);
-	return vm->marked ? 0 : complain(vm->rams[0], "no mark can be set there: %s", strerror(errno));
+	if (err)
+		return complain(vm->rams[0], "no mark can be set there: %s", strerror(errno));
+	vm->marked = true;
+	return 0;
 }
 
 int vm_begin(struct vm *vm)
 {
 	if (!vm->capabilities)
 		vm->capabilities = capabilities_of(vm);
-	if (!vm->capabilities || (vm->count && set_mark(vm)))
+	if (!vm->capabilities || (vm->count && set_mark(vm, vm->keep_stopped)))
 		return -1;
 	return qmp_run(&vm->qmp, "migrate-set-capabilities",
 		       must(json_pack("{s:[{s:s, s:b}, {s:s, s:b}]}", "capabilities", "capability", "x-ignore-shared",
@@ -178,7 +195,7 @@ int vm_end(struct vm *vm)
 	json_decref(vm->capabilities);
 	vm->capabilities = NULL;
 	/* Where that failed, or the VM is not what it was, the next one is to know. */
-	if (vm->marked && !err && !vm->stopped)
+	if (vm->marked && !err && !vm->stopped && !vm->keep_stopped)
 		fremovexattr(vm->fds[0], MARK);
 	vm->marked = false;
 	signals_heed(heed);
@@ -187,6 +204,8 @@ int vm_end(struct vm *vm)
 
 int vm_stop(struct vm *vm)
 {
+	if (set_mark(vm, true))
+		return -1;
 	if (!vm->running)
 		return 0;
 	vm->stopped = true;
@@ -210,6 +229,7 @@ int vm_cont(struct vm *vm)
 
 int vm_wait_for_migration(struct vm *vm)
 {
+	double end = now_seconds() + vm->qmp.seconds;
 	json_t *status;
 	bool ended;
 
@@ -219,6 +239,8 @@ int vm_wait_for_migration(struct vm *vm)
 			return -1;
 		ended = !json_has(status, "status", "finish-migrate");
 		json_decref(status);
+		if (!ended && now_seconds() > end)
+			return complain(vm->qmp.path, "its migration does not end within %u s", vm->qmp.seconds);
 		if (!ended)
 			usleep(500);
 	} while (!ended);
@@ -233,10 +255,14 @@ static json_t *get_mark(const struct vm *vm)
 	char text[MARK_BYTES];
 	ssize_t length = fgetxattr(vm->fds[0], MARK, text, sizeof(text));
 	json_t *mark = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
+	json_t *ours = ours_of(json_object_get(mark, "capabilities"));
 
-	if (mark && json_integer_value(json_object_get(mark, "pid")) == vm->qmp.pid &&
-	    json_array_size(json_object_get(mark, "capabilities")) == 2)
+	/* The file's owner may have written it: no other capability of QEMU's is set for that. */
+	if (ours && json_integer_value(json_object_get(mark, "pid")) == vm->qmp.pid) {
+		json_object_set_new(mark, "capabilities", ours);
 		return mark;
+	}
+	json_decref(ours);
 	json_decref(mark);
 	return NULL;
 }
@@ -244,7 +270,7 @@ static json_t *get_mark(const struct vm *vm)
 /* It may not run on as it is; but another revert makes it what it was to be. */
 static int mend_revert(struct vm *vm)
 {
-	vm->stopped = true;
+	vm->keep_stopped = true;
 	if (!strcmp(vm->verb, "revert"))
 		return 0;
 	complain(vm->qmp.path, "it was left half reverted: run cowctl vm revert again, or end it");
@@ -258,12 +284,13 @@ static int mend_revert(struct vm *vm)
 static int mend(struct vm *vm, const json_t *mark, bool runs)
 {
 	const char *verb = json_text(mark, "verb");
-	bool stopped;
+	bool began = json_is_true(json_object_get(mark, "stopped")), stopped;
 
 	vm->capabilities = json_incref(json_object_get(mark, "capabilities"));
 	vm->marked = true;
-	vm->running = runs || json_is_true(json_object_get(mark, "running"));
-	if (!runs && !strcmp(verb, "revert"))
+	/* What was not stopped by that one is stopped as somebody wants it so. */
+	vm->running = runs || (began && json_is_true(json_object_get(mark, "running")));
+	if (!runs && began && !strcmp(verb, "revert"))
 		return mend_revert(vm);
 	stopped = vm->running && !runs;
 	if (stopped && (qmp_run(&vm->qmp, "migrate_cancel", NULL) || vm_wait_for_migration(vm) || vm_cont(vm)))
@@ -294,12 +321,22 @@ static int see_status(struct vm *vm)
 	return err;
 }
 
+/* Two at one time would each take what the other one does for what was left by one that was killed. */
+static int lock(const struct vm *vm)
+{
+	if (!flock(vm->fds[0], LOCK_EX | LOCK_NB))
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return complain(vm->qmp.path, "another cowctl is at work on this VM");
+	return complain(vm->rams[0], "it cannot be locked: %s", strerror(errno));
+}
+
 int vm_open(struct vm *vm, const char *socket, const char *verb, unsigned int seconds)
 {
 	*vm = (struct vm) { .verb = verb };
 	if (qmp_open(&vm->qmp, socket, seconds, seconds < GREETING_SECONDS ? seconds : GREETING_SECONDS))
 		return -1;
-	return find_rams(vm) || see_status(vm) ? -1 : qmp_drop_job(&vm->qmp, "cowctl");
+	return find_rams(vm) || lock(vm) || see_status(vm) ? -1 : qmp_drop_job(&vm->qmp, "cowctl");
 }
 
 void vm_close(struct vm *vm)
@@ -335,7 +372,22 @@ static int create_image(struct vm *vm, json_t *options)
 
 void vm_drop_node(struct vm *vm, const char *node)
 {
-	qmp_run(&vm->qmp, "blockdev-del", must(json_pack("{s:s}", "node-name", node)));
+	bool heed = signals_heed(false);
+
+	if (!qmp_again(&vm->qmp))
+		qmp_run(&vm->qmp, "blockdev-del", must(json_pack("{s:s}", "node-name", node)));
+	signals_heed(heed);
+}
+
+int vm_add_node(struct vm *vm, json_t *options)
+{
+	char *node = must(strdup(json_text(options, "node-name")));
+	int err = qmp_run(&vm->qmp, "blockdev-add", options);
+
+	if (err && !vm->qmp.refused)
+		vm_drop_node(vm, node);
+	free(node);
+	return err;
 }
 
 int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options)
@@ -343,8 +395,8 @@ int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *opt
 	json_object_set_new(options, "driver", json_string("qcow2"));
 	json_object_set_new(options, "file", json_string(node));
 	if (create_image(vm, must(json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", path, "size", 0))) ||
-	    qmp_run(&vm->qmp, "blockdev-add",
-		    must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", path)))) {
+	    vm_add_node(vm, must(json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename",
+					   path)))) {
 		json_decref(options);
 		return -1;
 	}
@@ -386,14 +438,21 @@ static int check_way(const struct place *place)
 	return top ? 0 : complain(place->path, "what it would be in cannot be seen: %s", strerror(errno));
 }
 
+int vm_check_text(const char *path)
+{
+	json_t *string = json_string(path);
+
+	if (!string)
+		return complain(path, "not in UTF-8, which is all that QEMU understands; take another name");
+	json_decref(string);
+	return 0;
+}
+
 /* QEMU is told of it, in options and in JSON. */
 static int check_name(const struct place *place)
 {
-	json_t *string = json_string(place->path);
-
-	if (!string)
-		return complain(place->path, "not in UTF-8, which is all that QEMU understands; take another name");
-	json_decref(string);
+	if (vm_check_text(place->path))
+		return -1;
 	if (strpbrk(place->path, ",\"\\"))
 		return complain(place->path, "a comma, a quote or a backslash ends a path in QEMU's options; take a name without");
 	return 0;

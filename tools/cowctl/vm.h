@@ -17,7 +17,7 @@
  * @verb: what is being done with it: "fork", "save", "revert"
  * @running: whether it was running when we came
  * @stopped: we told it to stop
- * @keep_stopped: it may not run on: it is half of what it was
+ * @keep_stopped: it may not run on: it is half of what it was, whether it ran or not
  * @count: how many files its memory is
  * @rams: their names, as QEMU's command line has them
  * @fds: and descriptors of them
@@ -66,7 +66,15 @@ char *vm_name(void);
  * @options: of blockdev-create, but for the file; taken over
  */
 int vm_make_image(struct vm *vm, const char *path, const char *node, json_t *options);
+
+/* vm_add_node - by blockdev-add; @options are taken over. One of which nobody knows whether it is there is dropped. */
+int vm_add_node(struct vm *vm, json_t *options);
+
+/* vm_drop_node - whatever else went wrong */
 void vm_drop_node(struct vm *vm, const char *node);
+
+/* vm_check_text - can QEMU be told of a path? Returns 0, or -1 after it was said why not. */
+int vm_check_text(const char *path);
 
 /*
  * vm_check_dir - see that a new directory can be made, on the mount where the VM's memory is, where nobody else may

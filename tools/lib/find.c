@@ -47,6 +47,7 @@ struct search {
 	size_t nr_maps;
 	struct descriptor *fds;
 	size_t nr_fds;
+	bool one_device;	/* see one_of_device() */
 	uint64_t *devs;		/* file systems of ours */
 	size_t nr_devs;
 	uint64_t nameless;	/* that of regions without a path, 0 if it is not known */
@@ -319,7 +320,7 @@ static bool is_of(const struct mapping *map, const struct descriptor *fd)
 /* What is mapped of the region of a descriptor. @addr is of one of the mappings. */
 static uint64_t mapped(struct search *s, const struct descriptor *fd, uint64_t *addr)
 {
-	bool device = fd->device && one_of_device(s);
+	bool device = fd->device && s->one_device;
 	uint64_t bytes = 0;
 	size_t i;
 
@@ -341,6 +342,7 @@ static int tell_of_fds(struct search *s, cowmem_found_fn fn, void *arg)
 	size_t i;
 	int ret;
 
+	s->one_device = one_of_device(s);
 	for (i = 0; i < s->nr_fds; i++) {
 		struct descriptor *fd = &s->fds[i];
 		struct cowmem_found found = {

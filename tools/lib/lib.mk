@@ -77,12 +77,11 @@ $(B)/tests/lib-examples.d/%.3.bin: $(S)/man/man3/%.3 $(LIB_AWK) $(LIBCOWMEM_A)
 	@mkdir -p $(@D) $(B)/examples
 	$(LIB_EXTRACT) $< >$(B)/examples/$*.c
 	$(LIB_EXTRACT) -v want=output $< >$@.out
-	$(LIB_EXAMPLE_CC) $(LDFLAGS) -o $@ $(B)/examples/$*.c $(LIBCOWMEM_A)
+	$(LIB_EXAMPLE_CC) $(LDFLAGS) -o $@ $(B)/examples/$*.c -x none $(LIBCOWMEM_A)
 
-# g++ takes a .c for C++.
 LIB_EXAMPLE_CC = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -Wno-unused-result
 $(B)/tests/lib-examples.d/libcowmem.hpp.3.bin: \
-	LIB_EXAMPLE_CC = $(CXX) $(ALL_CPPFLAGS) -std=c++98 -pedantic $(ALL_CXXFLAGS)
+	LIB_EXAMPLE_CC = $(CXX) $(ALL_CPPFLAGS) -std=c++98 -pedantic $(ALL_CXXFLAGS) -x c++
 $(B)/tests/lib-examples.d/libcowmem.hpp.3.bin: $(S)/lib/libcowmem.hpp
 
 $(B)/tests/lib-examples: $(S)/lib/test/examples.sh $(LIB_EXAMPLES)

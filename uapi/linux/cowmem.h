@@ -298,9 +298,9 @@ struct cowmem_discard {
  * each round, as nothing tells for sure that it was not written.  A page that was not
  * written for some rounds is given back, and so is one that I/O in flight refers to; once
  * that happened to many, a page is kept from the second time on that it is written within
- * some rounds.  No more than COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller who knows that nobody
- * else writes meanwhile: a page that is being written during the call is not
- * restored at one instant.
+ * some rounds.  No more than COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller
+ * who knows that nobody else writes meanwhile: a page that is being written during the
+ * call is not restored at one instant.
  *
  * Nothing is kept, and the call does the plain thing, if @fd is not sealed against
  * writing or was written before that and not cloned since, if the region differs

@@ -22,6 +22,7 @@ static const struct {
 	{ "renameat2", SYS_renameat2 },
 	{ "getdents64", SYS_getdents64 },
 	{ "write", SYS_write },
+	{ "fstatfs", SYS_fstatfs },
 };
 
 static unsigned long long number_of(const char *name)

@@ -5,6 +5,7 @@
  *	region NAME SIZE	a new region; says its descriptor. NAME is %NN for any byte
  *	device SIZE		likewise, mapped through the device itself
  *	open PATH		a file on a mount, to read and write
+ *	lock PATH		of a directory, a shared lock
  *	snapshot FD		of a region; says its descriptor
  *	view FD			of a region, which shows it and never writes it; says its descriptor
  *	dup FD			says the new one
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -114,6 +116,8 @@ static long long obey(char *line)
 		return -1;
 	if (!strcmp(word, "open"))
 		return open(text, O_RDWR | O_CLOEXEC);
+	if (!strcmp(word, "lock"))
+		return flock(open(text, O_RDONLY | O_CLOEXEC), LOCK_SH);
 	if (!strcmp(word, "snapshot"))
 		return cowmem_snapshot(fd);
 	if (!strcmp(word, "view"))

@@ -17,6 +17,7 @@ for verb in $verbs; do
 done
 is "list" says 1 "$lacks" list
 is "create" says 1 "$lacks" create x
+is "create: a size with an exponent" says 2 "wants a size" create --size 1.5e3M x
 is "create: no directory stays" [ ! -e "$COWMEM_STORE" ]
 touch "$dir/file"
 # Whatever they are told to look at, that is the reason.

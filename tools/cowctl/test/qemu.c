@@ -7,8 +7,10 @@
  *		[-greeting TEXT] [-fault WORD]
  *
  * Where the directory of PATH has a file "fault", it says at which command what goes wrong: "COMMAND KIND", once. The
- * kinds are in faults[]. With -fault end it ends before it does anything, with -fault take1 it does not take a state.
- * Each command is written into a file "journal" there.
+ * kinds are in faults[]. With -fault end it ends before it does anything, with -fault take1 it does not take a state,
+ * with -fault leave it is another user's once it listens.
+ * Each command is written into a file "journal" there, and how the VM is into "status", and
+ * whether it has nodes that blockdev-add made into "nodes".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,10 +19,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include <jansson.h>
 
@@ -33,6 +37,7 @@ static char dir[256];			/* where its socket is */
 static const char *status = "running", *greeting, *fault = "none";
 static json_t *rams, *disks, *nodes, *jobs, *points;
 static bool ignore_shared, events;
+static bool postponed;			/* a migration that is still to come */
 static int client = -1, given = -1;
 static char *late;			/* an answer that is still to come */
 
@@ -231,6 +236,15 @@ static json_t *migrate(void)
 	return json_object();
 }
 
+/* At its end a migration stops the VM. */
+static void cont(void)
+{
+	status = "running";
+	if (postponed)
+		json_decref(migrate());
+	postponed = false;
+}
+
 static json_t *migrate_incoming(void)
 {
 	char state[256] = "";
@@ -293,7 +307,9 @@ static json_t *do_it(const char *what, const json_t *arguments)
 	if (!strcmp(what, "stop"))
 		status = "paused";
 	else if (!strcmp(what, "cont"))
-		status = "running";
+		cont();
+	else if (!strcmp(what, "migrate_cancel"))
+		postponed = false;
 	else if (!strcmp(what, "migrate"))
 		return migrate();
 	else if (!strcmp(what, "migrate-incoming"))
@@ -422,11 +438,69 @@ static void fault_hup(char *answer)
 	fault_late(answer);
 }
 
+static void become_nobody(void)
+{
+	if (setuid(65534))
+		die("setuid");
+}
+
+/* It is only done when the VM runs again. */
+static void fault_postpone(char *answer)
+{
+	(void)answer;
+	postponed = true;
+}
+
+/* As another cowctl has it, which came by another monitor. */
+static void fault_lock(char *answer)
+{
+	int fd = open(text(json_array_get(rams, 0), "mem-path"), O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+		die("lock");
+	say(answer, strlen(answer));
+}
+
+/* It never ends, whoever cancels it, until the VM runs. */
+static void fault_stuck(char *answer)
+{
+	status = "finish-migrate";
+	say(answer, strlen(answer));
+}
+
+static void fault_leave(char *answer)
+{
+	become_nobody();
+	say(answer, strlen(answer));
+}
+
 static void fault_kill(char *answer)
 {
 	(void)answer;
 	kill_client(SIGKILL);
 	hang_up();
+}
+
+/* And then somebody stops the VM. */
+static void fault_killpause(char *answer)
+{
+	fault_kill(answer);
+	status = "paused";
+}
+
+/* The memory's owner may write what he likes into cowctl's mark. */
+static void fault_mark(char *answer)
+{
+	json_t *object = json_pack("{s:s, s:b, s:b, s:i, s:[{s:s, s:b}, {s:s, s:b}]}", "verb", "save", "running", 1,
+				   "stopped", 0, "pid", (int)getpid(), "capabilities", "capability", "xbzrle", "state",
+				   1, "capability", "events", "state", 1);
+	char *mark = json_dumps(object, 0);
+
+	if (setxattr(text(json_array_get(rams, 0), "mem-path"), "user.cowctl.vm", mark, strlen(mark), 0))
+		die("mark");
+	free(mark);
+	json_decref(object);
+	say(answer, strlen(answer));
 }
 
 static const struct {
@@ -450,6 +524,12 @@ static const struct {
 	{ "int", fault_int, true, NULL },
 	{ "hup", fault_hup, true, NULL },
 	{ "kill", fault_kill, true, NULL },
+	{ "stuck", fault_stuck, false, NULL },
+	{ "postpone", fault_postpone, false, NULL },
+	{ "killpause", fault_killpause, true, NULL },
+	{ "mark", fault_mark, true, NULL },
+	{ "lock", fault_lock, true, NULL },
+	{ "leave", fault_leave, true, NULL },
 	{ "empty", NULL, true, "{}" },
 	{ "strange", NULL, true, "[null, 7, {\"id\": 5, \"status\": []}]" },
 	{ "private", NULL, false, "[{\"id\": \"ram\", \"share\": false}]" },
@@ -502,6 +582,8 @@ static char *answer_of(const char *command, const json_t *arguments, json_t *id,
 
 	if (!strcmp(kind, "error"))
 		value = error("as told");
+	else if (!strcmp(kind, "postpone") || !strcmp(kind, "stuck"))
+		value = json_object();
 	else if (!strcmp(kind, "failing"))
 		value = fail(command, arguments);
 	else
@@ -521,13 +603,13 @@ static char *answer_of(const char *command, const json_t *arguments, json_t *id,
 	return whole;
 }
 
-static void note(const char *line)
+static void note(const char *name, const char *mode, const char *line)
 {
 	char path[300];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "%s/journal", dir);
-	file = fopen(path, "ae");
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	file = fopen(path, mode);
 	if (!file)
 		die(path);
 	fputs(line, file);
@@ -544,7 +626,7 @@ static void answer(const char *line)
 	bool undone = wrong < FAULTS && !faults[wrong].done && faults[wrong].act;
 	char *whole;
 
-	note(line);
+	note("journal", "ae", line);
 	if (late)
 		say(late, strlen(late));
 	free(late);
@@ -553,6 +635,8 @@ static void answer(const char *line)
 		fault_noid(NULL);
 	} else {
 		whole = answer_of(command, json_object_get(object, "arguments"), json_object_get(object, "id"), wrong);
+		note("status", "we", status);
+		note("nodes", "we", json_array_size(nodes) ? "some" : "none");
 		if (wrong < FAULTS && faults[wrong].act && faults[wrong].act != fault_error)
 			faults[wrong].act(whole);
 		else
@@ -707,6 +791,8 @@ int main(int argc, char **argv)
 	/* At last: who waits for it finds all else done. */
 	monitor = listen_at(dir);
 	*(strrchr(dir, '/') ?: dir) = 0;
+	if (!strcmp(fault, "leave"))
+		become_nobody();
 	while ((client = accept4(monitor, NULL, NULL, SOCK_CLOEXEC)) >= 0)
 		serve();
 	return 1;

@@ -153,6 +153,9 @@ is "SIGKILL: leaves one" [ -n "$(ls $tracing/instances)" ]
 is "... which the next removes" sh -c './cowctl top -b -n 1 -d 0.1 >/dev/null && [ -z "$(ls $1/instances)" ]' - $tracing
 ./cowctl top -b -d 0.1 2>"$err" | head -n 1 >"$out"
 usleep 300000
+mkdir $tracing/instances/cowctl-999999-mine
+./cowctl top -b -n 1 -d 0.1 >/dev/null
+is "an instance that only begins with such a name stays" rmdir $tracing/instances/cowctl-999999-mine
 is "broken pipe: no instance is left" [ -z "$(ls $tracing/instances)" ]
 is "another tracer is not disturbed" sh -c 'echo 1 >$1/events/cowmem/cowmem_clone/enable && ./cowctl top -b -n 1 -d 0.1 >/dev/null &&
 	[ "$(cat $1/events/cowmem/cowmem_clone/enable)" = 1 ] && echo 0 >$1/events/cowmem/cowmem_clone/enable' - $tracing

@@ -39,6 +39,9 @@ is "create: not on a mount" says 1 "not on a mount" create "$dir/plain/x"
 is "create: no such directory" says 1 "No such file" create "$dir/nowhere/x"
 is "create: a name for a process" says 1 "name of a process" create 4711
 is "create: a bad size" says 2 "wants a size" create --size 12x x
+is "create: a size of a half" quiet create --size 1.5K "$m/half"
+is "create: ... is that" [ "$(stat -c %s "$m/half")" = 1536 ]
+rm "$m/half"
 is "create: too large a size" says 2 "is too large" create --size 9E x
 is "create: no name" says 2 "an argument is missing" create
 is "create: a mount itself" says 1 "$m: it exists, and is a directory; name something new in it" create "$m"
@@ -299,6 +302,19 @@ ln -s secret "$t/outside/link"
 is "snapshot DIR: a directory becomes a link meanwhile" [ $? = 0 ]
 is "snapshot DIR: ... nothing behind it is taken" [ "$(cd "$m/moves" && find . | sort | tr '\n' ' ')" = ". ./in " ]
 
+# Nor is anything listed that is put in the place of what was looked at.
+mkdir "$t/walk" "$t/walk/in"
+./cowctl create -s 4K "$t/walk/in/file"
+./cowctl create -s 8K "$t/outside/file"
+./at after getdents64 3 "mv '$t/walk/in' '$t/walked' && ln -s ../outside '$t/walk/in'" \
+	./cowctl list --json "$t/walk" >"$out" 2>"$err"
+is "list: a directory becomes a link meanwhile" [ $? = 0 ]
+is "list: ... nothing behind it is listed" [ "$(./json "regions.#" <"$out")" = 0 ]
+ln "$t/walked/file" "$t/walk/file"
+./at after fstatfs 1 "ln -sf ../outside/file '$t/walk/file'" ./cowctl list --json "$t/walk/file" >"$out" 2>"$err"
+is "list: a file becomes a link meanwhile" [ $? = 0 ]
+is "list: ... the file is listed" [ "$(./json regions.0.size <"$out")" = 4096 ]
+
 # Into a directory of somebody else, who does at the worst moment what he may: what we make there is ours until it is
 # whole, and nothing but that is touched.
 mkdir "$m/alice" "$m/victim" "$t/given"
@@ -556,6 +572,17 @@ echo x >"$dir/full/x"
 is "store: a directory with something in it" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "something in it" "$2"' - "$dir/full" "$err"
 is "store: ... is not to be mounted over" not grep -q "mount -t" "$err"
 is "store: a file" sh -c 'COWMEM_STORE=/etc/passwd ./cowctl create x 2>"$1"; [ $? = 1 ] && grep -q "to an empty directory, or unset it" "$1"' - "$err"
+mkdir "$dir/new" "$dir/victim"
+COWMEM_STORE=$dir/new ./at after getdents64 2 "mv '$dir/new' '$dir/moved' && ln -s victim '$dir/new'" \
+	./cowctl create x >"$out" 2>"$err"
+is "store: a link takes its place: nothing is mounted there" not grep -q " $dir/victim " /proc/mounts
+is "store: ... but where it was seen to be empty" grep -q " $dir/moved cowmem " /proc/mounts
+umount "$dir/moved" "$dir/victim" 2>/dev/null
+mkdir "$dir/locked"
+hold
+told lock "$dir/locked"
+is "store: somebody holds its lock" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "somebody has locked it" "$2"' - "$dir/locked" "$err"
+release
 is "store: no parent" sh -c 'COWMEM_STORE=$1 ./cowctl create x 2>"$2"; [ $? = 1 ] && grep -q "mount -t cowmem" "$2"' - "$dir/no/where" "$err"
 race=0
 for round in 1 2 3 4 5 6; do

@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2154 # set by lib.sh
+# shellcheck shell=dash disable=SC2154,SC2016 # set by lib.sh; for sh -c
 # What of cowctl vm needs no region: how it talks to a monitor, here that of "qemu", which goes wrong as it is told.
 if [ -e /sys/module/cowmem ]; then
 	echo "ok 1 vm-host # SKIP the module is loaded"
@@ -105,9 +105,15 @@ is "memory that has no such property" run 1 vm fork "$vm/qmp" "$dir/new"
 is "it is said what it has to be" grep -q "'ram' has to be a memory-backend-file" "$err"
 is "memory that is no file" goes_wrong qom-get empty 1 "has to be a memory-backend-file"
 echo "query-memdev never" >"$vm/fault"
-./cowctl vm fork -t 3 "$vm/qmp" "$dir/new" >/dev/null 2>&1 &
+./cowctl vm fork -t 20 "$vm/qmp" "$dir/new" >/dev/null 2>&1 &
 holders="$holders $!"
 while [ -e "$vm/fault" ]; do sleep 0.05; done
-is "somebody else is connected" says 1 "another program is connected" vm fork -t 1 "$vm/qmp" "$dir/new"
+# Those that gave up still wait there, until there is no room for another one.
+for many in "" " and one waits" " and two wait" " and there is no more room"; do
+	is "somebody else is connected$many" says 1 "another program is connected" vm fork -t 1 "$vm/qmp" "$dir/new"
+done
+# It would be killed after 5 s, and then the status is 137.
+is "SIGTERM while there is no room" sh -c 'timeout -k 5 1 ./cowctl vm fork -t 8 "$1" "$2" 2>/dev/null; [ $? = 124 ]' - \
+	"$vm/qmp" "$dir/new"
 end
 done_testing

@@ -33,14 +33,14 @@ end()
 {
 	for process in $(processes); do kill "$process"; done
 	wait 2>/dev/null
-	rm -rf "$vm" "$m"/new* "$m/point"
+	rm -rf "$vm" "$m"/new* "$m"/point*
 }
 
 processes() { ps -o pid,args | awk '/ -qmp / && !/awk/ { print $1 }'; }
 alone() { [ "$(processes)" = "$pid" ]; }
 # asked WORDS: has the VM been asked that?
 asked() { grep -qF "$1" "$vm/journal" 2>/dev/null; }
-runs() { [ "$(grep -o '"execute":"\(stop\|cont\)"' "$vm/journal" 2>/dev/null | tail -n 1)" != '"execute":"stop"' ]; }
+runs() { [ "$(cat "$vm/status" 2>/dev/null || echo running)" = running ]; }
 capabilities_back()
 {
 	case $(grep '"execute":"migrate-set-cap' "$vm/journal" 2>/dev/null | tail -n 1) in
@@ -48,6 +48,7 @@ capabilities_back()
 	*) return 1 ;;
 	esac
 }
+no_nodes() { [ "$(cat "$vm/nodes" 2>/dev/null)" != some ]; }
 as_it_was() { alone && runs && capabilities_back; }
 untouched() { as_it_was && [ ! -e "$new" ] && ! asked '"execute":"stop"' && ! asked blockdev-snapshot-sync; }
 # faulty COMMAND KIND: that is to come
@@ -197,6 +198,11 @@ rm "$vm/ram"
 is "its memory has no name any more" refused "No such file"
 end
 
+start
+faulty query-memdev lock
+is "another cowctl is at work" refused "another cowctl is at work on this VM"
+end
+
 start -object "memory-backend-file,id=more,share=on,mem-path=$vm/ram,size=1048576"
 is "two memories that are one file" refused "two of the VM's memories"
 end
@@ -213,6 +219,17 @@ for what in "query-migrate blocked cannot give its state away: a device of the h
 done
 is "a name that is replaced and not there" refused "does not name /none" --replace "/none={dir}/none"
 end
+
+# Its disk is named from the working directory, and an overlay's header has to name all of it.
+bad=$m/$(printf 'work\377')
+mkdir "$bad"
+echo "a disk" >"$bad/disk"
+cd "$bad" || exit
+start -drive file=disk,format=qcow2
+cd "$OLDPWD" || exit
+is "the working directory, and with it a disk, is no UTF-8" refused "not in UTF-8"
+end
+rm -rf "$bad"
 
 start
 mkdir "$new"
@@ -271,6 +288,19 @@ is "somebody else's VM" grep -q "it is of user 0; be that user" "$err"
 is "it is as it was" untouched
 end
 
+start
+echo running >"$vm/status"
+touch "$vm/journal" "$vm/nodes"
+chmod 666 "$vm/journal" "$vm/status" "$vm/nodes"
+faulty query-block leave
+is "it becomes another user's while it is asked" refused "it runs as user 65534; be that user"
+end
+start -fault leave
+: >"$vm/journal"
+chmod 666 "$vm/journal"
+is "it became another user's when it listened" refused "it runs as user 65534; be that user"
+end
+
 # ---- clones that do not start ----
 
 start
@@ -288,6 +318,21 @@ is "the VM runs" runs
 is "its capabilities are what they were" capabilities_back
 end
 
+start
+is "none that takes the state" run 1 vm fork --replace none=take1 "$vm/qmp" "$new"
+is "what stays is told" grep -q "has to stay: the VM writes to its overlays there" "$err"
+is "the VM goes on" as_it_was
+end
+mkdir "$vm"
+"$qemu" -qmp "unix:$vm/qmp" -fault none -object "memory-backend-file,id=r,share=on,mem-path=$vm/ram,size=8192" &
+pid=$!
+until [ -S "$vm/qmp" ]; do usleep 20000; done
+is "none that takes the state, and no disk" run 1 vm fork -n 2 --replace none=take1 "$vm/qmp" "$new"
+is "nothing is left of what was made" [ ! -e "$new" ]
+is "nor is anything listed" [ ! -s "$out" ]
+is "the VM runs on" as_it_was
+end
+
 # ---- whatever goes wrong with the VM, it goes on as it was ----
 
 # survives COMMAND KIND: a fork that fails
@@ -296,7 +341,7 @@ survives()
 	new=$m/new-$1-$2 want=1
 	faulty "$1" "$2"
 	case $2 in term) want=143 ;; int) want=130 ;; hup) want=129 ;; esac
-	run $want vm fork -t 1 "$vm/qmp" "$new" && told_it && [ -s "$err" ] && as_it_was || return
+	run $want vm fork -t 1 "$vm/qmp" "$new" && told_it && [ -s "$err" ] && as_it_was && no_nodes || return
 	# The overlay stays if the VM may use it, and nothing else does.
 	if asked blockdev-snapshot-sync && [ "$1 $2" != "blockdev-snapshot-sync error" ]; then
 		[ "$(ls "$new")" = disk0 ]
@@ -310,6 +355,7 @@ for command in query-status query-block query-migrate blockdev-create blockdev-a
 	kinds="error close term"
 	# What was late is not taken for an answer to the next one, nor a broken connection for the end.
 	case $command in stop | blockdev-snapshot-sync | migrate) kinds="error never late close half garbage long term" ;; esac
+	[ $command != migrate ] || kinds="$kinds postpone stuck"
 	start
 	for kind in $kinds; do
 		is "$command: $kind" survives "$command" "$kind"
@@ -358,6 +404,26 @@ for command in migrate-set-capabilities stop migrate cont; do
 	end
 done
 
+for verb in fork revert; do
+	start
+	is "$verb: a point" run 0 vm save "$vm/qmp" "$m/point"
+	faulty migrate-set-capabilities killpause
+	case $verb in fork) arg=$new ;; *) arg=$m/point ;; esac
+	rm -f "$vm/journal"
+	is "$verb: SIGKILL, and then somebody stops the VM" run 137 vm $verb "$vm/qmp" "$arg"
+	for process in $(processes); do [ "$process" = "$pid" ] || kill "$process"; done
+	is "$verb: the next one does what it is to" run 0 vm save "$vm/qmp" "$m/point2"
+	is "$verb: and says so" grep -q "a cowctl vm $verb did not come to its end: what it left is mended" "$err"
+	is "$verb: the VM stays stopped" not runs
+	is "$verb: its capabilities are what they were" capabilities_back
+	end
+done
+start
+faulty query-memdev mark
+is "a mark that somebody else made" run 0 vm save "$vm/qmp" "$m/point"
+is "it does not set what QEMU does besides" not asked xbzrle
+end
+
 # ---- save and revert that go wrong ----
 
 # saves COMMAND KIND: fails, and leaves nothing
@@ -366,7 +432,7 @@ saves()
 	faulty "$1" "$2"
 	./cowctl vm save -t 1 "$vm/qmp" "$m/point" >"$out" 2>"$err"
 	status=$?
-	told_it && [ "$status" != 0 ] && [ ! -e "$m/point" ] && as_it_was || return
+	told_it && [ "$status" != 0 ] && [ ! -e "$m/point" ] && as_it_was && no_nodes || return
 	case $1:$2 in
 	snapshot-save:*) asked '"execute":"snapshot-delete"' ;;
 	esac
@@ -405,8 +471,30 @@ for kind in error failing never close; do
 	is "revert, snapshot-load: $kind: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"
 	is "revert, snapshot-load: $kind: then it runs" as_it_was
 done
+# Another file of the point's, or one of another size, is no reason to stop the VM.
+mv "$m/point/ram0" "$m/point/kept"
+write other
+for size in 4096 2097152; do
+	cp "$m/point/kept" "$m/point/ram0"
+	truncate -s $size "$m/point/ram0"
+	rm -f "$vm/journal"
+	is "revert, memory of $size" says 1 "ram0 in it is not as large as" vm revert "$vm/qmp" "$m/point"
+	is "revert, memory of $size: the VM was not stopped" not asked stop
+	rm "$m/point/ram0"
+done
+mv "$m/point/kept" "$m/point/ram0"
 is "SIGKILL in a revert" killed snapshot-load revert "$m/point"
 is "SIGKILL in a revert: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"
 is "SIGKILL in a revert: then it runs" as_it_was
+end
+
+start -S
+is "save, paused" run 0 vm save "$vm/qmp" "$m/point"
+faulty snapshot-load error
+is "revert, paused: an error" run 1 vm revert "$vm/qmp" "$m/point"
+is "revert, paused: it is not forked" says 1 "half reverted" vm fork "$vm/qmp" "$new"
+is "revert, paused: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"
+is "revert, paused: then it is saved" run 0 vm save "$vm/qmp" "$m/point2"
+is "revert, paused: it still is" not runs
 end
 done_testing

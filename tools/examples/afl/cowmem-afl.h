@@ -6,9 +6,11 @@
  *	struct cowmem_state state;
  *	char *mem = cowmem_state_new(&state, SIZE);	// put the program's state there
  *
+ *	if (!mem)
+ *		err(1, "no region");
  *	warm_up(mem);
  *	__AFL_INIT();
- *	if (!mem || cowmem_state_begin(&state))
+ *	if (cowmem_state_begin(&state))
  *		abort();
  *	while (__AFL_LOOP(10000)) {
  *		run(mem, __AFL_FUZZ_TESTCASE_BUF, __AFL_FUZZ_TESTCASE_LEN);
@@ -39,8 +41,13 @@ static inline void *cowmem_state_new(struct cowmem_state *state, size_t size)
 	state->size = size;
 	state->snapshot = -1;
 	state->fd = cowmem_create("afl-state", size, 0);
-	state->mem = state->fd < 0 ? MAP_FAILED : cowmem_map(state->fd, 0, size, PROT_READ | PROT_WRITE);
-	return state->mem == MAP_FAILED ? NULL : state->mem;
+	if (state->fd < 0)
+		return NULL;
+	state->mem = cowmem_map(state->fd, 0, size, PROT_READ | PROT_WRITE);
+	if (state->mem != MAP_FAILED)
+		return state->mem;
+	close(state->fd);
+	return NULL;
 }
 
 /*

@@ -11,6 +11,7 @@
  *	cowmem_forget(NAME)	drop a snapshot
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -122,9 +123,14 @@ static int put(struct store *store, const void *data, int count, int64_t offset)
 	return done >= 0 || errno == ENOSPC || errno == ENOMEM ? SQLITE_FULL : SQLITE_IOERR_WRITE;
 }
 
-static int put_head(struct store *store)
+/* In memory it changes when the region's has: that is what a snapshot has, and both say the same. */
+static int put_head(struct store *store, const struct head *head)
 {
-	return put(store, &store->head, sizeof(store->head), 0);
+	int result = put(store, head, sizeof(*head), 0);
+
+	if (!result)
+		store->head = *head;
+	return result;
 }
 
 static int get_head(struct store *store)
@@ -228,7 +234,7 @@ static int xWrite(sqlite3_file *base, const void *data, int count, sqlite3_int64
 {
 	struct file *file = (struct file *)base;
 	struct store *store = file->store;
-	int64_t *size = &store->head.size[file->kind];
+	struct head head;
 	int result;
 
 	if (offset + count > WINDOW)
@@ -237,9 +243,10 @@ static int xWrite(sqlite3_file *base, const void *data, int count, sqlite3_int64
 	if (result)
 		return result;
 	pthread_mutex_lock(&store->lock);
-	if (offset + count > *size) {
-		*size = offset + count;
-		result = put_head(store);
+	head = store->head;
+	if (offset + count > head.size[file->kind]) {
+		head.size[file->kind] = offset + count;
+		result = put_head(store, &head);
 	}
 	pthread_mutex_unlock(&store->lock);
 	return result;
@@ -247,14 +254,16 @@ static int xWrite(sqlite3_file *base, const void *data, int count, sqlite3_int64
 
 static int set_size(struct store *store, enum kind kind, int64_t size, bool exists)
 {
+	struct head head;
 	int64_t was;
 	int result;
 
 	pthread_mutex_lock(&store->lock);
-	was = store->head.size[kind];
-	store->head.size[kind] = size;
-	store->head.exists[kind] = exists;
-	result = put_head(store);
+	head = store->head;
+	was = head.size[kind];
+	head.size[kind] = size;
+	head.exists[kind] = exists;
+	result = put_head(store, &head);
 	pthread_mutex_unlock(&store->lock);
 	if (!result && size < was && cowmem_discard(store->region, START(kind) + size, was - size))
 		result = SQLITE_IOERR_TRUNCATE;
@@ -498,6 +507,7 @@ static const sqlite3_io_methods methods = {
 static int open_in(struct store *store, struct file *file, enum kind kind)
 {
 	int result = store->users ? SQLITE_OK : store_begin(store);
+	struct head head;
 
 	if (result) {
 		if (store->region >= 0)
@@ -514,9 +524,10 @@ static int open_in(struct store *store, struct file *file, enum kind kind)
 		file->next = store->files;
 		store->files = file;
 	}
-	if (!store->head.exists[kind]) {
-		store->head.exists[kind] = true;
-		result = put_head(store);
+	head = store->head;
+	if (!head.exists[kind]) {
+		head.exists[kind] = true;
+		result = put_head(store, &head);
 	}
 	pthread_mutex_unlock(&store->lock);
 	file->base.pMethods = &methods;
@@ -657,15 +668,17 @@ static void fn_snapshot(sqlite3_context *context, int argc, sqlite3_value **argv
 static int snapshot_of(sqlite3_context *context, const char *name)
 {
 	struct store *store;
+	bool there;
 	int fd = -1;
 
 	pthread_mutex_lock(&stores_lock);
 	store = find(name, strlen(name));
-	if (store && store->snapshot >= 0)
-		fd = dup(store->snapshot);
+	there = store && store->snapshot >= 0;
+	if (there)
+		fd = fcntl(store->snapshot, F_DUPFD_CLOEXEC, 0);
 	pthread_mutex_unlock(&stores_lock);
 	if (fd < 0)
-		sqlite3_result_error(context, "there is no snapshot of that name", -1);
+		sqlite3_result_error(context, there ? strerror(errno) : "there is no snapshot of that name", -1);
 	return fd;
 }
 

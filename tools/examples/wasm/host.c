@@ -106,6 +106,8 @@ void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint32_t pages, uint32_t 
 {
 	struct instance *in = instance_of(memory);
 
+	if (pages > MOST / WASM_PAGE)
+		errx(1, "the module wants more memory than this host gives");
 	memory->data = reserve();
 	memory->size = pages * WASM_PAGE;
 	memory->pages = pages;
@@ -400,11 +402,16 @@ static void serve(const struct way *way, struct instance *in, enum kind kind, ui
 		  double *rest)
 {
 	double before = now_us(), between;
+	wasm_rt_trap_t trap;
 	uint32_t got;
 
 	if (way->start)
 		way->start(in);
 	*rest += now_us() - before;
+	/* Traps come back here. Who serves others resets the instance then, and goes on. */
+	trap = wasm_rt_impl_try();
+	if (trap)
+		errx(1, "%s, %s: trap %d", way->name, kind_names[kind], trap);
 	got = way->ask(in, kind, round);
 	between = now_us();
 	way->reset(in);

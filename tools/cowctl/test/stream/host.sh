@@ -47,6 +47,11 @@ is "import into the store" says 1 "$lacks" import "$dir/file" name
 is "import elsewhere" says 1 "$lacks" import "$dir/file" "$dir/new"
 is "import of nothing" says 1 "No such file" import "$dir/none" "$dir/new"
 is "nothing was made" [ ! -e "$dir/new" ]
+echo precious >"$dir/.new.part"
+is "import where no region can be" says 1 "$lacks" import "$dir/file" "$dir/new"
+is "receive, and .NAME.part is not cowctl's" says 1 "look at it, and remove it" receive -i "$stream" "$dir/new"
+is "which stays" [ "$(cat "$dir/.new.part")" = precious ]
+rm "$dir/.new.part"
 for verb in send export; do
 	to=$([ $verb = send ] || echo "$dir/new")
 	# shellcheck disable=SC2086 # nothing, or one word

@@ -202,18 +202,23 @@ static void killed_at(const char *call, bool whole, const char *path)
 	has_come(path, A "s1");
 }
 
+/* The first @length bytes of T "stream", in a file of their own. */
+static void cut_stream(const char *to, size_t length)
+{
+	size_t all;
+	unsigned char *data = read_file(T "stream", &all);
+
+	write_file(to, data, length);
+	free(data);
+}
+
 static void killed_at_its_end_in(const char *path)
 {
-	size_t length;
-	unsigned char *data;
-
 	small_stream();
-	data = read_file(T "stream", &length);
-	write_file(T "header", data, HEADER);
-	free(data);
-	killed_at("fsetxattr:2:after", false, path);
-	killed_at("fsetxattr:3:before", false, path);
-	killed_at("fsetxattr:3:after", true, path);
+	cut_stream(T "header", HEADER);
+	killed_at("fsetxattr:3:after", false, path);
+	killed_at("fsetxattr:4:before", false, path);
+	killed_at("fsetxattr:4:after", true, path);
 	killed_at("fchmod:1:after", true, path);
 	killed_at("renameat2:1:before", true, path);
 	/* The rest of a stream that is not needed any more may be anything. */
@@ -253,15 +258,10 @@ static void killed_at_its_end_on_disk(void)
 /* The first half of T "stream" has come, as B "r". */
 static void half(void)
 {
-	size_t length;
-	unsigned char *data;
-
 	make_file(A "live", 300, 0);
 	snapshot(A "live", A "s1");
 	WELL(NULL, T "stream", "send %s", A "s1");
-	data = read_file(T "stream", &length);
-	write_file(T "half", data, length / 2 + 1);
-	free(data);
+	cut_stream(T "half", size_of(T "stream") / 2 + 1);
 	REFUSED(1, "receive --token", T "half", NULL, "receive %s", B "r");
 }
 
@@ -298,17 +298,13 @@ static void refused_parts(void)
 
 static void gap(void)
 {
-	size_t length;
-	unsigned char *data;
 	char token[256];
 
 	half();
 	read_token(B "r", token, sizeof(token));
 	WELL(NULL, T "rest", "send --resume %s %s", token, A "s1");
 	WELL(NULL, NULL, "receive --abort %s", B "r");
-	data = read_file(T "stream", &length);
-	write_file(T "half", data, length / 3);
-	free(data);
+	cut_stream(T "half", size_of(T "stream") / 3);
 	CHECK(RUN(T "half", NULL, "receive %s", B "r") == 1);
 	REFUSED(1, "the stream goes on at byte", T "rest", NULL, "receive %s", B "r");
 	/* Nothing was lost by that. */
@@ -351,6 +347,12 @@ static void strangers(void)
 	REFUSED(1, "somebody else's", T "stream", NULL, "receive %s", B "r");
 	REFUSED(1, "somebody else's", NULL, NULL, "receive --token %s", B "r");
 	REFUSED(1, "somebody else's", NULL, NULL, "receive --abort %s", B "r");
+	CHECK(!chown(B ".r.part", 0, 0));
+	CHECK(!chmod(B ".r.part", 0666));
+	REFUSED(1, "others may write to it", T "stream", NULL, "receive %s", B "r");
+	CHECK(!chmod(B ".r.part", 0600) && !link(B ".r.part", B "second"));
+	REFUSED(1, "has another name", T "stream", NULL, "receive %s", B "r");
+	unlink(B "second");
 	unlink(B ".r.part");
 	CHECK(!symlink(T "stream", B ".r.part"));
 	REFUSED(1, "can not be opened", T "stream", NULL, "receive %s", B "r");
@@ -368,26 +370,52 @@ static void strangers(void)
 	WELL(T "more", NULL, "receive -b %s %s", B "s1", B "s2");
 }
 
-/* Killed before it could say where it stands. */
-static void stateless(void)
+/* Killed before it could say whose it is, or where it stands. */
+static void stateless(bool marked)
 {
-	trap("fsetxattr:1:before");
+	trap(marked ? "fsetxattr:2:before" : "fsetxattr:1:before");
 	KILLED(SIGKILL, T "stream", NULL, "receive %s", B "r");
 	trap(NULL);
-	CHECK(exists(B ".r.part") && getxattr(B ".r.part", "user.cowmem.part", NULL, 0) < 0);
+	CHECK(exists(B ".r.part") && (getxattr(B ".r.part", "user.cowmem.part", NULL, 0) > 0) == marked);
+	EQUAL(size_of(B ".r.part") > 0, marked);
 }
 
 static void aborted(void)
 {
+	int i;
+
 	small_stream();
-	stateless();
+	stateless(true);
 	REFUSED(1, "nothing has come", NULL, NULL, "receive --token %s", B "r");
 	WELL(NULL, NULL, "receive --abort %s", B "r");
 	CHECK(!exists(B ".r.part"));
 	REFUSED(1, "no part to give up", NULL, NULL, "receive --abort %s", B "r");
-	stateless();
-	WELL(T "stream", NULL, "receive %s", B "r");
-	has_come(B "r", A "s1");
+	for (i = 0; i < 2; i++) {
+		stateless(i);
+		WELL(T "stream", NULL, "receive %s", B "r");
+		has_come(B "r", A "s1");
+	}
+}
+
+/* A file that is called like a part, and has something in it, is the user's. */
+static void not_made_by_cowctl(void)
+{
+	small_stream();
+	write_file(T "raw", "hello", 5);
+	write_file(B ".r.part", "precious", 8);
+	write_file(T ".r.part", "precious", 8);
+	REFUSED(1, "look at it, and remove it", T "stream", NULL, "receive %s", B "r");
+	REFUSED(1, "look at it, and remove it", NULL, NULL, "import %s %s", T "raw", B "r");
+	REFUSED(1, "not on a mount", NULL, NULL, "import %s %s", T "raw", T "r");
+	REFUSED(1, "look at it, and remove it", NULL, NULL, "export %s %s", A "s1", T "r");
+	REFUSED(1, "look at it, and remove it", NULL, NULL, "send -o %s %s", T "r", A "s1");
+	EQUAL(size_of(B ".r.part"), 8);
+	EQUAL(size_of(T ".r.part"), 8);
+	WELL(NULL, NULL, "receive --abort %s", B "r");
+	CHECK(!exists(B ".r.part"));
+	/* What is whole is marked no more. */
+	WELL(NULL, NULL, "import --snapshot %s %s", T "raw", B "r");
+	CHECK(getxattr(B "r", "user.cowmem.part", NULL, 0) < 0);
 }
 
 /* Whatever has got its name meanwhile. */
@@ -442,17 +470,13 @@ static void resized(void)
 /* A plain file can be written even when all of it has come. */
 static void written(void)
 {
-	int fd;
-
 	if (!has_attributes(DISK))
 		SKIP("no extended attributes on " DISK);
 	small_stream();
 	trap("renameat2:1:before");
 	KILLED(SIGKILL, T "stream", NULL, "receive %s", DISK "r");
 	trap(NULL);
-	fd = open(DISK ".r.part", O_WRONLY | O_CLOEXEC);
-	EQUAL(pwrite(fd, "x", 1, 5), 1);
-	close(fd);
+	write_byte(DISK ".r.part");
 	REFUSED(1, "somebody has changed", T "stream", NULL, "receive %s", DISK "r");
 	WELL(NULL, NULL, "receive --abort %s", DISK "r");
 	WELL(T "stream", NULL, "receive %s", DISK "r");
@@ -516,7 +540,8 @@ static pid_t stopped(const char *at, const char *in, const char *line)
 	pid = start(in_file(in), out_file(NULL), "%s", line);
 	trap(NULL);
 	EQUAL(waitpid(pid, &status, WUNTRACED), pid);
-	CHECK(WIFSTOPPED(status));
+	if (!WIFSTOPPED(status))
+		FAIL("%s at %s: status %#x: %s", line, at, status, said());
 	return pid;
 }
 
@@ -549,9 +574,16 @@ static void ended_by_signals(void)
 	ended_at("fsync:1:stop", SIGINT, "export " A "s1 " T "raw", T ".raw.part");
 	ended_at("fsync:1:stop", SIGTERM, "send -o " T "new " A "s1", T ".new.part");
 	WELL(NULL, NULL, "export %s %s", A "s1", T "raw");
-	ended_at("renameat2:1:stop", SIGINT, "import " T "raw " B "i", B ".i.part");
-	ended_at("renameat2:1:stop", SIGHUP, "import --snapshot " T "raw " B "i", B ".i.part");
+	ended_at("pwrite64:1:stop", SIGINT, "import " T "raw " B "i", B ".i.part");
+	ended_at("fchmod:1:stop", SIGHUP, "import --snapshot " T "raw " B "i", B ".i.part");
 	CHECK(!exists(B "i"));
+	/* What has its name is not said to be kept as a part, and is finished. */
+	pid = stopped("fremovexattr:1:stop", T "stream", "receive " B "r");
+	CHECK(exists(B "r"));
+	CHECK(!kill(pid, SIGTERM) && !kill(pid, SIGCONT));
+	EQUAL(end_of(pid), 128 + SIGTERM);
+	CHECK(!*said());
+	has_come(B "r", A "s1");
 	/* Of a stream it stays, if there is something, and that is said. */
 	pid = waiting(90, &end);
 	CHECK(!kill(pid, SIGINT));
@@ -597,11 +629,24 @@ static void replaced(void)
 	EQUAL(size_of(T ".new.part"), 4);
 }
 
+/* What was no file when it was looked at is one when it is opened. */
+static void pipe_replaced(void)
+{
+	pid_t pid;
+
+	small_stream();
+	CHECK(!mkfifo(T "pipe", 0600));
+	write_file(T "other", "mine", 4);
+	pid = stopped("stat:1:stopped", NULL, "export " A "s1 " T "pipe");
+	CHECK(!rename(T "other", T "pipe"));
+	goes_on(pid, "replaced by a file");
+	EQUAL(size_of(T "pipe"), 4);
+}
+
 /* What a stream builds on is a plain file, and written while it is copied. */
 static void base_changed(void)
 {
 	pid_t pid;
-	int fd;
 
 	if (!has_attributes(DISK))
 		SKIP("no extended attributes on " DISK);
@@ -611,9 +656,7 @@ static void base_changed(void)
 	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
 	WELL(T "stream", NULL, "receive %s", DISK "s1");
 	pid = stopped("pwrite64:1:stop", T "more", "receive " DISK "r");
-	fd = open(DISK "s1", O_WRONLY | O_CLOEXEC);
-	EQUAL(pwrite(fd, "x", 1, 5), 1);
-	close(fd);
+	write_byte(DISK "s1");
 	goes_on(pid, "was changed while it was copied");
 	CHECK(!exists(DISK "r") && !exists(DISK ".r.part"));
 }
@@ -978,6 +1021,11 @@ static void sent_to_a_file(void)
 	KILLED(SIGKILL, NULL, NULL, "send -o %s %s", T "new", A "s1");
 	trap(NULL);
 	CHECK(!exists(T "new") && exists(T ".new.part"));
+	/* Where there are no attributes it could be anybody's. */
+	if (!has_attributes(T)) {
+		REFUSED(1, "look at it, and remove it", NULL, NULL, "send -o %s %s", T "new", A "s1");
+		unlink(T ".new.part");
+	}
 	WELL(NULL, NULL, "send -o %s %s", T "new", A "s1");
 	CHECK(!exists(T ".new.part"));
 	WELL(T "new", NULL, "receive %s", B "r");
@@ -1059,12 +1107,14 @@ CASE(two_receivers)
 CASE(strangers)
 CASE(no_room)
 CASE(aborted)
+CASE(not_made_by_cowctl)
 CASE(aborted_when_taken)
 CASE(left_by_others)
 CASE(resized)
 CASE(written)
 CASE(changed_meanwhile)
 CASE(replaced)
+CASE(pipe_replaced)
 CASE(base_changed)
 CASE(large_holes)
 CASE(holes_that_are_written)
@@ -1093,12 +1143,14 @@ static const struct test tests[] = {
 	{ "what strangers put there is not used", in_strangers },
 	{ "a mount that is full is no end", in_no_room },
 	{ "a part that says nothing yet is given up as well", in_aborted },
+	{ "a file that only has the name of a part stays", in_not_made_by_cowctl },
 	{ "a part is given up also if its name is taken", in_aborted_when_taken },
 	{ "what import leaves when it is killed is no part of a stream", in_left_by_others },
 	{ "a part that somebody made longer or shorter is refused", in_resized },
 	{ "a whole part that somebody wrote to is refused", in_written },
 	{ "also if that was while it came", in_changed_meanwhile },
 	{ "what somebody put in the place of a part is theirs", in_replaced },
+	{ "a file that somebody put in the place of a pipe is not written", in_pipe_replaced },
 	{ "a base that is written while it is copied is refused", in_base_changed },
 	{ "a terabyte of hole costs nothing", in_large_holes },
 	{ "zeroes are written where no hole can be made", in_holes_that_are_written },

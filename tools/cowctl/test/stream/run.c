@@ -167,6 +167,14 @@ void write_file(const char *path, const void *data, size_t length)
 	close(fd);
 }
 
+void write_byte(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	EQUAL(pwrite(fd, "x", 1, 5), 1);
+	close(fd);
+}
+
 bool same(const char *one, const char *other)
 {
 	size_t n, m;

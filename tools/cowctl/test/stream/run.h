@@ -40,7 +40,7 @@ int out_file(const char *path);
 
 /*
  * At its N-th call of a function, what is started from now on does something: "CALL:N:before" and ":after" is kill -9,
- * ":stop" is SIGSTOP, and a number is that errno. NULL: no more. See trap.c.
+ * ":stop" is SIGSTOP before and ":stopped" after it, and a number is that errno. NULL: no more. See trap.c.
  */
 void trap(const char *what);
 
@@ -81,6 +81,8 @@ bool exists(const char *path);
 uint64_t size_of(const char *path);
 unsigned char *read_file(const char *path, size_t *length);
 void write_file(const char *path, const void *data, size_t length);
+/* Somebody writes a byte of a file that is there. */
+void write_byte(const char *path);
 bool same(const char *one, const char *other);
 
 #define SAME(one, other) do {							\

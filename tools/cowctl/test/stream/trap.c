@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Preloaded, this lets a program fail or be killed at one call: $STREAM_TRAP is "CALL:N:ACTION", where ACTION is the
- * errno with which the N-th call of CALL fails, "before" or "after" if it is killed there, or "stop" if it stops before
- * that call until it is told to go on. So a test does what else only chance does.
+ * errno with which the N-th call of CALL fails, "before" or "after" if it is killed there, or "stop" or "stopped" if it
+ * stops before or after that call until it is told to go on. So a test does what else only chance does.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -42,6 +44,8 @@ static long trapped(const char *call, long number, long a, long b, long c, long 
 	ret = syscall(number, a, b, c, d, e);
 	if (action && !strcmp(action, "after"))
 		raise(SIGKILL);
+	if (action && !strcmp(action, "stopped"))
+		raise(SIGSTOP);
 	return ret;
 }
 
@@ -85,6 +89,11 @@ int unlinkat(int dir, const char *name, int flags)
 ssize_t pwrite64(int fd, const void *data, size_t length, off_t offset)
 {
 	return TRAP(pwrite64, fd, data, length, offset, 0);
+}
+
+int stat64(const char *path, struct stat64 *st)
+{
+	return trapped("stat", SYS_newfstatat, AT_FDCWD, (long)path, (long)st, 0, 0);
 }
 
 int ioctl(int fd, unsigned long request, ...)
