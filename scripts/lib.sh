@@ -11,14 +11,59 @@ TOOLS_NEED=(/usr/include/jansson.h:libjansson-dev /usr/include/libsmartcols/libs
 	/usr/include/traceevent/event-parse.h:libtraceevent-dev /usr/include/tracefs/tracefs.h:libtracefs-dev)
 CACHE=${COWMEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cowmem}
 
+# What guests are, by the kernel's name for it, and by Debian's.
+declare -A DEBIAN_ARCHES=([x86_64]=amd64 [arm64]=arm64)
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
+
+set_arch()
+{
+	DEBIAN_ARCH=${DEBIAN_ARCHES[$1]-}
+	[ "$DEBIAN_ARCH" ] || die "no architecture '$1': there are ${!DEBIAN_ARCHES[*]}"
+	export ARCH=$1
+}
+set_arch "${ARCH:-x86_64}"
 
 # APT_OPTIONS may say more.
 apt()
 {
 	DEBIAN_FRONTEND=noninteractive apt-get -qq -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=300 \
 		-o Dpkg::Use-Pty=0 ${APT_OPTIONS[@]+"${APT_OPTIONS[@]}"} "$@" >&2
+}
+
+apt_cache() { apt-cache ${APT_OPTIONS[@]+"${APT_OPTIONS[@]}"} "$@"; }
+
+# private_apt NAME ARCH SUITE...: from here on apt() and apt_cache() know those suites for that architecture, from
+# the site of this system's packages, and nothing of what is installed. Lists and state are of its own, so that
+# apt's are left alone; the archive's key is checked as ever.
+private_apt()
+{
+	local keys=/usr/share/keyrings dir=$CACHE/apt/$1 suites=("${@:3}") site
+
+	# Early packages of the keys do not have those of trixie.
+	need "$keys/debian-archive-trixie-automatic.gpg:debian-archive-keyring"
+	debian_sites >/dev/null || { apt_update && debian_sites >/dev/null; } ||
+		die "apt knows no site of Debian's: this needs Debian 12's packages"
+	mkdir -p "$dir"/{lists/partial,cache/archives/partial}
+	: >"$dir/status"
+	if [ ${#suites[@]} -gt 0 ]; then
+		site=$(debian_sites | awk '$1 !~ /-/ { print $2; exit }')
+		printf '%s\n' "${suites[@]/#/$site }"
+	else
+		debian_sites | awk '{ print $2, $1 }'
+	fi | sed "s|^|deb [arch=$2 signed-by=$keys/debian-archive-keyring.gpg] |; s|\$| main|" >"$dir/sources.list"
+	APT_OPTIONS=(-o "Dir::Etc::SourceList=$dir/sources.list" -o "Dir::Etc::SourceParts=/dev/null"
+		-o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir/cache" -o "Dir::State::status=$dir/status"
+		-o "APT::Architecture=$2" -o "APT::Architectures::=$2")
+	apt update || die "could not get the list of what Debian has for $1"
+}
+
+# Suites that this system's packages come from, each with its site.
+debian_sites()
+{
+	# shellcheck disable=SC2016 # these are apt's
+	apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(SITE)' | sed -n 's/^Debian //p' | awk '!seen[$0]++' | grep .
 }
 
 # Refresh apt's lists, at most once per run.

@@ -2638,8 +2638,10 @@ static void map_at_a_place(struct subject *s)
 	CALL(got == MAP_FAILED ? -1 : got - mem);
 	got = mmap(mem + 2 * pgsz(), pgsz(), PROT_READ, MAP_SHARED | MAP_FIXED, s->fd, pgsz());
 	CALL(got == MAP_FAILED ? -1 : got - mem);
+#ifdef MAP_32BIT /* x86 */
 	got = mmap(NULL, pgsz(), PROT_READ, MAP_SHARED | MAP_32BIT, s->fd, pgsz());
 	CALL(got == MAP_FAILED ? -1 : (unsigned long)got >> 32);
+#endif
 	note_maps(mem + pgsz(), pgsz());
 	note_data("mapped", mem + pgsz(), 2 * pgsz());
 }
