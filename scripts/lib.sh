@@ -17,6 +17,14 @@ declare -A DEBIAN_ARCHES=([x86_64]=amd64 [arm64]=arm64)
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+# answer_help "$@": is that --help? Then print the script's first comment, which tells its usage, and leave.
+answer_help()
+{
+	case ${1-} in
+	-h | --help) sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;;
+	esac
+}
+
 set_arch()
 {
 	DEBIAN_ARCH=${DEBIAN_ARCHES[$1]-}
