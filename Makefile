@@ -57,7 +57,7 @@ demo:
 	@scripts/demo
 
 check:
-	@EFFORT=$(EFFORT) scripts/check $(KERNEL)
+	@EFFORT=$(EFFORT) TEST="$(TEST)" scripts/check $(KERNEL)
 
 lint:
 	@scripts/lint $(KERNEL)
@@ -93,6 +93,7 @@ help:
 	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
 	@echo 'make check [KERNEL=6.1]  build without a warning, run every test: on 6.1, 6.12 and 7.3-debug'
 	@echo 'make check EFFORT=100    ... all the random operations and rounds, of which it does a quarter otherwise'
+	@echo 'make check TEST="clone restore" [KERNEL=6.1]  ... only these selftests'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
 	@echo 'make uapi-record         write down what has come to the UAPI header, for good'
 	@echo 'make model               check the models of the protocol with spin (two minutes)'
