@@ -48,6 +48,8 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "cgroups.h"
+#include "files.h"
 #include "outcome.h"
 
 #ifndef MADV_DONTNEED_LOCKED

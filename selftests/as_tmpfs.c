@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -32,6 +33,7 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "files.h"
 #include "outcome.h"
 
 #ifndef RENAME_NOREPLACE

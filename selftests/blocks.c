@@ -8,12 +8,14 @@
  * Each test makes sure first that what it is about is of such folios.
  */
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <linux/futex.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "module.h"
 
 enum {
 	LEAF = 64,		/* pages of the smallest folio */

@@ -17,6 +17,8 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
 #define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 #define SNAPSHOT COWMEM_CLONE_SNAPSHOT

@@ -14,12 +14,14 @@
 #include <linux/mempolicy.h>
 #include <dirent.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "../kselftest.h"
 #include "common.h"
+#include "module.h"
 
 #define FAIL_NTH "/proc/thread-self/fail-nth"
 #define FAULTS "/sys/kernel/debug/"

@@ -12,6 +12,8 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
+#include "module.h"
 
 
 enum { PAGES = 4, NOBODY = 65534 };

@@ -15,6 +15,9 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "cgroups.h"
+#include "files.h"
+#include "module.h"
 
 #define PARAMETERS "/sys/module/cowmem/parameters/"
 #define LIMIT PARAMETERS "limit_mib"

@@ -9,6 +9,7 @@
  */
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "poison.h"
 
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101

@@ -26,6 +26,8 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "poison.h"
+#include "module.h"
 
 #ifdef __x86_64__
 #include <linux/kvm.h>

@@ -11,6 +11,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "cgroups.h"
 
 #define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 #define MIB (1UL << 20)

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -18,6 +19,8 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
+#include "module.h"
 
 #ifndef SYS_fsopen
 #define SYS_fsopen	430

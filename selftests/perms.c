@@ -8,6 +8,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
 
 enum { PAGES = 4, NOBODY = 65534 };
 

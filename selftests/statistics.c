@@ -6,6 +6,8 @@
  */
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
 #define NODES "/sys/devices/system/node"
 

@@ -23,11 +23,13 @@
 #include <pthread.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
 #include "../kselftest.h"
 #include "common.h"
+#include "files.h"
 
 enum {
 	REGIONS = 6,

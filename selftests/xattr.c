@@ -9,6 +9,7 @@
  */
 #include <grp.h>
 #include <pthread.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -17,6 +18,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
 
 enum { VALUE_MAX = 1 << 16, LIST_MAX = 1 << 16, DIR_SIZE = 32 };
 enum { OTHER = 1000, THIRD = 1001 };	/* users */
