@@ -18,7 +18,6 @@
  *	as_memfd --differences		print the differences on purpose
  *	as_memfd --show WORD...		print what comes of it
  */
-#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -73,7 +72,7 @@
  * A subject has FULL pages of tag 1, then holes, PAGES in all.  The descriptor has a
  * number of its own, so that lists of descriptors can be compared.
  */
-enum { PAGES = 8, FULL = 4, NOBODY = 65534, SUBJECT_FD = 40, ORIGIN_FD = 60 };
+enum { PAGES = 8, FULL = 4, SUBJECT_FD = 40, ORIGIN_FD = 60 };
 
 #define LEN ((long)(PAGES * pgsz()))
 #define NAME "as_memfd"
@@ -298,15 +297,6 @@ static int punch(struct subject *s, off_t from, off_t len)
 	must(!fstat(s->fd, &st));
 	return S_ISCHR(st.st_mode) ? do_discard(s->fd, from, len) :
 	       fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, len);
-}
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-	/* Or /proc/self would be root's. */
-	must(!prctl(PR_SET_DUMPABLE, 1));
 }
 
 /* Time stamps are no finer than the tick, which comes late where the machine is busy. */

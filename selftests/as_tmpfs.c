@@ -43,7 +43,6 @@
 #endif
 
 enum {
-	NOBODY = 65534,
 	SOMEBODY = 1000,
 	SLOTS = 10,			/* descriptors that a sequence keeps open */
 	MAPS = 4,			/* and mappings */
@@ -1642,14 +1641,6 @@ static int make_file(const char *path, size_t pages)
 		unmap(buf, pages);
 	}
 	return fd;
-}
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-	must(!prctl(PR_SET_DUMPABLE, 1));
 }
 
 /* Mount one more with options, and say what comes of it. */

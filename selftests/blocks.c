@@ -71,13 +71,6 @@ static char *map_small(int fd, size_t pages)
 	return mem;
 }
 
-static int do_restore(int fd, int from, uint32_t flags)
-{
-	struct cowmem_restore arg = { .fd = from, .flags = flags };
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
 /* A region, all of tag 1, written in order and still granted. */
 FIXTURE(stream) {
 	int fd;

@@ -5,9 +5,11 @@
  *
  *	cgroups.h	memory cgroups
  *	files.h		files and descriptors, users, what inotify saw
+ *	live.h		programs that read and write a region while a test works on it
  *	module.h	the module's parameters and counters
  *	outcome.h	what came of an operation, as text to compare
  *	poison.h	memory that breaks
+ *	shadow.h	a region beside an array that says what is in it
  */
 #ifndef _SELFTESTS_COWMEM_COMMON_H
 #define _SELFTESTS_COWMEM_COMMON_H

@@ -26,8 +26,6 @@
 #define FAIL_NTH "/proc/thread-self/fail-nth"
 #define FAULTS "/sys/kernel/debug/"
 #define KMEMLEAK FAULTS "kmemleak"
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
-
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -96,19 +94,6 @@ struct op {
 
 static bool usercopy_fails;
 
-static void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
-{
-	static char *buf;
-	size_t i;
-
-	if (!buf)
-		buf = anon(1);
-	for (i = first; i < first + n; i++) {
-		pg_fill(buf, tag, i);
-		must(pwrite(fd, buf, pgsz(), i * pgsz()) == (ssize_t)pgsz());
-	}
-}
-
 static int region_or_file(unsigned int flags, const char *path)
 {
 	int fd;
@@ -140,15 +125,15 @@ static void build(struct world *w, unsigned int flags)
 	put_pages(w->fd[R], 128, 4, 1);
 	w->fd[S] = snapshot(w->fd[R]);
 	put_pages(w->fd[R], 0, 4, 2);
-	put_pages(w->fd[R], 20, 1, 2);
-	put_pages(w->fd[R], 21, 1, 0);
-	put_pages(w->fd[R], 129, 1, 2);
+	put_page(w->fd[R], 20, 2);
+	put_page(w->fd[R], 21, 0);
+	put_page(w->fd[R], 129, 2);
 	/* Gives back the pages that were set aside for the next holes. */
 	must(!do_discard(w->fd[R], 50 * pgsz(), pgsz()));
 	w->fd[O] = region_or_file(flags, PLACE "/o");
 	must(!do_resize(w->fd[O], PAGES * pgsz()));
 	put_pages(w->fd[O], 0, 4, 2);
-	put_pages(w->fd[O], OTHER, 1, 3);
+	put_page(w->fd[O], OTHER, 3);
 }
 
 /* ---- what happens before the operation ---- */
@@ -217,7 +202,7 @@ static void was_kept(struct world *w)
 	arg.fd = w->fd[S];
 	must(!ioctl(w->fd[R], COWMEM_IOC_RESTORE, &arg));
 	must(!touch(w->mem, true));
-	put_pages(w->fd[R], 1, 1, 5);
+	put_page(w->fd[R], 1, 5);
 }
 
 static void pipe_has_data(struct world *w)
@@ -317,14 +302,6 @@ static void area_is_next(struct world *w)
 {
 	area_is_shared(w);
 	must(!poke(w->new + AREA * pgsz(), 1));
-}
-
-static int expendable(int fd)
-{
-	int new = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
-
-	must(new >= 0);
-	return new;
 }
 
 /* N1 may yield, but no limit is reached: whatever fails, it does not. */
@@ -445,19 +422,13 @@ static int run_clone_odd_range(struct world *w)
 static int run_clone_many(struct world *w)
 {
 	int fds[3] = { w->fd[O], w->fd[R], w->fd[S] };
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)&w->fd[N1],
-		.count = 3,
-	};
 
-	return result(ioctl(w->fd[R], COWMEM_IOC_CLONE_MANY, &arg));
+	return result(do_clone_many(w->fd[R], fds, &w->fd[N1], 3, 0));
 }
 
 static int restore(struct world *w, int from, uint32_t flags)
 {
-	struct cowmem_restore arg = { .fd = w->fd[from], .flags = flags };
-
-	return result(ioctl(w->fd[R], COWMEM_IOC_RESTORE, &arg));
+	return result(do_restore(w->fd[R], w->fd[from], flags));
 }
 
 static int run_restore(struct world *w)
@@ -502,12 +473,7 @@ static int run_diff_content(struct world *w)
 
 static int copy(struct world *w, int from, uint64_t src, uint64_t dst, uint64_t n)
 {
-	struct cowmem_copy arg = {
-		.fd = w->fd[from], .src_offset = src * pgsz(),
-		.dst_offset = dst * pgsz(), .length = n * pgsz(),
-	};
-
-	return result(ioctl(w->fd[R], COWMEM_IOC_COPY, &arg));
+	return result(do_copy(w->fd[R], w->fd[from], dst, src, n));
 }
 
 static int run_copy(struct world *w)

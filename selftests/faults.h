@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include "basics.h"
 
 static sigjmp_buf fault_env;
@@ -46,6 +47,19 @@ static inline int touch(volatile char *p, bool write)
 static inline int poke(volatile char *p, char c)
 {
 	return access_byte(p, false, true, c);
+}
+
+/*
+ * How many faults this process has taken.  The first store of the answer may take one
+ * itself, so that is not counted.
+ */
+static inline long faults_taken(void)
+{
+	static struct rusage usage;
+
+	must(!getrusage(RUSAGE_SELF, &usage));
+	must(!getrusage(RUSAGE_SELF, &usage));
+	return usage.ru_minflt + usage.ru_majflt;
 }
 
 #endif /* _SELFTESTS_COWMEM_FAULTS_H */

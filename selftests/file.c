@@ -5,7 +5,6 @@
  * /proc; nobody opens a snapshot, a region that is sealed or a view for writing, be it
  * root.  It lives until the last file is gone, whoever opens it at that moment.
  */
-#include <grp.h>
 #include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/syscall.h>
@@ -16,16 +15,9 @@
 #include "module.h"
 
 
-enum { PAGES = 4, NOBODY = 65534 };
+enum { PAGES = 4 };
 
 #define LEN (PAGES * pgsz())
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-}
 
 /* errno of opening it again, or 0; what was opened is closed. */
 static int opening(int fd, int flags)
@@ -45,14 +37,6 @@ static int opening_as_nobody(int fd, int flags)
 		become_nobody();
 		_exit(opening(fd, flags));
 	);
-}
-
-static struct stat stat_of(int fd)
-{
-	struct stat st;
-
-	must(!fstat(fd, &st));
-	return st;
 }
 
 static int mode_of(int fd)
@@ -1129,22 +1113,6 @@ TEST(reopening_races_with_the_last_close)
 }
 
 /* ---- who watches it ---- */
-
-static uint32_t events(int in)
-{
-	char buf[4096] __attribute__((aligned(8)));
-	uint32_t mask = 0;
-	ssize_t n, at;
-
-	while ((n = read(in, buf, sizeof(buf))) > 0)
-		for (at = 0; at < n;) {
-			struct inotify_event *e = (void *)(buf + at);
-
-			mask |= e->mask;
-			at += sizeof(*e) + e->len;
-		}
-	return mask;
-}
 
 static int watch(int fd)
 {

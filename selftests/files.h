@@ -5,10 +5,36 @@
 #ifndef _SELFTESTS_COWMEM_FILES_H
 #define _SELFTESTS_COWMEM_FILES_H
 
+#include <sys/inotify.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include "basics.h"
 #include "pages.h"
+
+static inline struct stat stat_of(int fd)
+{
+	struct stat st;
+
+	must(!fstat(fd, &st));
+	return st;
+}
+
+/* What inotify has seen since the last call, of whatever file. */
+static inline uint32_t events(int in)
+{
+	char buf[4096] __attribute__((aligned(8)));
+	uint32_t mask = 0;
+	ssize_t n, at;
+
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		for (at = 0; at < n;) {
+			struct inotify_event *e = (void *)(buf + at);
+
+			mask |= e->mask & ~IN_ISDIR;
+			at += sizeof(*e) + e->len;
+		}
+	return mask;
+}
 
 #define NO_DIRECT_FILE "no file system for O_DIRECT here, and no /dev/ram0"
 

@@ -206,13 +206,6 @@ TEST_F(page, can_be_discarded)
 	EXPECT_TRUE(only_bad_is_bad(clone, 1));
 }
 
-static int do_restore(int fd, int from, uint32_t flags)
-{
-	struct cowmem_restore r = { .fd = from, .flags = flags };
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &r);
-}
-
 FIXTURE(restore) {
 	int fd, snap;
 	char *mem;

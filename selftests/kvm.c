@@ -1639,8 +1639,6 @@ TEST(a_reset_takes_back_what_is_not_written)
 
 /* ---- where memory is short ---- */
 
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
-
 enum { SNAPSHOTS = 12 };
 
 static void leave_room(long mib)

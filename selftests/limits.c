@@ -12,8 +12,8 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 #include "cgroups.h"
+#include "module.h"
 
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 #define MIB (1UL << 20)
 #define MIB_PAGES (MIB / pgsz())
 

@@ -7,7 +7,10 @@
 
 #include "basics.h"
 
-#define HUGE "/sys/module/cowmem/parameters/huge"
+#define PARAMETERS "/sys/module/cowmem/parameters/"
+#define LIMIT PARAMETERS "limit_mib"
+#define HUGE PARAMETERS "huge"
+#define HELD PARAMETERS "held_kib"
 
 static pid_t small_pages_main;
 
@@ -24,8 +27,6 @@ static inline void only_small_pages(void)
 	must(!write_file(HUGE, "never"));
 	atexit(any_pages_again);
 }
-
-#define HELD "/sys/module/cowmem/parameters/held_kib"
 
 /* What all regions hold together, in KiB. */
 static inline long held(void)

@@ -5,6 +5,7 @@
 #ifndef _SELFTESTS_COWMEM_PROCESSES_H
 #define _SELFTESTS_COWMEM_PROCESSES_H
 
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -48,6 +49,18 @@ static inline pid_t spawn(void)
 	}								\
 	reap(__pid);							\
 })
+
+/* A user and group without any rights */
+enum { NOBODY = 65534 };
+
+static inline void become_nobody(void)
+{
+	must(!setgroups(0, NULL));
+	must(!setresgid(NOBODY, NOBODY, NOBODY));
+	must(!setresuid(NOBODY, NOBODY, NOBODY));
+	/* Or /proc/self would be root's. */
+	must(!prctl(PR_SET_DUMPABLE, 1));
+}
 
 /* Memory that children share, for flags and counters; zeroed. */
 static inline void *shared_mem(size_t size)

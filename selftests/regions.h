@@ -68,6 +68,25 @@ static inline int snapshot(int fd)
 	return new;
 }
 
+/* A snapshot that a want of memory may take. */
+static inline int expendable(int fd)
+{
+	int new = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
+
+	must(new >= 0);
+	return new;
+}
+
+/* The clones that the call makes have their descriptors put into @clones. */
+static inline int do_clone_many(int fd, const int *fds, int *clones, uint32_t n, uint32_t flags)
+{
+	struct cowmem_clone_many arg = {
+		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones, .count = n, .flags = flags,
+	};
+
+	return ioctl(fd, COWMEM_IOC_CLONE_MANY, &arg);
+}
+
 /* Share @n pages of @from, from page @src on, as those of @fd from @dst on. */
 static inline int do_copy(int fd, int from, uint64_t dst, uint64_t src, uint64_t n)
 {
@@ -77,6 +96,46 @@ static inline int do_copy(int fd, int from, uint64_t dst, uint64_t src, uint64_t
 	};
 
 	return ioctl(fd, COWMEM_IOC_COPY, &arg);
+}
+
+/* Make a region what @from is. */
+static inline int do_restore(int fd, int from, uint32_t flags)
+{
+	struct cowmem_restore arg = { .fd = from, .flags = flags };
+
+	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
+}
+
+/* The same, which has to work; returns all that the call answers. */
+static inline struct cowmem_restore must_restore(int fd, int from, uint32_t flags)
+{
+	struct cowmem_restore arg = {
+		.fd = from, .flags = flags, .pages = -1ULL, .nodes = -1ULL, .kept = -1ULL,
+	};
+
+	must(!ioctl(fd, COWMEM_IOC_RESTORE, &arg));
+	return arg;
+}
+
+/* @n pages of it, from page @page on; 0 is for all of them. */
+static inline int do_restore_pages(int fd, int from, uint32_t flags, uint64_t page, uint64_t n)
+{
+	struct cowmem_restore arg = {
+		.fd = from, .flags = flags, .offset = page * pgsz(), .length = n * pgsz(),
+	};
+
+	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
+}
+
+/* The first extents in which two regions differ, @most of them; returns how many, or -1. */
+static inline int do_diff(int fd, int other, uint32_t flags, struct cowmem_extent *e,
+			  unsigned int most)
+{
+	struct cowmem_diff arg = {
+		.fd = other, .flags = flags, .extents = (uintptr_t)e, .count = most,
+	};
+
+	return ioctl(fd, COWMEM_IOC_DIFF, &arg) ? -1 : (int)arg.count;
 }
 
 /*
@@ -193,6 +252,41 @@ static inline int region_of(size_t pages, uint32_t tag)
 	if (tag)
 		fill(mem, pages, tag, 0);
 	unmap(mem, pages);
+	return fd;
+}
+
+/* Write a page by write(). */
+static inline void put_page(int fd, uint64_t page, uint32_t tag)
+{
+	char buf[pgsz()];
+
+	pg_fill(buf, tag, page);
+	must(pwrite(fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz());
+}
+
+static inline void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
+{
+	for (; n--; first++)
+		put_page(fd, first, tag);
+}
+
+/*
+ * A new region of @pages pages of which the first word is that of the tag, written 1 MiB at
+ * a time: that is faster than by faults.
+ */
+static inline int big_region(size_t pages, uint32_t tag)
+{
+	size_t step = (1 << 20) / pgsz(), i, k, n;
+	char *buf = anon(step);
+	int fd = region();
+
+	for (i = 0; i < pages; i += n) {
+		n = pages - i < step ? pages - i : step;
+		for (k = 0; k < n; k++)
+			*(uint64_t *)(buf + k * pgsz()) = pattern(tag, i + k, 0);
+		must(pwrite(fd, buf, n * pgsz(), i * pgsz()) == (ssize_t)(n * pgsz()));
+	}
+	munmap(buf, step * pgsz());
 	return fd;
 }
 

@@ -8,6 +8,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "module.h"
 
 enum { PAGES = 8 };
 
@@ -262,8 +263,6 @@ TEST_F(trace, zap)
 	EXPECT_TRUE(fd_is(self->fd, 2, 2, 1));
 	EXPECT_EQ(0, events(self->dir).zap);
 }
-
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 
 TEST_F(trace, yield)
 {
