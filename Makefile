@@ -9,7 +9,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr
 LIBDIR ?= $(PREFIX)/lib
 W ?= 1
-# For make -C, which goes elsewhere.
+# It has to be absolute, as make -C changes the directory.
 override DESTDIR := $(if $(DESTDIR),$(abspath $(DESTDIR)))
 export COWMEM_BUILD := $(CURDIR)/build
 
@@ -31,7 +31,7 @@ modules_install:
 tools:
 	@scripts/build-tools PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
 
-# All but the module. The linker's cache wants to know of a new library, unless a package or an image is made.
+# All but the module. ldconfig has to know of the new library, unless this only fills a package or an image.
 install: tools
 	install -D -m 644 uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux/cowmem.h
 	install -D -m 644 scripts/99-cowmem.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-cowmem.rules
