@@ -1374,7 +1374,7 @@ static void change_mode_and_owner(struct subject *s)
 	note("mode %#o, owner %d:%d", st.st_mode & 07777, st.st_uid, st.st_gid);
 }
 
-/* A write by who is not root takes the set-user-ID bit away. */
+/* A write by anyone but root takes the set-user-ID bit away. */
 static void write_drops_setuid(struct subject *s)
 {
 	struct stat st;
@@ -1991,7 +1991,7 @@ static void reopen_and_truncate(struct subject *s)
 	note_state(s);
 }
 
-/* What was open for reading only is opened for more by who may. */
+/* A user with the right to it reopens for writing what was open for reading only. */
 static void reopen_for_more(struct subject *s)
 {
 	int ro = reopened(s->fd, O_RDONLY), rw;
@@ -2226,7 +2226,7 @@ static int executed(int fd)
 	char * const args[] = { "x", NULL };
 
 	return in_child(
-		/* Who runs it must not have it open for writing. */
+		/* A file that is open for writing cannot be run. */
 		syscall(SYS_execveat, fd, "", args, args, AT_EMPTY_PATH);
 		_exit(errno);
 	);
@@ -3991,7 +3991,7 @@ static void memory_in_a_cgroup(struct subject *s)
 	rmdir(dir);
 }
 
-/* s->arg: advice first.  Is what is mapped in the core of who dies? */
+/* s->arg: advice first.  Does the core dump of the process have what it had mapped? */
 static void core_dump(struct subject *s)
 {
 	static const char file[] = "/tmp/as_memfd_core", knob[] = "/proc/sys/kernel/core_pattern";

@@ -1249,7 +1249,7 @@ static void step_in_removed_dir(struct side *s)
 	must(!chdir(s->root));
 }
 
-/* Who writes to a file takes its set-id bits away, unless that is root. */
+/* A write takes the set-id bits of a file away, unless root writes. */
 static void step_set_id(struct side *s)
 {
 	const char *path = existing(S_IFREG);
@@ -2439,7 +2439,7 @@ static void names_in_proc(const struct situation *it, const struct side *s)
 	     strstr(map_path, s->root) == map_path ? "below the root" : "elsewhere");
 }
 
-/* ---- who watches ---- */
+/* ---- watching files ---- */
 
 static void note_events(int in)
 {

@@ -297,7 +297,7 @@ static void area_is_shared(struct world *w)
 	w->fd[N2] = cloned(w->fd[R]);
 }
 
-/* The area before it was written since, as by who goes on to the next. */
+/* The area before it was written since, as by a program that goes on to the next. */
 static void area_is_next(struct world *w)
 {
 	area_is_shared(w);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Promise: COWMEM_RESTORE_KEEP restores exactly what the plain call restores,
- * however the region was written; who writes the same pages again takes no page
- * fault; what is not written any more is given back; and where pages cannot be
- * kept, the call does the plain thing without a word.
+ * however the region was written; writing the same pages again takes no page
+ * faults; pages that are no longer written are given back; and where pages cannot
+ * be kept, the call silently does what the plain one does.
  */
 #include <pthread.h>
 #include <sys/resource.h>
@@ -433,7 +433,7 @@ static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 	EXPECT_TRUE(holds(b.fd, hot, PAGES - PAGES / 5 - 5 + 1 -
 			  (hot ? 1 : 0)));
 	EXPECT_TRUE(restored(&b));
-	/* Who was given back comes again, by another way each time. */
+	/* Pages that were given back are written again, in another way each time. */
 	for (round = 0; round < AGAIN; round++) {
 		for (i = 0; i < PAGES; i++)
 			put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");

@@ -1555,7 +1555,7 @@ TEST(a_snapshot_is_read_only_memory)
 	close(snap);
 }
 
-/* Who says that it is memory to be written gets an error, and the snapshot stays. */
+/* To call a snapshot memory that may be written is an error, and the snapshot stays. */
 TEST(a_snapshot_is_not_written)
 {
 	char *mem;

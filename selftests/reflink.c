@@ -2,8 +2,7 @@
 /*
  * Promise: FICLONE, FICLONERANGE, FIDEDUPERANGE and copy_file_range() share pages of
  * regions that are regular files.  They follow the rules that other file systems have
- * for them, and who writes the source, or reads or writes the target meanwhile, sees all
- * of it or nothing.
+ * for them, and writers of the source and users of the target see all of it or nothing.
  */
 #include <pthread.h>
 #include <linux/fs.h>
@@ -517,7 +516,7 @@ TEST(dedupe_of_ends)
 	EXPECT_TRUE(holds(c, 0, 4));
 }
 
-/* Content does not change, so who may not write may do it if it is his; but no seal yields. */
+/* Content does not change, so an owner may do it without write access; but no seal yields. */
 TEST(dedupe_of_others)
 {
 	int a = file_with(PAGES, 1), b = file_with(PAGES, 1), sealed = file_with(PAGES, 1);

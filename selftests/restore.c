@@ -30,7 +30,7 @@ static int sparse_region(size_t pages, size_t data, uint32_t tag)
 	return fd;
 }
 
-/* ---- what is undone, and who sees it ---- */
+/* ---- what is undone, and where it shows ---- */
 
 enum how {
 	BY_MMAP = 1, BY_PWRITE = 2, BY_DISCARD = 4, INTO_HOLES = 8, BY_RESIZE = 16,
@@ -590,7 +590,7 @@ TEST_F(refused, modes)
 	EXPECT_REFUSED(EBADF, rd, rd);
 	EXPECT_REFUSED(EBADF, self->fd, wr);
 	EXPECT_REFUSED(EBADF, wr, wr);
-	/* Who may write may take in what it may read. */
+	/* What may be written takes in what may be read. */
 	arg = must_restore(wr, self->snap, 0);
 	EXPECT_EQ(DATA, arg.pages);
 	EXPECT_EQ(-1, pread(wr, &arg, 1, 0));
@@ -915,7 +915,7 @@ TEST(while_the_region_is_written)
 }
 
 /*
- * Readers: who has seen one restored page sees them all.  In an even phase the
+ * A reader that has seen one restored page sees them all.  In an even phase the
  * region holds the number of the round everywhere, until it is restored to 0.
  */
 enum { SEEN_PAGES = 300 };

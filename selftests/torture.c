@@ -164,7 +164,7 @@ static char *map_page(const struct map *p, uint64_t i)
 			   p->m->want + (p->off + i) * pgsz();
 }
 
-/* A region's content is about to change: who looks at it in a pipe may see both. */
+/* A region's content is about to change: a pipe that has pages of it may show both. */
 static void changing(struct model *m)
 {
 	unsigned int i;
@@ -183,7 +183,7 @@ static void changing(struct model *m)
 	}
 }
 
-/* The same after the last change; for who reads the pipe. */
+/* The same after the last change, for readers of the pipe. */
 #define changed changing
 
 static void map_forget(struct map *p)
@@ -791,7 +791,7 @@ static void op_keep(void)
 		/* The next round would hide it. */
 		check_map(p);
 	}
-	/* Who looked from a pipe may have seen any of it. */
+	/* A reader of a pipe may have seen any of it. */
 	for (i = 0; i < PIPES; i++)
 		if (pipes[i].m == m)
 			pipes[i].any = true;
@@ -2293,7 +2293,7 @@ static void op_kill(void)
 		reflink.dest_offset = m->base + at;
 		break;
 	}
-	SAY("kill -9 of who does %u to %d (%d), %#llx bytes at %#llx", what,
+	SAY("kill -9 of a process that does %u to %d (%d), %#llx bytes at %#llx", what,
 	    nr(m), nr(from), ULL(n), ULL(at));
 	pid = fork();
 	NEED(pid >= 0);
