@@ -299,18 +299,6 @@ static int punch(struct subject *s, off_t from, off_t len)
 	       fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, len);
 }
 
-/* Time stamps are no finer than the tick, which comes late where the machine is busy. */
-static void nap(void)
-{
-	struct timespec before, after;
-
-	must(!clock_gettime(CLOCK_REALTIME_COARSE, &before));
-	do {
-		usleep(10000);
-		must(!clock_gettime(CLOCK_REALTIME_COARSE, &after));
-	} while (after.tv_sec == before.tv_sec && after.tv_nsec == before.tv_nsec);
-}
-
 /* Or the operation ends here.  Nothing else is mapped near to it. */
 static char *map_part(struct subject *s, int prot, int flags, size_t page, size_t pages)
 {
@@ -4583,15 +4571,6 @@ static void print_differences(void)
 				print_reason(&ops[i], &kinds[k]);
 }
 
-static bool wanted(const struct op *op, char **words)
-{
-	bool any = !*words;
-
-	for (; *words; words++)
-		any |= !!strstr(op->name, *words);
-	return any;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct kind self[] = {
@@ -4621,10 +4600,10 @@ int main(int argc, char **argv)
 	(void)argc;
 	ksft_print_header();
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		n += wanted(&ops[i], argv);
+		n += wanted(ops[i].name, argv);
 	ksft_set_plan(n);
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		if (wanted(&ops[i], argv))
+		if (wanted(ops[i].name, argv))
 			run_op(&ops[i], list, nr);
 	ksft_finished();
 }

@@ -398,12 +398,6 @@ static const char *access_name(volatile char *p, bool write, char c)
 	return sig == SIGBUS ? "SIGBUS" : sig == SIGSEGV ? "SIGSEGV" : "done";
 }
 
-/* Time stamps are no finer than the tick. */
-static void nap(void)
-{
-	usleep(12000);
-}
-
 /* ---- random steps ---- */
 
 /*
@@ -3047,15 +3041,6 @@ static void print_differences(void)
 }
 
 /* ---- to run it ---- */
-
-static bool wanted(const char *name, char **words)
-{
-	bool any = !*words;
-
-	for (; *words; words++)
-		any |= !!strstr(name, *words);
-	return any;
-}
 
 /* What the programs of some situations do */
 static void play_program(const char *word)
