@@ -319,7 +319,7 @@ TEST(huge_is_of_the_region_and_inherited)
 	EXPECT_EQ(0, gets_huge(fds[1], 12));
 }
 
-/* What gets the content of another one keeps to what was said of itself. */
+/* A region that takes the content of another one keeps its own setting. */
 TEST(huge_does_not_come_with_content)
 {
 	int a = region(), b = region();
@@ -370,7 +370,7 @@ TEST(huge_needs_a_call_that_succeeds)
 	EXPECT_EQ(1, gets_huge(fd, 4));
 }
 
-/* What the administrator said when the region was made holds, whoever asks. */
+/* The administrator's setting when the region was made holds, whoever asks. */
 TEST(huge_never)
 {
 	int fd, always;
@@ -415,7 +415,7 @@ TEST(large_mappings_fit_pmds)
 				TH_LOG("file %zu, page %llu", i, (unsigned long long)at[k]);
 			/* So that nothing fits by chance. */
 			map_at(fds[i], 1, PROT_READ, MAP_SHARED, 0);
-			/* One that has to move to grow lands well, too. */
+			/* A mapping that has to move to grow is aligned, too. */
 			moved = mremap(mem, (2 * AREA + k) * pgsz(), 5 * huge, MREMAP_MAYMOVE);
 			ASSERT_NE(MAP_FAILED, moved);
 			EXPECT_EQ(at[k] * pgsz() % huge, (uintptr_t)moved % huge);
@@ -814,7 +814,7 @@ TEST_F(view, writes_nothing)
 		EXPECT_EQ(-1, open(path[2], O_RDWR));
 		EXPECT_EQ(EACCES, errno);
 		unmap(mem, PAGES);
-		/* What can be had of it is not more. */
+		/* Nothing that is made of it can do more. */
 		if (i == 0)
 			ASSERT_EQ(0, fchmod(self->view, 0666));
 		if (i == 1)
@@ -822,7 +822,7 @@ TEST_F(view, writes_nothing)
 	}
 	EXPECT_EQ(LEN, info(self->fd).size);
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
-	/* Those were of the region, whose other files can now be opened so. */
+	/* Mode and owner are the region's: its other files can now be opened so, too. */
 	if (!variant->device)
 		EXPECT_EQ(0, opening_as_nobody(self->fd, O_RDWR));
 }

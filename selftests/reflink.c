@@ -554,7 +554,7 @@ static uint64_t load(char *mem, size_t page)
 	return __atomic_load_n(stamp_at(mem, page), __ATOMIC_ACQUIRE);
 }
 
-/* One round after the other through all pages of the source: no page is ahead of one before. */
+/* Goes through all pages of the source, round by round: no page is ahead of one before it. */
 static void *stamps_source(void *arg)
 {
 	struct scene *s = arg;
@@ -619,7 +619,7 @@ static uint64_t look(struct scene *s, size_t page, bool mapped)
 	return val;
 }
 
-/* Readers of the target: a page that was looked at later is no older, and is never empty. */
+/* Reads the target: what is looked at later is never older, and never empty. */
 static void *reads_target(void *arg)
 {
 	struct scene *s = arg;
@@ -676,7 +676,7 @@ TEST(readers_of_the_target)
 	EXPECT_LT(100, s.rounds);
 }
 
-/* Writes what the source has, and something else: each stays until the next one. */
+/* Writes what the source has, and then something else: each write stays until the next. */
 static void *writes_target(void *arg)
 {
 	struct scene *s = arg;
