@@ -14,6 +14,8 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
 enum { PAGES = 70, WRITERS = 3, PACE = 12, MANY = 2000 };
 
