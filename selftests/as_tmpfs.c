@@ -398,12 +398,6 @@ static const char *access_name(volatile char *p, bool write, char c)
 	return sig == SIGBUS ? "SIGBUS" : sig == SIGSEGV ? "SIGSEGV" : "done";
 }
 
-/* Time stamps are no finer than the tick. */
-static void nap(void)
-{
-	usleep(12000);
-}
-
 /* ---- random steps ---- */
 
 /*
@@ -1249,7 +1243,7 @@ static void step_in_removed_dir(struct side *s)
 	must(!chdir(s->root));
 }
 
-/* Who writes to a file takes its set-id bits away, unless that is root. */
+/* A write takes the set-id bits of a file away, unless root writes. */
 static void step_set_id(struct side *s)
 {
 	const char *path = existing(S_IFREG);
@@ -2439,7 +2433,7 @@ static void names_in_proc(const struct situation *it, const struct side *s)
 	     strstr(map_path, s->root) == map_path ? "below the root" : "elsewhere");
 }
 
-/* ---- who watches ---- */
+/* ---- watching files ---- */
 
 static void note_events(int in)
 {
@@ -3047,15 +3041,6 @@ static void print_differences(void)
 }
 
 /* ---- to run it ---- */
-
-static bool wanted(const char *name, char **words)
-{
-	bool any = !*words;
-
-	for (; *words; words++)
-		any |= !!strstr(name, *words);
-	return any;
-}
 
 /* What the programs of some situations do */
 static void play_program(const char *word)

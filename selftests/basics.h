@@ -18,10 +18,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#ifndef __maybe_unused
-#define __maybe_unused __attribute__((__unused__))
-#endif
-
 /* Guests may be slow; a test that hangs is still ended. */
 #ifdef TEST_TIMEOUT_DEFAULT
 #undef TEST_TIMEOUT_DEFAULT

@@ -136,7 +136,7 @@ TEST(no_more_than_was_written)
 	}
 }
 
-/* Who writes here and there gets what he writes, and nothing is kept past the end. */
+/* Writes here and there take no more pages than they write, and none past the end. */
 TEST(scattered_pages_stay_small)
 {
 	enum { AREAS = 64, AREA = 512 };

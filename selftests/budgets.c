@@ -189,7 +189,7 @@ static double read_fdinfo(int fd, char *text, size_t size)
 	return now() - t;
 }
 
-/* Those who test it are slow. */
+/* The tests themselves are slow. */
 #define FDINFO_SECONDS	5
 
 TEST(fdinfo_ends_early)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: COPY shares a range of a region at another place of another one, or
- * of the same.  No page is copied; a later write on either side stays there;
- * holes come as holes; all of it is seen or nothing; memmove() is the model.
+ * Promise: COPY shares a range of a region with another region, or with another
+ * place of the same one.  No page is copied; a later write on either side stays
+ * there; holes come as holes; others see all of it or nothing; memmove() is the
+ * model.
  */
 #include <linux/fs.h>
 
@@ -182,7 +183,7 @@ TEST(nothing_changes_onto_itself)
 	EXPECT_TRUE(shadow_check_fd(&a));
 }
 
-/* Of nothing, over something. */
+/* Holes, copied over data. */
 TEST(holes_come_as_holes)
 {
 	struct shadow a, b;
@@ -191,7 +192,7 @@ TEST(holes_come_as_holes)
 	shadow_init(&b, 300);
 	shadow_fill(&b, 0, 300, 2);
 	shadow_write(&a, 299, 1, false);
-	/* Read in as holes, so that the zero page is mapped. */
+	/* This reads the holes, so the zero page is mapped. */
 	EXPECT_TRUE(shadow_check(&a));
 	copied(_metadata, &b, 10, &a, 20, 250);
 	EXPECT_EQ(10 * pgsz(), lseek(b.fd, 9 * pgsz() + 1, SEEK_HOLE));
@@ -400,8 +401,8 @@ TEST(huge_offsets)
 }
 
 /*
- * A region that ends in the middle of a page: a range that has that page as a
- * whole reaches past the end.  Else the source's bytes would lie past the
+ * A region that ends in the middle of a page: a range with all of that page reaches
+ * past the end, and is refused.  Otherwise bytes of the source would lie past the
  * target's end, and show up when it grows, which is to add a hole.
  */
 TEST(last_page_in_part)
@@ -430,8 +431,8 @@ TEST(last_page_in_part)
 }
 
 /*
- * Any ends, any range: what is allowed is what lies in both regions to the byte,
- * and growing later adds nothing but zeroes.
+ * Any ends, any range: a range is allowed if both regions have all of its bytes, and
+ * growing later adds nothing but zeroes.
  */
 TEST(odd_sizes)
 {
@@ -570,7 +571,7 @@ TEST_F(refused, seals)
 	/* What is wrong with the range comes first. */
 	EXPECT_REFUSED(EINVAL, to, self->a.fd, 0, 0, 11 * pgsz());
 	EXPECT_TRUE(fd_is(to, 0, 10, 3));
-	/* The size is no matter, and a source may be sealed. */
+	/* Seals on the size do not matter, and a source may be sealed. */
 	ASSERT_EQ(0, do_seal(grown, COWMEM_SEAL_GROW | COWMEM_SEAL_SHRINK |
 			     COWMEM_SEAL_SEAL));
 	EXPECT_EQ(0, do_copy(grown, to, 0, 5, 5));
@@ -602,7 +603,7 @@ TEST_F(refused, descriptors)
 	EXPECT_REFUSED(EBADF, a, -1, 0, 0, p);
 	EXPECT_REFUSED(EBADF, a, INT32_MAX, 0, 0, p);
 	EXPECT_REFUSED(ENOTTY, null, a, 0, 0, p);
-	/* Into a region that cannot be read, by somebody else then. */
+	/* The target need not be readable: somebody else may read it. */
 	EXPECT_EQ(0, do_copy(wr, self->b.fd, 0, 10, 10));
 	close(wr);
 	self->info[1] = info(self->b.fd);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: DIFF lists where two regions differ: all of it, nothing else, in
- * order, into whatever room there is, at the price of what differs.  With
- * snapshots that makes a loop that tracks what a program writes.
+ * Promise: DIFF lists where two regions differ: all of it, nothing else, in order,
+ * into an array of any length, at a cost of what differs.  With snapshots that
+ * makes a loop that tracks what a program writes.
  */
 #include <pthread.h>
 
@@ -89,7 +89,7 @@ static struct found compare(int fd, int other, uint32_t flags, uint32_t count)
 		GOOD(f.calls <= f.size + 1);
 	} while (f.ok && arg.count == count);
 
-	/* It is over, and stays so. */
+	/* From there on nothing more is found. */
 	arg.extents = (uintptr_t)e;
 	arg.count = count;
 	must(!resume_diff(fd, other, &arg));
@@ -304,7 +304,7 @@ TEST_F(diff, by_content)
 	EXPECT_EQ(400, count_diff(self->a, region(), 0));
 }
 
-/* Any start and any room give the same pages. */
+/* From any start and with any room the same pages are found. */
 TEST_F(diff, resumes_anywhere)
 {
 	uint32_t counts[] = { 1, 2, 3, 7, 1000 };
@@ -560,7 +560,7 @@ TEST_F(diff, refuses)
 	EXPECT_REFUSED(ENOTTY, null, self->a);
 	EXPECT_EQ(0, count_diff(rd, rd, 0));
 
-	/* No room where it is said to be. */
+	/* The array is not where the call says. */
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.extents = 0);
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.extents = -4096ULL);
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.extents = 1ULL << 63);
@@ -568,7 +568,7 @@ TEST_F(diff, refuses)
 		       __arg.extents = (uintptr_t)edge - 24, __arg.count = 2);
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.count = UINT32_MAX,
 		       __arg.extents = (uintptr_t)edge - 24);
-	/* There need not be more room than is used. */
+	/* What is not used of the array need not be there. */
 	{
 		struct cowmem_diff arg = {
 			.extents = (uintptr_t)edge - 6 * 24,

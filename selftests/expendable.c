@@ -2,8 +2,8 @@
 /*
  * Promise: where a write would fail for want of memory, by the module's limit, by the
  * size of a mount or by the memory cgroup, snapshots that were made expendable yield
- * theirs: the oldest that help, no more than it takes, each as a whole.  Who holds one
- * learns of it at once, and nothing else is lost.
+ * theirs: the oldest that help, no more than it takes, each as a whole.  Their holders
+ * learn of it at once, and nothing else is lost.
  *
  * Expects that nobody else has regions.
  */
@@ -377,7 +377,7 @@ TEST_F(yield, in_place)
 	EXPECT_EQ(0, in_child(in_place(&self->place, variant->how)));
 }
 
-/* Only together they hold the old pages; who has nothing to do with it stays. */
+/* Only together do they hold the old pages; a snapshot of something else stays. */
 static void together(const struct place *p, enum way how)
 {
 	int other, fd, between, newer, e[3];
@@ -466,7 +466,7 @@ TEST_F(yield, nothing_to_have)
 	EXPECT_EQ(0, in_child(nothing_to_have(&self->place, variant->how)));
 }
 
-/* Who counts elsewhere, or has another cgroup pay, does not help. */
+/* A snapshot that counts elsewhere, or that another cgroup pays for, is of no help. */
 static void counts_elsewhere(const struct place *p, enum way how, int theirs)
 {
 	struct writer w;
@@ -535,7 +535,7 @@ TEST_F(yield, page_tables)
 	EXPECT_EQ(0, in_child(page_tables(&self->place, variant->how)));
 }
 
-/* ---- who holds it ---- */
+/* ---- what a holder sees ---- */
 
 /**
  * struct holder - what a process has of a snapshot
@@ -782,7 +782,7 @@ TEST_F(holder, flags)
 	ASSERT_EQ(0, do_clone_many(fds[0], fds, clones, 3, EXPENDABLE));
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(COWMEM_STATE_EXPENDABLE, info(clones[i]).state);
-	/* Two of them hold the same pages, and so does who was there before. */
+	/* Two of them hold the same pages, and so does the one from before. */
 	squeeze(h);
 	EXPECT_TRUE(gone(h->e));
 	for (i = 0; i < 3; i++)
@@ -865,7 +865,7 @@ static void look_at_it(int fd)
 	}
 }
 
-/* And of who gets its pages. */
+/* And of the region that gets its pages. */
 static void *clone_it(void *arg)
 {
 	int fd = *(int *)arg, clone;
@@ -881,7 +881,7 @@ static void *clone_it(void *arg)
 }
 
 /**
- * struct turns - of the writer and of those who read
+ * struct turns - of the writer and of the readers
  * @filled: how often the region was filled with tag 1.
  * @begun: how often the writer may begin to write something else.
  * @stop: how often the snapshot has yielded, so that it may stop.
@@ -911,7 +911,7 @@ static void write_in_turns(const struct place *p, enum way how, int fd, struct t
 	_exit(0);
 }
 
-/* Those who read are not where the memory is little. */
+/* The readers are not in the cgroup that has little memory. */
 TEST_F_TIMEOUT(yield, under_readers, 300)
 {
 	const struct place *p = &self->place;

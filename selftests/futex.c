@@ -45,7 +45,7 @@ static void *hammers(void *arg)
 	return NULL;
 }
 
-/* A CPU for who changes the region, the others for who makes futex calls. */
+/* One CPU for the thread that changes the region, the others for the futex calls. */
 static unsigned int share_out_cpus(cpu_set_t *one, cpu_set_t *others)
 {
 	cpu_set_t set;

@@ -289,7 +289,7 @@ TEST_F(populate, clones_do_as_their_source)
 	EXPECT_TRUE(has_huge(self->fd, 0, 0));
 }
 
-TEST(only_who_may_write_sets_the_policy)
+TEST(only_a_writer_sets_the_policy)
 {
 	const char *why = no_huge_pages();
 	int fd = region_of(1, 1), snap = snapshot(fd), reader = file_of(fd, COWMEM_FILE_RDONLY);
@@ -1764,8 +1764,8 @@ TEST_F(limited, a_stream_copies_pages)
 }
 
 /*
- * All of a snapshot goes that hangs everywhere and is mapped by a PMD.  Who lacks memory
- * waits for that, and so would all who make such snapshots or close them.
+ * A snapshot whose pages hang everywhere, mapped by PMDs, goes as a whole.  The writer
+ * that lacks memory waits for that, and so would anyone who makes or closes such snapshots.
  */
 TEST_F(limited, vast_snapshots_yield_soon)
 {
@@ -1861,7 +1861,7 @@ TEST_F(cgroup, limit_is_reached_by_small_pages)
 	EXPECT_LE(max / pgsz() * 3 / 4, *stored);
 	EXPECT_GE(max / pgsz(), n);
 	EXPECT_TRUE(is(mem, *stored, 1, 0));
-	/* Who is not in there can go on. */
+	/* A process outside the cgroup can go on. */
 	fill(mem + *stored * pgsz(), 100, 1, *stored);
 	EXPECT_TRUE(is(mem, *stored + 100, 1, 0));
 	close(fd);
@@ -2089,7 +2089,7 @@ FIXTURE_TEARDOWN(stale)
 {
 }
 
-/* Who reads through a PMD sees a page that is split from it as soon as that is written. */
+/* A reader through a PMD sees a page that is split from it as soon as that is written. */
 TEST_F(stale, no_stale_read)
 {
 	int i, rounds = effort(60), stale = 0, byte = 77 * pgsz();
@@ -2496,7 +2496,7 @@ static bool parts_are(int fd, uint32_t tag)
 }
 
 /**
- * struct holder - who has one page in use at a time
+ * struct holder - a thread that has one page in use at a time
  * @thread: it.
  * @mem: maps the region.
  * @pipe: keeps the page.
@@ -2685,7 +2685,7 @@ static bool derive_all(int fd, int twin, int *got, struct holder *h, double *too
  * Regions go in any order, and with them what their pages were granted to: what is left
  * knows nothing of it.
  */
-TEST_F(parts, nothing_is_left_of_who_had_them)
+TEST_F(parts, nothing_is_left_of_their_holders)
 {
 	double end = now() + effort(20), took = 1000;
 	struct holder *h = &self->h;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Promise: COWMEM_RESTORE_KEEP restores exactly what the plain call restores,
- * however the region was written; who writes the same pages again takes no page
- * fault; what is not written any more is given back; and where pages cannot be
- * kept, the call does the plain thing without a word.
+ * however the region was written; writing the same pages again takes no page
+ * faults; pages that are no longer written are given back; and where pages cannot
+ * be kept, the call silently does what the plain one does.
  */
 #include <pthread.h>
 #include <sys/resource.h>
@@ -19,8 +19,8 @@
 #define COLD_ROUNDS (4 + 8)
 
 /*
- * Once such pages were found, one is kept if it is written in two rounds, and a look for
- * cold ones, at which what was written is forgotten, may come in between.
+ * After cold pages were given back, a page is kept only if two rounds write it.  A
+ * look for cold pages in between forgets what was written, so that takes up to three.
  */
 #define AGAIN 3
 
@@ -53,7 +53,7 @@ static void box_init(struct box *b)
 		}
 	b->snap = snapshot(b->fd);
 	b->snap_mem = map_ro(b->snap, PAGES);
-	/* From then on there are no folios, of which no page is kept. */
+	/* From then on the region gets no folios: their pages are never kept. */
 	must_restore(b->fd, b->snap, COWMEM_RESTORE_KEEP);
 }
 
@@ -220,7 +220,7 @@ struct orders {
 	struct { size_t at; char c[8]; } order[16];
 };
 
-/* Another process writes on order, through a mapping of its own. */
+/* Another process writes what it is told to, through a mapping of its own. */
 static void clerk(struct orders *o, int fd)
 {
 	char *mem = map_rw(fd, PAGES);
@@ -336,7 +336,7 @@ TEST(no_faults_in_the_steady_state)
 }
 
 /*
- * A region that each round grows and writes what was added: that goes, and what is before
+ * Each round grows the region and writes to what was added: that goes, and what is before
  * it stays mapped.  The end lies in a leaf of which more is kept, in one of which nothing
  * is, and between two.
  */
@@ -433,7 +433,7 @@ static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 	EXPECT_TRUE(holds(b.fd, hot, PAGES - PAGES / 5 - 5 + 1 -
 			  (hot ? 1 : 0)));
 	EXPECT_TRUE(restored(&b));
-	/* Who was given back comes again, by another way each time. */
+	/* Pages that were given back are written again, in another way each time. */
 	for (round = 0; round < AGAIN; round++) {
 		for (i = 0; i < PAGES; i++)
 			put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");
@@ -463,8 +463,9 @@ TEST(cold_pages_are_given_back_beside_hot_ones)
 }
 
 /*
- * Some pages are written in each round, and others now and then, holes among them: those are
- * not kept once it is clear that this is in vain, until they are written in each round, too.
+ * Some pages are written in each round, others, with holes among them, only now and then.
+ * Once it is clear that keeping the others is in vain they are not kept, until they are
+ * written in each round, too.
  */
 TEST(what_is_written_once_is_not_kept)
 {
@@ -799,7 +800,7 @@ static void source_cut(struct __test_metadata *_metadata, uint64_t size)
 		must_restore(b.fd, other, COWMEM_RESTORE_KEEP);
 		ASSERT_TRUE(region_is(&b, want));
 	}
-	/* Nor has the snapshot that all of it came from noticed. */
+	/* The snapshot that all of it came from has not changed either. */
 	EXPECT_TRUE(same(b.snap_mem, b.want, "snapshot"));
 	keep(&b);
 	EXPECT_TRUE(restored(&b));
@@ -829,13 +830,13 @@ TEST(more_than_is_ever_kept)
 	struct cowmem_restore r;
 
 	NEED_KEEP();
-	/* Of 2 MiB none are kept. */
+	/* Pages of 2 MiB folios are never kept, */
 	ASSERT_EQ(0, madvise(mem, pages * pgsz(), MADV_NOHUGEPAGE));
 	/* Something to go back to that is not a hole. */
 	pg_fill(mem + 5 * pgsz(), 1, 5);
 	pg_fill(mem + max * pgsz(), 1, max);
 	snap = snapshot(fd);
-	/* Nor of smaller folios, which there are no more once it was asked for. */
+	/* nor are those of smaller folios, of which there are none after this call. */
 	must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 	for (i = 0; i < max; i++)
 		mem[i * pgsz() + i % 4096] = 'x';
@@ -951,7 +952,7 @@ TEST(two_snapshots_and_a_hot_set_that_moves)
 	/* What was written in the last COLD_ROUNDS, and the first page. */
 	EXPECT_GE(1 + HOT + COLD_ROUNDS * STEP, most);
 	EXPECT_EQ(kept, info(b.fd).pages_exclusive);
-	/* Nor is one that does so the last. */
+	/* Nor is a round that does so the last one that keeps. */
 	for (round = 0; round <= COLD_ROUNDS || (!kept && round <= COLD_ROUNDS + 1);
 	     round++) {
 		which = round % 2;

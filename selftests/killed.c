@@ -434,7 +434,7 @@ static int wait_copy_to(scene *s)
 	return do_copy(s->a, s->same, 0, 0, 1);
 }
 
-/* What each waits for: nobody who changes the region, no RESIZE. */
+/* What each waits for: that nothing changes the region, that no RESIZE is under way. */
 enum { CHANGES = 1, RESIZES = 2 };
 
 static const struct {
@@ -545,7 +545,7 @@ TEST_F(waiting, ends_by_a_signal)
 			kill_after(s, waiting[i].call, 0.03);
 			EXPECT_EQ(1, get(s->turn))
 				TH_LOG("%s does not wait", waiting[i].name);
-			/* Nor does anybody have to wait for who is gone. */
+			/* Nor does anybody have to wait for a process that is gone. */
 			EXPECT_TRUE(fd_is(s->same, 0, 2, 3));
 		}
 		if (second)
@@ -565,7 +565,7 @@ TEST_F(waiting, ends_by_a_signal)
 }
 
 /* Its source is the page that it splits, and that it then has to fault in again. */
-TEST_F(waiting, write_does_not_wait_for_who_looks)
+TEST_F(waiting, write_does_not_wait_for_a_seek)
 {
 	FIXTURE_DATA(killed) *s = &self->scene;
 	pid_t first;

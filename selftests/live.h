@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Users of a region who go on while a test works on it: writers of a ring, which tell
+ * Users of a region that go on while a test works on it: writers of a ring, which tell
  * whether a copy is of one instant; readers, which tell whether a change is seen at once;
  * and writers that have a fault under way all the time.
  */
@@ -130,8 +130,8 @@ static inline bool has_turned(const struct user *u, uint64_t val)
 }
 
 /*
- * All pages turn at once, somewhere in an even phase: so who has seen one page that has
- * turned sees no other that has not.  What turns into zero is half the phase before.
+ * All pages turn at once, somewhere in an even phase: after one page that has turned,
+ * a reader sees no other that has not.  What turns into zero is half the phase before.
  */
 static inline void *see_pages_turn(void *arg)
 {

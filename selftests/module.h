@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The module as a whole: its parameters, what all regions hold together, who uses it.
+ * The module as a whole: its parameters, what all regions hold together, its uses.
  */
 #ifndef _SELFTESTS_COWMEM_MODULE_H
 #define _SELFTESTS_COWMEM_MODULE_H

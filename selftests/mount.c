@@ -636,7 +636,7 @@ static int cloning_as_nobody(const char *where, uint32_t flags)
 	);
 }
 
-/* Who may not write does not get to fill the mount by writing to a clone. */
+/* A reader cannot fill the mount by writing to a clone. */
 TEST_F(mount, clones_of_others)
 {
 	int fd;
@@ -863,7 +863,7 @@ TEST_F(mount, a_device_region_gets_pages_of_a_mount)
 	close(fd);
 	EXPECT_EQ(0, unlink_at(self->a, "file"));
 	EXPECT_TRUE(pages_fall_to(self->a, 6));
-	/* Written in place, by the last who has them. */
+	/* Written in place by their last holder. */
 	put_pages(dev, 2, 6, 4);
 	EXPECT_EQ(6, pages_at(self->a));
 	/* The mount may go before the region does. */
@@ -991,7 +991,7 @@ TEST_F(mount, lazily_unmounted)
 	mem = map_rw(clone, MIB);
 	ASSERT_EQ(0, umount2(self->a, MNT_DETACH));
 	EXPECT_EQ(-1, open_at(self->a, "file", O_RDWR));
-	/* All goes on for who has it open. */
+	/* For those who have it open all goes on. */
 	fill(mem, 10, 2, 0);
 	put_pages(fd, 20, 10, 3);
 	put_pages(tmp, 0, 10, 4);
@@ -1695,7 +1695,7 @@ TEST_F(mount, programs_and_reflinks)
 	EXPECT_EQ(ENOEXEC, run_program(other) == 139 ? ENOEXEC : run_program(other));
 }
 
-/* ---- /proc and who watches ---- */
+/* ---- /proc, and watching files ---- */
 
 static bool maps_show(const void *mem, const char *want)
 {
@@ -1725,7 +1725,7 @@ TEST_F(mount, names_in_proc)
 	of_clone = map_rw(clone, 1);
 	EXPECT_TRUE(maps_show(of_clone, "(deleted)"));
 	EXPECT_EQ(0, name_it(clone, self->a, "clone"));
-	/* Who opens it by its name sees that. */
+	/* To open it by its name shows that. */
 	close(clone);
 	unmap(of_clone, 1);
 	clone = open_at(self->a, "clone", O_RDWR);

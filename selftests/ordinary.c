@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: a mapping of a region is an ordinary one.  It stays one mapping whatever its
- * protection went through, costs fork() nothing, can be locked in memory, and tells of
- * stores as others do; and who maps a region ever so often makes nobody else wait.
+ * Promise: a mapping of a region is an ordinary one.  It stays one mapping however its
+ * protection was changed, costs fork() nothing, can be locked in memory, and tells of
+ * stores as others do; and to map a region very often makes nobody else wait.
  */
 #include <sys/syscall.h>
 #include <linux/mempolicy.h>
@@ -251,7 +251,7 @@ TEST(locking_more_than_there_is)
 	EXPECT_EQ(0, faults_of_stores(mem, pages));
 }
 
-/* ---- who wants to know what was written ---- */
+/* ---- finding out what was written ---- */
 
 /* 1, 0, or -1 if there is no such thing here */
 static int soft_dirty(const char *mem)
@@ -440,7 +440,7 @@ TEST(memory_policy)
 	EXPECT_EQ(EINVAL, errno);
 }
 
-/* ---- nobody waits for who maps a region very often ---- */
+/* ---- a region that is mapped very often makes nobody wait ---- */
 
 /* Mappings of the attacker's own region, and leaves that each call unmaps from them. */
 enum { MAPPERS = 2, MAPPINGS = 20000, LEAVES = 24, LEAF = 64 };
@@ -584,7 +584,7 @@ TEST_F(stall, of_a_snapshot)
 	int elsewhere = snapshot(self->live), round;
 	struct waits other, same;
 
-	/* The machine has others to serve: who waits for a lock does so each time. */
+	/* The machine has others to serve: a wait for a lock shows each time. */
 	for (round = 0; round < 3; round++) {
 		/* With the same load on the machine, but nothing in common. */
 		other = under_attack(self, variant->call, elsewhere);

@@ -21,7 +21,7 @@ static inline bool can_poison(void)
 
 /*
  * Break what is mapped at @mem.  The kernel may say EBUSY or EHWPOISON: it could not take
- * the page away from who has it.
+ * the page away from its holders.
  */
 static inline void poison(char *mem)
 {

@@ -96,7 +96,7 @@ static inline void await_count(const uint64_t *count, uint64_t n)
 		usleep(1000);
 }
 
-/* For threads that keep the CPUs busy: who tests is to get one soon. */
+/* For threads that keep the CPUs busy: the test itself is to get one soon. */
 static inline void yield_to_main(void)
 {
 	must(!setpriority(PRIO_PROCESS, 0, 10));

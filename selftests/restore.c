@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: RESTORE makes a region equal to another one, in place and at one
- * instant, or a range of it.  Mappings stay and show the other's content, in every
- * process; afterwards neither sees what is written to the other.  It costs what
+ * Promise: RESTORE makes a region, or a range of it, equal to another one, in place
+ * and at one instant.  Mappings stay and show the other's content, in every process;
+ * afterwards neither sees what is written to the other.  The cost is that of what
  * differs.  The size comes along if that is asked for.
  */
 #include <linux/futex.h>
@@ -30,7 +30,7 @@ static int sparse_region(size_t pages, size_t data, uint32_t tag)
 	return fd;
 }
 
-/* ---- what is undone, and who sees it ---- */
+/* ---- what is undone, and where it shows ---- */
 
 enum how {
 	BY_MMAP = 1, BY_PWRITE = 2, BY_DISCARD = 4, INTO_HOLES = 8, BY_RESIZE = 16,
@@ -550,7 +550,7 @@ TEST_F(refused, sealed_target)
 		EXPECT_REFUSED(EPERM, other, other);
 		EXPECT_TRUE(fd_is(other, 1, 1, 7));
 		EXPECT_TRUE(fd_is(other, 2, DATA - 2, 1));
-		/* As a source it is as good as any. */
+		/* It may be a source like any other. */
 		EXPECT_EQ(1, restored(cloned(self->snap), other));
 		close(other);
 	}
@@ -590,7 +590,7 @@ TEST_F(refused, modes)
 	EXPECT_REFUSED(EBADF, rd, rd);
 	EXPECT_REFUSED(EBADF, self->fd, wr);
 	EXPECT_REFUSED(EBADF, wr, wr);
-	/* Who may write may take in what it may read. */
+	/* What may be written takes in what may be read. */
 	arg = must_restore(wr, self->snap, 0);
 	EXPECT_EQ(DATA, arg.pages);
 	EXPECT_EQ(-1, pread(wr, &arg, 1, 0));
@@ -704,7 +704,7 @@ static void futex_test(struct __test_metadata *_metadata, bool process)
 	}
 	EXPECT_EQ(1, n);
 	EXPECT_EQ(0, reap(pid));
-	/* And now it is the other value that nobody waits for. */
+	/* And now the value is the other one: a waiter for 7 does not sleep. */
 	EXPECT_EQ(-1, futex(word, FUTEX_WAIT, 7, &ts));
 	EXPECT_EQ(EAGAIN, errno);
 	EXPECT_EQ(1, restored(fd, snap));
@@ -765,7 +765,7 @@ TEST_F(pinned, pipe_keeps_the_old_data)
 	EXPECT_TRUE(is(there, 4, now, 0));
 	EXPECT_TRUE(fd_is(self->fd, 0, 4, now));
 
-	/* Of the region that was restored, nothing gets there any more. */
+	/* No later write to the restored region gets into the pipe. */
 	fill(self->mem, 4, 3, 0);
 	EXPECT_TRUE(is(there, 4, now, 0));
 	if (!variant->source) {
@@ -915,7 +915,7 @@ TEST(while_the_region_is_written)
 }
 
 /*
- * Readers: who has seen one restored page sees them all.  In an even phase the
+ * A reader that has seen one restored page sees them all.  In an even phase the
  * region holds the number of the round everywhere, until it is restored to 0.
  */
 enum { SEEN_PAGES = 300 };
@@ -1069,7 +1069,7 @@ TEST_F(size, comes_back_after_growing)
 		EXPECT_EQ(SIGBUS, touch(more + PAGES * pgsz(), false));
 		EXPECT_EQ(SIGBUS, touch(more + PAGES * pgsz(), true));
 		EXPECT_EQ(SIGBUS, touch(priv + PAGES * pgsz(), false));
-		/* Nothing of it comes to light again. */
+		/* Nothing of it shows up again. */
 		ASSERT_EQ(0, do_resize(self->fd, sizes[i] * pgsz()));
 		EXPECT_TRUE(is(more + PAGES * pgsz(), 1, 0, PAGES));
 		EXPECT_TRUE(is(priv + PAGES * pgsz(), 1, 0, PAGES));
@@ -1310,7 +1310,7 @@ TEST_F(range, errors)
 		EXPECT_EQ(EINVAL, errno) TH_LOG("case %zu", i);
 	}
 	arg.flags = 0;
-	/* Past the end of the one, of the other. */
+	/* Past the end of either. */
 	EXPECT_EQ(-1, restore_range(self->fd, small, 99 * pgsz(), 2 * pgsz(), &arg));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, restore_range(small, self->fd, 99 * pgsz(), 2 * pgsz(), &arg));

@@ -384,7 +384,7 @@ TEST(seal_write_against_mmap)
 	}
 }
 
-/* ---- FUTURE_WRITE: who maps it already may go on writing ---- */
+/* ---- FUTURE_WRITE: mappings that exist may go on writing ---- */
 
 FIXTURE(future) {
 	int fd, other;
@@ -493,7 +493,7 @@ TEST_F(future, no_call_does)
 	EXPECT_EQ(-1, do_restore_pages(self->fd, self->other, 0, 0, 1));
 	EXPECT_EQ(EPERM, errno);
 	if (variant->file) {
-		/* Memory for who goes on to write is no change, as with a memfd. */
+		/* Memory for old mappings to write to is no change, as with a memfd. */
 		EXPECT_EQ(0, fallocate(self->fd, 0, 0, LEN));
 		EXPECT_EQ(-1, fallocate(self->fd, 3, 0, pgsz()));
 		EXPECT_EQ(EPERM, errno);

@@ -238,7 +238,7 @@ TEST_F(trace, reuse)
 	e = events(self->dir);
 	EXPECT_EQ(1, e.reuse);
 	EXPECT_EQ(0, e.split);
-	/* Who writes in order gets up to as many more ahead as were written before. */
+	/* Writing in order gets up to as many more pages ahead as were written before. */
 	fill(self->mem, 4, 2, 0);
 	e = events(self->dir);
 	EXPECT_LE(3, e.reuse);

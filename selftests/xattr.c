@@ -313,7 +313,7 @@ TEST_F(xattr, permissions)
 		EXPECT_FALSE(as_user(OTHER, _exit(lists("f", "trusted.a"))));
 		EXPECT_TRUE(lists("f", "trusted.a"));
 	}
-	/* Who may set them is up to security modules. */
+	/* Security modules decide who may set them. */
 	if (self->has[SECURITY]) {
 		EXPECT_EQ(0, may_get("f", "security.a"));
 		EXPECT_TRUE(as_user(OTHER, _exit(lists("f", "security.a"))));
