@@ -757,4 +757,56 @@ int cowmem_info(struct cowmem_call *call);
 void cowmem_show_fdinfo(struct seq_file *m, struct file *file);
 u64 cowmem_region_blocks(struct cowmem_region *region);
 
+#include "cut.h"
+#include "fallocate.h"
+#include "inode.h"
+#include "keep.h"
+#include "lock.h"
+#include "nameless.h"
+#include "ops.h"
+#include "peek.h"
+#include "seal.h"
+#include "size.h"
+#include "victim.h"
+
+struct page *cowmem_grant_page(struct cowmem_region *region, pgoff_t index);
+extern struct mutex cowmem_expendables_lock;
+void cowmem_expendable_unlist(struct cowmem_expendable *e);
+struct cowmem_expendable *cowmem_expendable_next(struct cowmem_expendable *e);
+#ifdef CONFIG_MEMCG
+struct mem_cgroup *cowmem_full_memcg(unsigned long pages);
+#else
+static inline struct mem_cgroup *cowmem_full_memcg(unsigned long pages)
+{
+	return NULL;
+}
+#endif
+void cowmem_region_drop_spares(struct cowmem_region *region);
+void cowmem_file_init(struct file *file, struct cowmem_region *region);
+struct file *cowmem_another_file(struct file *of, const char *name, u32 flags);
+
+/*
+ * The granted @page is about to be mapped.  Until now only calls wrote it, and none of them
+ * keeps a reference to write it later, so nothing but the grant has to be taken back.
+ */
+static inline void cowmem_name_page(struct cowmem_region *region, struct cowmem_node *leaf,
+				    pgoff_t index, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	folio->mapping = region->inode.i_mapping;
+	folio->index = index - folio_page_idx(folio, page);
+	leaf->named |= BIT_ULL(cowmem_slot(index));
+}
+
+/*
+ * Does a granted page have its name?  A page of a folio may have lost it together with
+ * another one.
+ */
+static inline bool cowmem_has_name(const struct cowmem_node *leaf, unsigned int slot)
+{
+	return (leaf->named & BIT_ULL(slot)) &&
+	       (!leaf->large || page_folio((struct page *)leaf->slots[slot])->mapping);
+}
+
 #endif /* _COWMEM_H */
