@@ -15,7 +15,12 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "join.h"
+#include "page.h"
+#include "region.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * cowmem_account_create - an account for a new mount

@@ -9,7 +9,15 @@
 #include <linux/sort.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "clone.h"
+#include "cut.h"
+#include "expendable.h"
+#include "file.h"
+#include "lock.h"
+#include "region.h"
+#include "share.h"
+#include "size.h"
 #include "trace.h"
 
 /* The flags of both ioctls. */

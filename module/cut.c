@@ -10,7 +10,14 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "cut.h"
+#include "leaf.h"
+#include "lock.h"
+#include "map.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
 
 /* Unmapping this many pages in vain is cheaper than another walk of the page tables. */
 #define CUT_GAP		4

@@ -11,7 +11,14 @@
 #include <linux/module.h>
 #include <linux/splice.h>
 
-#include "cowmem.h"
+#include "fault.h"
+#include "file.h"
+#include "io.h"
+#include "ioctl.h"
+#include "nameless.h"
+#include "ops.h"
+#include "region.h"
+#include "stats.h"
 
 static int device_open(struct inode *inode, struct file *file)
 {

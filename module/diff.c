@@ -7,7 +7,16 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "diff.h"
+#include "file.h"
+#include "lock.h"
+#include "node.h"
+#include "page.h"
+#include "peek.h"
+#include "region.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /* How many extents are collected before they are handed to the caller. */
 #define DIFF_BATCH	64

@@ -9,7 +9,12 @@
 #include <linux/security.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "dir.h"
+#include "file.h"
+#include "inode.h"
+#include "region.h"
+#include "xattr.h"
 
 /* An entry adds this to the size of its directory, as on tmpfs. */
 #define DIRENT_SIZE	20

@@ -5,7 +5,9 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "expendable.h"
+#include "ops.h"
+#include "region.h"
 
 /*
  * All snapshots that may yield, oldest first.  cowmem_expendables_lock keeps the entries,

@@ -7,7 +7,13 @@
 #include <linux/falloc.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "fallocate.h"
+#include "grant.h"
+#include "page.h"
+#include "region.h"
+#include "size.h"
+#include "tree-walk.h"
 
 /* Find the next hole from *@index on.  Returns 0 or -EINTR. */
 static int next_hole(struct cowmem_region *region, pgoff_t *index)

@@ -14,8 +14,20 @@
 #include <linux/pagemap.h>
 #include <linux/userfaultfd_k.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "fault.h"
+#include "file.h"
+#include "grant.h"
+#include "lock.h"
+#include "map.h"
+#include "node.h"
+#include "page.h"
+#include "peek.h"
+#include "pmd.h"
+#include "region.h"
+#include "size.h"
 #include "trace.h"
+#include "tree.h"
 
 /* A fault fills at most this many PTEs: those of its leaf. */
 #define FAULT_AROUND	COWMEM_NODE_SLOTS

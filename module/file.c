@@ -15,7 +15,11 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "file.h"
+#include "nameless.h"
+#include "ops.h"
+#include "region.h"
 
 /* Is it a regular file, or one of the device? */
 static bool is_regular(const struct file *file)

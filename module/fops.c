@@ -7,7 +7,17 @@
 #include <linux/module.h>
 #include <linux/splice.h>
 
-#include "cowmem.h"
+#include "copy.h"
+#include "expendable.h"
+#include "fallocate.h"
+#include "fault.h"
+#include "file.h"
+#include "io.h"
+#include "ioctl.h"
+#include "nameless.h"
+#include "ops.h"
+#include "region.h"
+#include "stats.h"
 
 /* A regular file is opened again, through /proc.  The VFS has checked mode and owner. */
 static int file_open(struct inode *inode, struct file *file)

@@ -19,7 +19,12 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "dir.h"
+#include "fs.h"
+#include "huge.h"
+#include "region.h"
+#include "xattr.h"
 
 enum option {
 	OPTION_SIZE,

@@ -20,8 +20,23 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "area.h"
+#include "block.h"
+#include "expendable.h"
+#include "grant.h"
+#include "hold.h"
+#include "huge.h"
+#include "leaf.h"
+#include "map.h"
+#include "node.h"
+#include "page.h"
+#include "pmd.h"
+#include "region.h"
+#include "spare.h"
 #include "trace.h"
+#include "tree.h"
+#include "yield.h"
 
 /*
  * Pages are allocated in batches of at most 1 << SPARE_ORDER.  If the next write goes

@@ -44,8 +44,21 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "area.h"
+#include "block.h"
+#include "hold.h"
+#include "huge.h"
+#include "leaf.h"
+#include "map.h"
+#include "page.h"
+#include "pmd.h"
+#include "region.h"
+#include "rest.h"
+#include "thin.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree.h"
 
 /* What users call enum cowmem_huge. */
 const char *const cowmem_huge_names[COWMEM_HUGE_ALWAYS + 1] = {

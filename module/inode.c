@@ -6,7 +6,14 @@
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 
-#include "cowmem.h"
+#include "file.h"
+#include "inode.h"
+#include "ops.h"
+#include "page.h"
+#include "region.h"
+#include "size.h"
+#include "stats.h"
+#include "xattr.h"
 
 /*
  * truncate() to the present size drops what was allocated past the end.  As on tmpfs, this

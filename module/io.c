@@ -10,7 +10,17 @@
 #include <linux/sched/signal.h>
 #include <linux/uio.h>
 
-#include "cowmem.h"
+#include "file.h"
+#include "grant.h"
+#include "io.h"
+#include "lock.h"
+#include "page.h"
+#include "peek.h"
+#include "region.h"
+#include "size.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * cowmem_read_iter - read() and whatever is built on it

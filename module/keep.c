@@ -17,8 +17,18 @@
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
 
-#include "cowmem.h"
+#include "hold.h"
+#include "keep.h"
+#include "leaf.h"
+#include "map.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
+#include "share.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /* Which pages of @leaf were written through a PTE since this was asked last? */
 static u64 take_dirty_bits(struct cowmem_region *region,

@@ -4,7 +4,8 @@
  */
 #include <linux/rwsem.h>
 
-#include "cowmem.h"
+#include "lock.h"
+#include "region.h"
 
 /* Release the lock and return -EIO if the region is a snapshot that has yielded. */
 static int still_there(struct cowmem_region *region, bool write)

@@ -7,7 +7,10 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "cowmem.h"
+#include "fs.h"
+#include "ops.h"
+#include "page.h"
+#include "region.h"
 #include "version.h"
 
 #define CREATE_TRACE_POINTS

@@ -25,7 +25,11 @@
 
 #include <asm/pgalloc.h>
 
-#include "cowmem.h"
+#include "map.h"
+#include "node.h"
+#include "pmd.h"
+#include "region.h"
+#include "tree-walk.h"
 
 /* The address of @index in a mapping. */
 static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)

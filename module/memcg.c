@@ -6,7 +6,7 @@
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 
-#include "cowmem.h"
+#include "memcg.h"
 
 #ifdef CONFIG_MEMCG
 /**

@@ -21,8 +21,24 @@
 #include <linux/uaccess.h>
 #include <linux/xxhash.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "call.h"
+#include "cut.h"
+#include "file.h"
+#include "hold.h"
+#include "leaf.h"
+#include "lock.h"
+#include "map.h"
+#include "merge.h"
+#include "node.h"
+#include "page.h"
+#include "peek.h"
+#include "region.h"
+#include "thin.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * struct area - where to look for pages

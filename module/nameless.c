@@ -11,7 +11,8 @@
 #include <linux/pseudo_fs.h>
 #include <linux/string.h>
 
-#include "cowmem.h"
+#include "nameless.h"
+#include "region.h"
 
 /*
  * What /proc shows for a regular file, in the form that other files without a name have.  It

@@ -75,7 +75,15 @@
 #include <linux/vmstat.h>
 #include <linux/workqueue.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "expendable.h"
+#include "hold.h"
+#include "limbo.h"
+#include "limit.h"
+#include "memcg.h"
+#include "page.h"
+#include "spare.h"
+#include "zero.h"
 
 static unsigned long limit_mib;
 module_param(limit_mib, ulong, 0644);

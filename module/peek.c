@@ -5,7 +5,14 @@
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 
-#include "cowmem.h"
+#include "grant.h"
+#include "lock.h"
+#include "node.h"
+#include "page.h"
+#include "peek.h"
+#include "region.h"
+#include "tree.h"
+#include "zero.h"
 
 /**
  * cowmem_get_page - get a reference to the page of an index

@@ -12,7 +12,15 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "expendable.h"
+#include "huge.h"
+#include "limbo.h"
+#include "ops.h"
+#include "region.h"
+#include "rest.h"
+#include "spare.h"
+#include "tree.h"
 
 static struct kmem_cache *cowmem_region_cache;
 

@@ -9,8 +9,20 @@
 #include <linux/file.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "copy.h"
+#include "file.h"
+#include "join.h"
+#include "keep.h"
+#include "map.h"
+#include "node.h"
+#include "region.h"
+#include "rest.h"
+#include "restore.h"
+#include "share.h"
+#include "size.h"
 #include "trace.h"
+#include "tree.h"
 
 /* Do seals and sizes allow it?  Under i_rwsem. */
 static int may_restore(const struct cowmem_region *region,

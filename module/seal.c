@@ -6,7 +6,13 @@
 #include <linux/pagemap.h>
 #include <linux/workqueue.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "lock.h"
+#include "map.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
+#include "seal.h"
 
 /*
  * Can anybody write to the region?  That takes a mapping that is writable or can be made so,

@@ -10,7 +10,19 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "cut.h"
+#include "grant.h"
+#include "hold.h"
+#include "leaf.h"
+#include "limbo.h"
+#include "lock.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
+#include "rest.h"
+#include "share.h"
+#include "tree-range.h"
+#include "tree.h"
 
 /**
  * struct look - the folio that was looked at last

@@ -5,8 +5,17 @@
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "file.h"
+#include "grant.h"
+#include "lock.h"
+#include "map.h"
+#include "region.h"
+#include "size.h"
+#include "thin.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree.h"
 
 /**
  * cowmem_region_grow - make a region at least as large as @size

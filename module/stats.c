@@ -5,7 +5,15 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "call.h"
+#include "huge.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
+#include "stats.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * struct look - the folio that was looked at last

@@ -46,6 +46,10 @@
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 
+#include "hold.h"
+#include "leaf.h"
+#include "tree-range.h"
+#include "tree-walk.h"
 #include "tree.h"
 
 /* Stands for a node that there is none of. */

@@ -35,7 +35,15 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "expendable.h"
+#include "lock.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
+#include "tree-walk.h"
+#include "tree.h"
+#include "victim.h"
 
 /* No more nodes of one snapshot are looked into. */
 #define SEARCH_NODES	(4 * COWMEM_TREE_BUDGET)

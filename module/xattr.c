@@ -19,7 +19,9 @@
 #include <linux/string.h>
 #include <linux/xattr.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "region.h"
+#include "xattr.h"
 
 /* The charge for an attribute besides its name and value, as on tmpfs. */
 #define ATTR_SPACE	40

@@ -12,8 +12,17 @@
 #include <linux/mm.h>
 #include <linux/poll.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "expendable.h"
+#include "limit.h"
+#include "map.h"
+#include "memcg.h"
+#include "node.h"
+#include "region.h"
 #include "trace.h"
+#include "tree.h"
+#include "victim.h"
+#include "yield.h"
 
 /* Memory is taken back for one write at a time: the next one may find enough left over. */
 static DEFINE_MUTEX(yield_lock);
