@@ -80,7 +80,6 @@
  * 64 KiB writers to the same 512 MiB take turns, but each turn is for 16 times as much.
  */
 #define COWMEM_LEAF_LOCKS	16
-#define COWMEM_LEAF_LOCK_SHIFT	9
 
 /* This many faults may map areas of one leaf lock without waiting for each other. */
 #define COWMEM_GIVEN		4
@@ -281,7 +280,7 @@ static inline bool cowmem_region_yielded(const struct cowmem_region *region)
 static inline struct cowmem_leaf_lock *
 cowmem_leaf_lock(struct cowmem_region *region, pgoff_t index)
 {
-	unsigned int i = (index >> COWMEM_LEAF_LOCK_SHIFT) % COWMEM_LEAF_LOCKS;
+	unsigned int i = (index >> COWMEM_AREA_ORDER) % COWMEM_LEAF_LOCKS;
 
 	return &region->leaf_locks[i];
 }
