@@ -41,7 +41,7 @@ static struct file *clone_file(struct file *of, u32 flags)
 	if (snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
 	if (flags & COWMEM_CLONE_EXPENDABLE) {
-		err = cowmem_expendable_create(file);
+		err = cowmem_file_expendable(file);
 		if (err) {
 			fput(file);
 			return ERR_PTR(err);
@@ -55,7 +55,7 @@ static void clone_done(struct cowmem_region *clone, const struct cowmem_share *s
 		       u64 size)
 {
 	cowmem_region_grow(clone, size);
-	cowmem_expendable_publish(clone);
+	cowmem_expendable_publish(clone->expendable);
 	trace_cowmem_clone(s->region, clone, s->nr_cut, s->nr_copied);
 }
 

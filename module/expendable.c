@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Snapshots that may yield: the list of them, and who waits for it to happen
+ * The list of snapshots that may yield
  */
-#include <linux/poll.h>
+#include <linux/list.h>
 #include <linux/slab.h>
 
 #include "expendable.h"
-#include "ops.h"
-#include "region.h"
 
 /*
  * All snapshots that may yield, oldest first.  cowmem_expendables_lock keeps the entries,
@@ -19,40 +17,36 @@ DEFINE_MUTEX(cowmem_expendables_lock);
 static DEFINE_SPINLOCK(list_spinlock);
 
 /**
- * cowmem_expendable_create - make a new snapshot one that may yield
- * @file: its only file
+ * cowmem_expendable_create - make what a region needs to be a snapshot that may yield
+ * @region: the region, which is new
  *
- * Context: may sleep; nobody else has the file.
- * Return: 0 or -ENOMEM.
+ * Context: may sleep.
+ * Return: it, or NULL.
  */
-int cowmem_expendable_create(struct file *file)
+struct cowmem_expendable *cowmem_expendable_create(struct cowmem_region *region)
 {
-	struct cowmem_region *region = cowmem_file_region(file);
 	struct cowmem_expendable *e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
 
 	if (!e)
-		return -ENOMEM;
+		return NULL;
 	e->region = region;
 	INIT_LIST_HEAD(&e->link);
 	init_waitqueue_head(&e->wait);
-	region->expendable = e;
-	region->inode.i_fop = &cowmem_expendable_fops;
-	file->f_op = &cowmem_expendable_fops;
-	return 0;
+	return e;
 }
 
 /**
  * cowmem_expendable_publish - a snapshot has its pages and may yield from now on
- * @region: a new region; nothing happens if it is not such a snapshot
+ * @e: what it has for that; NULL if it may not
  *
  * Context: any.
  */
-void cowmem_expendable_publish(struct cowmem_region *region)
+void cowmem_expendable_publish(struct cowmem_expendable *e)
 {
-	if (!region->expendable)
+	if (!e)
 		return;
 	spin_lock(&list_spinlock);
-	list_add_tail(&region->expendable->link, &expendables);
+	list_add_tail(&e->link, &expendables);
 	spin_unlock(&list_spinlock);
 }
 
@@ -71,21 +65,18 @@ void cowmem_expendable_unlist(struct cowmem_expendable *e)
 }
 
 /**
- * cowmem_expendable_destroy - a region is going away
- * @region: the region; nothing happens if it is not such a snapshot
+ * cowmem_expendable_destroy - a snapshot is going away
+ * @e: what cowmem_expendable_create() made for it, or NULL
  *
  * Context: may sleep; nobody uses the region.
  */
-void cowmem_expendable_destroy(struct cowmem_region *region)
+void cowmem_expendable_destroy(struct cowmem_expendable *e)
 {
-	struct cowmem_expendable *e = region->expendable;
-
 	if (!e)
 		return;
 	mutex_lock(&cowmem_expendables_lock);
 	cowmem_expendable_unlist(e);
 	mutex_unlock(&cowmem_expendables_lock);
-	region->expendable = NULL;
 	kfree(e);
 }
 
@@ -116,20 +107,4 @@ struct cowmem_expendable *cowmem_expendable_next(struct cowmem_expendable *e)
 	spin_unlock(&list_spinlock);
 	return next == &expendables ? NULL :
 	       list_entry(next, struct cowmem_expendable, link);
-}
-
-/**
- * cowmem_poll - ->poll of a snapshot that may yield
- * @file: its file
- * @table: where to add the waiter
- *
- * Context: may sleep.
- * Return: EPOLL*; EPOLLERR once it has yielded.
- */
-__poll_t cowmem_poll(struct file *file, struct poll_table_struct *table)
-{
-	struct cowmem_region *region = cowmem_file_region(file);
-
-	poll_wait(file, &region->expendable->wait, table);
-	return EPOLLIN | EPOLLRDNORM | (cowmem_region_yielded(region) ? EPOLLERR : 0);
 }

@@ -11,8 +11,6 @@
 #include <linux/wait.h>
 
 struct cowmem_region;
-struct file;
-struct poll_table_struct;
 
 /**
  * struct cowmem_expendable - what a region has if it is a snapshot that may yield
@@ -35,12 +33,11 @@ struct cowmem_expendable {
 
 extern struct mutex cowmem_expendables_lock;
 
-int cowmem_expendable_create(struct file *file);
-void cowmem_expendable_publish(struct cowmem_region *region);
-void cowmem_expendable_destroy(struct cowmem_region *region);
+struct cowmem_expendable *cowmem_expendable_create(struct cowmem_region *region);
+void cowmem_expendable_publish(struct cowmem_expendable *e);
+void cowmem_expendable_destroy(struct cowmem_expendable *e);
 void cowmem_expendable_unlist(struct cowmem_expendable *e);
 struct cowmem_expendable *cowmem_expendable_next(struct cowmem_expendable *e);
 bool cowmem_may_yield(void);
-__poll_t cowmem_poll(struct file *file, struct poll_table_struct *table);
 
 #endif /* _COWMEM_EXPENDABLE_H */

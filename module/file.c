@@ -16,6 +16,7 @@
 #include <linux/uaccess.h>
 
 #include "call.h"
+#include "expendable.h"
 #include "file.h"
 #include "nameless.h"
 #include "ops.h"
@@ -188,6 +189,25 @@ struct file *cowmem_clone_file(struct file *of, int flags)
 		return ERR_CAST(region);
 	}
 	return new_file(region, mnt, "", flags);
+}
+
+/**
+ * cowmem_file_expendable - make a new snapshot one that may yield
+ * @file: its only file
+ *
+ * Context: may sleep; nobody else has the file.
+ * Return: 0 or -ENOMEM.
+ */
+int cowmem_file_expendable(struct file *file)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+
+	region->expendable = cowmem_expendable_create(region);
+	if (!region->expendable)
+		return -ENOMEM;
+	region->inode.i_fop = &cowmem_expendable_fops;
+	file->f_op = &cowmem_expendable_fops;
+	return 0;
 }
 
 /**

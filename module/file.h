@@ -13,6 +13,7 @@ struct cowmem_region;
 void cowmem_file_init(struct file *file, struct cowmem_region *region);
 struct file *cowmem_another_file(struct file *of, const char *name, u32 flags);
 struct file *cowmem_clone_file(struct file *of, int flags);
+int cowmem_file_expendable(struct file *file);
 struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);

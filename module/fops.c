@@ -5,10 +5,10 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/poll.h>
 #include <linux/splice.h>
 
 #include "copy.h"
-#include "expendable.h"
 #include "fallocate.h"
 #include "fault.h"
 #include "file.h"
@@ -80,11 +80,19 @@ const struct file_operations cowmem_file_fops = {
 	FILE_FOPS,
 };
 
+static __poll_t expendable_poll(struct file *file, struct poll_table_struct *table)
+{
+	struct cowmem_region *region = cowmem_file_region(file);
+
+	poll_wait(file, &region->expendable->wait, table);
+	return EPOLLIN | EPOLLRDNORM | (cowmem_region_yielded(region) ? EPOLLERR : 0);
+}
+
 /*
  * Snapshots that may yield can be polled for that.  The other files have nothing to tell,
  * like any regular file, and so have no ->poll.
  */
 const struct file_operations cowmem_expendable_fops = {
 	FILE_FOPS,
-	.poll		= cowmem_poll,
+	.poll		= expendable_poll,
 };

@@ -143,7 +143,8 @@ static void empty_region(struct cowmem_region *region)
 {
 	unsigned int i;
 
-	cowmem_expendable_destroy(region);
+	cowmem_expendable_destroy(region->expendable);
+	region->expendable = NULL;
 	cowmem_tree_destroy(&region->tree);
 	cowmem_region_drop_spares(region);
 	cowmem_pages_forget(region->inode.i_mapping);
