@@ -398,7 +398,8 @@ static void remap_unlock(struct cowmem_region *from, struct cowmem_region *regio
  *
  * Context: may sleep.
  * Return: number of bytes; -EINVAL if the range is misaligned, overlaps or reaches past the
- * end, -EBADE if the ranges differ, -EBUSY if @file_out is being written or is in use, -EPERM, -EFBIG, -ENOMEM, -ENOSPC or -EINTR.
+ * end, -EBADE if the ranges differ, -EBUSY if @file_out is being written or is in use,
+ * -EPERM, -EFBIG, -ENOMEM, -ENOSPC or -EINTR.
  */
 loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
 			       struct file *file_out, loff_t pos_out, loff_t len,

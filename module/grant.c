@@ -249,7 +249,10 @@ static struct page *replace(struct writing *w)
 	folio = page_folio(page);
 	if (!old) {
 		w->fresh = NULL;
-		/* The flag is the folio's.  No other page of it is read while the call holds the lock. */
+		/*
+		 * The flag is the folio's, but nobody looks at its other pages while the
+		 * call holds the lock.
+		 */
 		if (whole)
 			folio_clear_uptodate(folio);
 	} else {

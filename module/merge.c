@@ -84,13 +84,12 @@ static struct page *next_page(struct place *place, pgoff_t end)
 	if (down_read_killable(&region->lock))
 		return ERR_PTR(-EINTR);
 	found = cowmem_tree_next(&region->tree, &place->index, true, &budget);
-	if (place->index >= min(end, cowmem_region_end(region))) {
+	if (place->index >= min(end, cowmem_region_end(region)))
 		page = NULL;
-	} else if (found) {
+	else if (found)
 		page = cowmem_get_page(region, place->index);
-	} else {
+	else
 		page = ERR_PTR(-EAGAIN);
-	}
 	up_read(&region->lock);
 	return page;
 }

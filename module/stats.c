@@ -48,7 +48,7 @@ static bool held_once(struct cowmem_region *region, const struct cowmem_node *le
 		return cowmem_page_holders(page) == 1;
 	if (look->folio != page_folio(page)) {
 		look->folio = page_folio(page);
-		/* Pages that were copied here from elsewhere: only if all of them are in this leaf. */
+		/* If its pages are not where they belong, count those in this leaf. */
 		look->once = cowmem_area_exclusive(region, base + slot, page) ||
 			     cowmem_page_holders(page) == held_here(leaf, page_folio(page));
 	}
