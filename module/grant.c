@@ -29,6 +29,7 @@
 #include "huge.h"
 #include "leaf.h"
 #include "map.h"
+#include "mapped.h"
 #include "node.h"
 #include "page.h"
 #include "pmd.h"
@@ -106,7 +107,6 @@ static void unmap_ahead(struct cowmem_region *region,
 			const struct cowmem_node *leaf, pgoff_t index,
 			struct page *page, const struct vm_fault *vmf)
 {
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
 	pgoff_t end = ahead_end(leaf, index), to = index + 1;
 
 	while (to < end && !(leaf->granted & BIT_ULL(cowmem_slot(to))))
@@ -122,40 +122,16 @@ static void unmap_ahead(struct cowmem_region *region,
 			return;
 	}
 	cowmem_unmap(region, index, to, false);
-	if (index < lock->bare_first || to > lock->bare_end) {
-		lock->bare_first = index;
-		lock->bare_end = to;
-	}
-	if (index < lock->fresh_first || to > lock->fresh_end) {
-		lock->fresh_first = index;
-		lock->fresh_end = to;
-	}
+	cowmem_note_unmapped(region, index, to);
 }
 
-/*
- * Can a PTE map a hole at @index?  The reference count does not tell, because one zero page
- * stands for all holes of all regions.
- */
-static bool hole_mapped(struct cowmem_region *region, pgoff_t index)
-{
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, index);
-
-	return index < lock->bare_first || index >= lock->bare_end;
-}
-
-/*
- * Can a PTE still map @old, which was at @index until now?  The reference count of a folio
- * says little about one page of it, as most references come from PTEs of other pages.  For
- * those pages the leaf lock remembers where nothing is mapped.
- */
+/* Can a PTE still map @old, which was at @index until now? */
 static bool old_mapped(const struct writing *w, struct page *old)
 {
-	const struct cowmem_leaf_lock *lock = cowmem_leaf_lock(w->region, w->index);
-
 	if (!cowmem_page_busy(old, old == mapped_page(w->vmf)))
 		return false;
 	return !cowmem_page_large(old) || cowmem_page_huge(old) ||
-	       w->index < lock->fresh_first || w->index >= lock->fresh_end;
+	       cowmem_fresh_mapped(w->region, w->index);
 }
 
 /*
@@ -276,7 +252,7 @@ static struct page *replace(struct writing *w)
 	 * before it flushes the TLB.  It does hold a reference until then, and unmapping
 	 * once more flushes what another zap has not flushed yet.
 	 */
-	if (old ? old_mapped(w, old) : hole_mapped(region, index))
+	if (old ? old_mapped(w, old) : cowmem_hole_mapped(region, index))
 		unmap_ahead(region, leaf, index, old, w->vmf);
 	if (old) {
 		trace_cowmem_split(region, index);

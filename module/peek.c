@@ -7,6 +7,7 @@
 
 #include "grant.h"
 #include "lock.h"
+#include "mapped.h"
 #include "node.h"
 #include "page.h"
 #include "peek.h"
@@ -84,25 +85,6 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 	return page;
 }
 
-/* Holes from @first to before @end, all in one leaf, are about to be mapped. */
-static void note_hole_mapped(struct cowmem_region *region, pgoff_t first, pgoff_t end)
-{
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, first);
-
-	if (first < lock->bare_end && end > lock->bare_first)
-		lock->bare_end = lock->bare_first;
-	WRITE_ONCE(region->holes_mapped, true);
-}
-
-/* Pages from @first to before @end that are not granted are about to be mapped. */
-static void note_mapped(struct cowmem_region *region, pgoff_t first, pgoff_t end)
-{
-	struct cowmem_leaf_lock *lock = cowmem_leaf_lock(region, first);
-
-	if (first < lock->fresh_end && end > lock->fresh_first)
-		lock->fresh_end = lock->fresh_first;
-}
-
 /**
  * cowmem_pages_to_map - look up pages of one leaf that are about to be mapped read-only
  * @region: the region
@@ -141,8 +123,8 @@ int cowmem_pages_to_map(struct cowmem_region *region, struct cowmem_node *leaf,
 		pages[i] = page;
 	}
 	if (hole)
-		note_hole_mapped(region, index, index + nr);
+		cowmem_note_hole_mapped(region, index, index + nr);
 	if (other)
-		note_mapped(region, index, index + nr);
+		cowmem_note_fresh_mapped(region, index, index + nr);
 	return err;
 }

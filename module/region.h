@@ -108,11 +108,10 @@ enum cowmem_writer {
  * struct cowmem_leaf_lock - see "Locks" above
  * @lock: protects all that follows, but for what is said below.  The indices of a leaf
  *	lock are those of all leaves that it is for.
- * @bare_first: no mapping maps a hole at an index of this lock, from here
- * @bare_end: to before here.
- * @fresh_first: no mapping maps a page that is not granted at an index of this lock, from
- *	here
- * @fresh_end: to before here.  Folios that a PMD may map do not count.
+ * @bare_first: no mapping maps a hole from here
+ * @bare_end: to before here, see mapped.h.
+ * @fresh_first: no mapping maps a page that is not granted from here
+ * @fresh_end: to before here, see mapped.h.
  * @spare: pages for what is likely to be written next (spare.c): the first one, or NULL.
  * @rest_of: a block, some of whose pages are for what is likely to be written next
  *	(block.c), or NULL.
