@@ -215,27 +215,6 @@ static u64 home_slots(const struct cowmem_node *leaf, unsigned int nr, struct fo
 	return slots;
 }
 
-/**
- * cowmem_folio_broken - is any page of a folio poisoned?
- * @folio: the folio
- *
- * The core has a flag that tells, but sets it only for what is on an LRU list.
- *
- * Context: any.
- * Return: whether one is.
- */
-bool cowmem_folio_broken(struct folio *folio)
-{
-	struct page *page = &folio->page, *end = page + folio_nr_pages(folio);
-	bool broken = false;
-
-	if (IS_ENABLED(CONFIG_MEMORY_FAILURE))
-		for (; page < end && !broken; page += 4)
-			broken = PageHWPoison(page) | PageHWPoison(page + 1) |
-				 PageHWPoison(page + 2) | PageHWPoison(page + 3);
-	return broken;
-}
-
 /* Do the leaves of its area hold all of @folio, in order? */
 static bool is_whole(struct cowmem_node *const *leaves, struct folio *folio)
 {

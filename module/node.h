@@ -126,6 +126,8 @@ static inline bool cowmem_node_shared(const struct cowmem_node *node)
 	return false;
 }
 
+int cowmem_nodes_init(void);
+void cowmem_nodes_exit(void);
 struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently);
 void cowmem_node_free(struct cowmem_node *node);
 
