@@ -362,6 +362,31 @@ int cowmem_page_copy(struct page *to, struct page *from)
 }
 
 /**
+ * cowmem_page_duplicate - allocate a copy of a page
+ * @page: the page
+ * @account: what the copy is to be charged to, or NULL
+ * @gently: fail rather than start the OOM killer
+ *
+ * Context: may sleep.
+ * Return: the copy, with one holder; -ENOMEM, -ENOSPC; -EHWPOISON if @page is poisoned.
+ */
+struct page *cowmem_page_duplicate(struct page *page, struct cowmem_account *account,
+				   bool gently)
+{
+	struct page *copy = cowmem_page_alloc(account, false, NULL, gently);
+	int err;
+
+	if (IS_ERR(copy))
+		return copy;
+	err = cowmem_page_copy(copy, page);
+	if (!err)
+		return copy;
+	cowmem_uncharge(account, 1);
+	cowmem_pages_free(copy, 1);
+	return ERR_PTR(err);
+}
+
+/**
  * cowmem_pages_equal - do two pages have the same content?
  * @x: a page
  * @y: another one

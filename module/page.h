@@ -38,6 +38,8 @@ void cowmem_pages_free(struct page *page, int nr);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
 int cowmem_page_copy(struct page *to, struct page *from);
+struct page *cowmem_page_duplicate(struct page *page, struct cowmem_account *account,
+				   bool gently);
 bool cowmem_pages_equal(struct page *x, struct page *y);
 bool cowmem_folio_broken(struct folio *folio);
 

@@ -56,13 +56,9 @@ static bool make_small(struct cowmem_region *region, pgoff_t index)
 	old = leaf->slots[cowmem_slot(index)];
 	if ((leaf->granted & BIT_ULL(cowmem_slot(index))) && !cowmem_area_revoke(region, index))
 		return false;
-	page = cowmem_page_alloc(cowmem_region_account(region), false, NULL, true);
+	page = cowmem_page_duplicate(old, cowmem_region_account(region), true);
 	if (IS_ERR(page))
 		return false;
-	if (cowmem_page_copy(page, old)) {
-		cowmem_page_drop(page, false);
-		return false;
-	}
 	cowmem_leaf_set(leaf, index, page);
 	cowmem_page_drop(old, false);
 	return true;
