@@ -15,6 +15,7 @@
 #include "file.h"
 #include "io.h"
 #include "ioctl.h"
+#include "life.h"
 #include "nameless.h"
 #include "ops.h"
 #include "region.h"

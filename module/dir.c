@@ -13,6 +13,7 @@
 #include "dir.h"
 #include "file.h"
 #include "inode.h"
+#include "life.h"
 #include "region.h"
 #include "xattr.h"
 

@@ -18,6 +18,7 @@
 #include "call.h"
 #include "expendable.h"
 #include "file.h"
+#include "life.h"
 #include "nameless.h"
 #include "ops.h"
 #include "region.h"

@@ -23,6 +23,7 @@
 #include "dir.h"
 #include "fs.h"
 #include "huge.h"
+#include "life.h"
 #include "region.h"
 #include "xattr.h"
 

@@ -8,6 +8,7 @@
 
 #include "file.h"
 #include "inode.h"
+#include "life.h"
 #include "ops.h"
 #include "page.h"
 #include "region.h"

@@ -8,6 +8,9 @@
 struct address_space;
 struct page;
 
+void cowmem_limbo_init(void);
+void cowmem_limbo_exit(void);
+void cowmem_limbo_add(struct page *page);
 void cowmem_page_unname(struct page *page);
 void cowmem_pages_forget(struct address_space *mapping);
 

@@ -11,6 +11,7 @@
 #include <linux/pseudo_fs.h>
 #include <linux/string.h>
 
+#include "life.h"
 #include "nameless.h"
 #include "region.h"
 

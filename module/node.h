@@ -7,6 +7,7 @@
 #define _COWMEM_NODE_H
 
 #include <linux/bits.h>
+#include <linux/kernel.h>
 #include <linux/list.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
@@ -83,11 +84,50 @@ struct cowmem_tree {
 	spinlock_t granted_lock;
 };
 
+/* The slot of an index in its leaf. */
 static inline unsigned int cowmem_slot(pgoff_t index)
 {
 	return index & COWMEM_NODE_MASK;
 }
 
+/* How many bits of an index are left to the levels below @level. */
+static inline unsigned int cowmem_level_shift(unsigned int level)
+{
+	return level * COWMEM_NODE_SHIFT;
+}
+
+/* The last index that a tree with a root on @level can hold. */
+static inline pgoff_t cowmem_level_last(unsigned int level)
+{
+	unsigned int shift = cowmem_level_shift(level + 1);
+
+	return shift >= BITS_PER_LONG ? ULONG_MAX : (1UL << shift) - 1;
+}
+
+/* The slot of @node that leads to an index. */
+static inline unsigned int cowmem_node_slot(const struct cowmem_node *node, pgoff_t index)
+{
+	return cowmem_slot(index >> cowmem_level_shift(node->level));
+}
+
+/*
+ * Does anything else point to @node?
+ *
+ * Another tree that copied @node raised the counts of its children before it dropped its
+ * reference to @node.  The barrier pairs with the release in refcount_dec_and_test(): a
+ * caller that sees the drop also sees the children's counts raised, and may write to what
+ * was being copied.
+ */
+static inline bool cowmem_node_shared(const struct cowmem_node *node)
+{
+	if (refcount_read(&node->refs) > 1)
+		return true;
+	smp_acquire__after_ctrl_dep();
+	return false;
+}
+
+int cowmem_nodes_init(void);
+void cowmem_nodes_exit(void);
 struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently);
 void cowmem_node_free(struct cowmem_node *node);
 

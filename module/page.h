@@ -27,18 +27,27 @@ static_assert(COWMEM_AREA_ORDER > COWMEM_BLOCK_MAX &&
 	      COWMEM_AREA_ORDER - COWMEM_BLOCK_MIN <
 	      BITS_PER_BYTE * sizeof_field(struct cowmem_node, large));
 
-int cowmem_pages_init(void);
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,
 			       const struct vm_fault *vmf, bool gently);
 struct folio *cowmem_huge_alloc(struct cowmem_account *account, bool zero,
 				const struct vm_fault *vmf);
 struct folio *cowmem_block_alloc(struct cowmem_account *account, unsigned int order);
+struct page *cowmem_pages_alloc(unsigned int order);
+void cowmem_pages_free(struct page *page, int nr);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
 int cowmem_page_copy(struct page *to, struct page *from);
+struct page *cowmem_page_duplicate(struct page *page, struct cowmem_account *account,
+				   bool gently);
 bool cowmem_pages_equal(struct page *x, struct page *y);
 bool cowmem_folio_broken(struct folio *folio);
+
+/* The first index of an area. */
+static inline pgoff_t cowmem_area_first(pgoff_t index)
+{
+	return round_down(index, COWMEM_AREA_PAGES);
+}
 
 /* The number of slots that hold a page, or any page of its folio: see page.c. */
 static inline atomic_long_t *cowmem_holders(struct page *page)
@@ -58,6 +67,21 @@ static inline atomic_long_t *cowmem_holders(struct page *page)
 static inline long cowmem_page_holders(struct page *page)
 {
 	return atomic_long_read_acquire(cowmem_holders(page));
+}
+
+/* How many pages come and go together with @page. */
+static inline long cowmem_pages_of(struct page *page)
+{
+	return folio_nr_pages(page_folio(page));
+}
+
+/*
+ * Where a page has the account that it is charged to.  The page is on no list, so its lru has
+ * no other use while a slot holds it.
+ */
+static inline struct cowmem_account **cowmem_page_account_slot(struct page *page)
+{
+	return (struct cowmem_account **)&page_folio(page)->lru.prev;
 }
 
 /* Does the page belong to a large folio, be it an area or a block? */

@@ -197,19 +197,6 @@ struct cowmem_region {
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
 
-int cowmem_regions_init(void);
-void cowmem_regions_exit(void);
-struct inode *cowmem_alloc_inode(struct super_block *sb);
-void cowmem_free_inode(struct inode *inode);
-void cowmem_evict_inode(struct inode *inode);
-struct inode *cowmem_new_inode(struct super_block *sb);
-void cowmem_region_init(struct inode *inode);
-struct cowmem_region *cowmem_region_create(struct super_block *sb,
-					   struct mnt_idmap *idmap, umode_t mode);
-void cowmem_region_drop_spares(struct cowmem_region *region);
-void cowmem_region_idle(struct cowmem_region *region);
-void cowmem_region_times(struct cowmem_region *region);
-
 static inline struct cowmem_region *cowmem_region_of(struct inode *inode)
 {
 	return container_of(inode, struct cowmem_region, inode);

@@ -8,6 +8,7 @@
 #include "call.h"
 #include "file.h"
 #include "grant.h"
+#include "life.h"
 #include "lock.h"
 #include "map.h"
 #include "region.h"

@@ -23,4 +23,9 @@ struct cowmem_node *cowmem_tree_add_leaf(struct cowmem_tree *tree, pgoff_t index
 int cowmem_tree_own_edge(struct cowmem_tree *tree, pgoff_t index);
 int cowmem_tree_raise(struct cowmem_tree *tree, const struct cowmem_tree *as);
 
+/* For the other files of the index. */
+struct cowmem_node *cowmem_tree_own_node(struct cowmem_tree *tree, pgoff_t index,
+					 unsigned int level, bool create, bool gently);
+void cowmem_node_put(struct cowmem_node *node);
+
 #endif /* _COWMEM_TREE_H */

@@ -20,6 +20,7 @@
 #include <linux/xattr.h>
 
 #include "account.h"
+#include "life.h"
 #include "region.h"
 #include "xattr.h"
 

@@ -10,6 +10,8 @@
 /* Use cowmem_zero_page(). */
 extern struct page *cowmem_current_zero_page;
 
+int cowmem_zero_init(void);
+void cowmem_zero_exit(void);
 struct page *cowmem_replace_zero_page(void);
 
 /**

@@ -15,6 +15,7 @@
 #include "account.h"
 #include "expendable.h"
 #include "huge.h"
+#include "life.h"
 #include "limbo.h"
 #include "ops.h"
 #include "region.h"
