@@ -1862,12 +1862,13 @@ TEST_F(cgroup, folios_are_charged)
 /* As without: pages are given as long as there are any, then it is killed or refused. */
 TEST_F(cgroup, limit_is_reached_by_small_pages)
 {
-	size_t max = 24 << 20, pages = 2 * max / pgsz(), n;
+	size_t max = 12 * AREA * pgsz(), pages = 2 * max / pgsz(), n;
 	size_t *stored = shared_mem(sizeof(*stored));
 	int status, fd = region();
-	char *mem = map_huge(fd, pages);
+	char *mem = map_huge(fd, pages), text[24];
 
-	ASSERT_EQ(0, cg_write(self->dir, "memory.max", "25165824"));
+	snprintf(text, sizeof(text), "%zu", max);
+	ASSERT_EQ(0, cg_write(self->dir, "memory.max", text));
 	cg_write(self->dir, "memory.swap.max", "0");
 	status = in_child(
 		size_t i;
