@@ -11,29 +11,9 @@
 #include "fallocate.h"
 #include "grant.h"
 #include "page.h"
+#include "peek.h"
 #include "region.h"
 #include "size.h"
-#include "tree-walk.h"
-
-/* Find the next hole from *@index on.  Returns 0 or -EINTR. */
-static int next_hole(struct cowmem_region *region, pgoff_t *index)
-{
-	bool found;
-
-	do {
-		unsigned long budget = COWMEM_TREE_BUDGET;
-		int err = down_read_killable(&region->lock);
-
-		if (err)
-			return err;
-		found = cowmem_tree_next(&region->tree, index, false, &budget);
-		up_read(&region->lock);
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
-	} while (!found && *index != ULONG_MAX);
-	return 0;
-}
 
 /*
  * Fill the holes of a range, and with @unshare make all of its pages the region's own.  If
@@ -49,7 +29,7 @@ static int allocate(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		struct page *page;
 
 		if (!unshare) {
-			err = next_hole(region, &index);
+			err = cowmem_find(region, &index, false, end);
 			if (err || index >= end)
 				return err;
 		}

@@ -13,13 +13,11 @@
 #include "file.h"
 #include "grant.h"
 #include "io.h"
-#include "lock.h"
 #include "page.h"
 #include "peek.h"
 #include "region.h"
 #include "size.h"
 #include "tree-range.h"
-#include "tree-walk.h"
 #include "tree.h"
 
 /**
@@ -62,11 +60,11 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 
 		iocb->ki_pos += got;
 		done += got;
-		if (got < want || fatal_signal_pending(current)) {
-			if (!done)
-				done = got < want ? -EFAULT : -EINTR;
+		/* Short of a bad address arm64 stops at a multiple of 16: more comes byte by byte. */
+		if (!got && !done)
+			done = -EFAULT;
+		if (!got || fatal_signal_pending(current))
 			break;
-		}
 		cond_resched();
 	}
 	cowmem_accessed(iocb->ki_filp);
@@ -213,29 +211,16 @@ unlock:
 
 static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
 {
-	pgoff_t index = offset >> PAGE_SHIFT;
-	loff_t size;
-	bool found;
-	int err;
+	loff_t size = cowmem_region_size(region);
+	pgoff_t end = DIV_ROUND_UP_ULL(size, PAGE_SIZE), index = offset >> PAGE_SHIFT;
+	int err = cowmem_find(region, &index, data, end);
 
-	do {
-		unsigned long budget = COWMEM_TREE_BUDGET;
-
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		err = cowmem_lock(region, false);
-		if (err)
-			return err;
-		size = cowmem_region_size(region);
-		found = cowmem_tree_next(&region->tree, &index, data, &budget);
-		up_read(&region->lock);
-		cond_resched();
-	} while (!found && index < DIV_ROUND_UP_ULL(size, PAGE_SIZE));
-
+	if (err)
+		return err;
 	if (offset < 0 || offset >= size)
 		return -ENXIO;
 	/* The end counts as a hole. */
-	if (index >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
+	if (index >= end)
 		return data ? -ENXIO : size;
 	return max_t(loff_t, offset, (loff_t)index << PAGE_SHIFT);
 }

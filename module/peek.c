@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Looking up pages to read them or to map them read-only
+ * Finding pages, to read them or to map them read-only
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/sched/signal.h>
 
 #include "grant.h"
 #include "lock.h"
@@ -12,6 +13,7 @@
 #include "page.h"
 #include "peek.h"
 #include "region.h"
+#include "tree-walk.h"
 #include "tree.h"
 #include "zero.h"
 
@@ -83,6 +85,37 @@ struct page *cowmem_peek(struct cowmem_region *region, pgoff_t index)
 	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 	up_read(&region->lock);
 	return page;
+}
+
+/**
+ * cowmem_find - find the next page or hole
+ * @region: the region
+ * @index: where to start; set to where the search ended
+ * @data: look for a page, not for a hole
+ * @end: do not look further than this
+ *
+ * Context: may sleep; no region is locked.
+ * Return: 0, and there is none before @end if *@index is not less; -EIO if the region is a
+ * snapshot that has yielded; -EINTR if a fatal signal is pending.
+ */
+int cowmem_find(struct cowmem_region *region, pgoff_t *index, bool data, pgoff_t end)
+{
+	bool found;
+
+	do {
+		unsigned long budget = COWMEM_TREE_BUDGET;
+		int err;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		err = cowmem_lock(region, false);
+		if (err)
+			return err;
+		found = cowmem_tree_next(&region->tree, index, data, &budget);
+		up_read(&region->lock);
+		cond_resched();
+	} while (!found && *index < end);
+	return 0;
 }
 
 /**
