@@ -28,6 +28,22 @@
  *  - a caller may pass a shorter struct than the module knows, down to the
  *    first published version of it; the missing fields count as zero.
  *
+ * What stays, and what may grow
+ *
+ * A program works with every module that is newer than the header it was built with.
+ * It works with older ones, too, as long as it asks for nothing that they do not know,
+ * which is an error and never ignored.
+ *
+ *  - Constants, ioctls, structs and fields stay: none of them changes its name, value,
+ *    place or type, or goes.
+ *  - What may come: ioctls; flags and seals, which change nothing for who does not set
+ *    them; bits of @features and @state, and fields at the end of an ioctl's struct, which
+ *    a program that does not know them ignores.
+ *  - A struct that is an element of an array never grows, as nothing tells its size.  New
+ *    kinds of elements are for who asks for them by a flag.
+ *  - Errors keep their meaning.  What fails with EINVAL, E2BIG or EOPNOTSUPP may get a
+ *    meaning of its own.
+ *
  * These errors mean the same for every ioctl and are not listed again:
  *
  *  ENOTTY	the command is unknown
@@ -75,7 +91,7 @@
 /* Features, what the module can do on this kernel. */
 #define COWMEM_FEATURE_KEEP	(1U << 0)	/* COWMEM_RESTORE_KEEP keeps pages */
 #define COWMEM_FEATURE_EXPENDABLE (1U << 1)	/* COWMEM_CLONE_EXPENDABLE is known */
-#define COWMEM_FEATURE_HUGE	(1U << 2)	/* memory may be had 2 MiB at a time */
+#define COWMEM_FEATURE_HUGE	(1U << 2)	/* COWMEM_FILE_HUGE changes something */
 
 /* State. */
 #define COWMEM_STATE_EXPENDABLE	(1U << 0)	/* COWMEM_CLONE_EXPENDABLE made it */
@@ -97,7 +113,7 @@
  * @clones: out, how many times this region has been cloned.
  * @features: out, COWMEM_FEATURE_* bits.
  * @state: out, COWMEM_STATE_* bits.
- * @pages_huge: out, populated pages that are parts of folios of 2 MiB (COWMEM_FILE_HUGE).
+ * @pages_huge: out, populated pages that are parts of folios for areas (COWMEM_FILE_HUGE).
  *	Such a page counts as shared as long as another region holds any part of the folio.
  *
  * The counts are exact as long as nobody changes the region during the call.
@@ -555,7 +571,7 @@ struct cowmem_merge {
 /* Flags of struct cowmem_file. */
 #define COWMEM_FILE_RDONLY	(1U << 0)	/* the descriptor is open for reading only */
 #define COWMEM_FILE_VIEW	(1U << 1)	/* likewise, and nobody can reopen it for writing */
-#define COWMEM_FILE_HUGE	(1U << 2)	/* have memory 2 MiB at a time from now on */
+#define COWMEM_FILE_HUGE	(1U << 2)	/* have memory by areas from now on */
 
 /* The longest name, in bytes, without the NUL. */
 #define COWMEM_FILE_NAME_MAX	248
@@ -584,12 +600,14 @@ struct cowmem_merge {
  * for writing (EPERM), nor is a file made with COWMEM_FILE_VIEW (EACCES), be it by
  * root: it shows the live memory and never writes it.
  *
- * With COWMEM_FILE_HUGE the first write to each 2 MiB, at a multiple of that, allocates
- * all of it, if so much memory can be had at once, as on a mount with huge=always.  A
- * store does where all of it is inside the region; write() and fallocate(), which may
- * make that larger, do at its end as well.  Without, that is done where a mapping asks for it by
- * madvise(MADV_HUGEPAGE), and for who writes pages in order: at the start of each 2 MiB if
- * all of those before were written since the last clone; but not once COWMEM_RESTORE_KEEP
+ * An area is what the processor may map as one, at a multiple of its size: 2 MiB where
+ * pages are of 4 KiB, 32 MiB where they are of 16 KiB, 512 MiB where they are of 64 KiB.
+ * With COWMEM_FILE_HUGE the first write to each area allocates all of it, if so much
+ * memory can be had at once, as on a mount with huge=always.  A store does where all of
+ * it is inside the region; write() and fallocate(), which may make that larger, do at its
+ * end as well.  Without, that is done where a mapping asks for it by
+ * madvise(MADV_HUGEPAGE), and for who writes pages in order: at the start of each area if
+ * all of that before it was written since the last clone; but not once COWMEM_RESTORE_KEEP
  * was used.  Pages that share such memory are copied one by one like any others, or all
  * together for who writes in order.  It is given back when nobody holds any part of it.
  * Clones do as their source does.  Neither is done where MADV_NOHUGEPAGE says so, nor on a
