@@ -93,7 +93,7 @@ struct page *cowmem_block_page(struct cowmem_region *region, pgoff_t index, bool
 		page = cowmem_rest_take(lock, index);
 	/* Many kernels clear all memory that they allocate. */
 	if (page && zero && !want_init_on_alloc(0))
-		cowmem_page_clear(page);
+		clear_highpage(page);
 	return page;
 }
 

@@ -286,20 +286,6 @@ static inline int cowmem_page_mapcount(struct page *page)
 #endif
 
 /*
- * Was a page mapped to be executed since the kernel last wrote it, where the processor's caches
- * for instructions do not follow writes?  arm64 notes it in a flag, which is in a struct of its
- * own since 6.18.
- */
-static inline bool cowmem_page_executed(struct page *page)
-{
-#ifdef PG_dcache_clean
-	return test_bit(PG_dcache_clean, (unsigned long *)&page_folio(page)->flags);
-#else
-	return false;
-#endif
-}
-
-/*
  * Until 6.4 only copy_mc_user_highpage() is there, and who calls it reports the page.
  * Without ARCH_HAS_COPY_MC both copy as if nothing could go wrong.
  */

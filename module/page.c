@@ -343,25 +343,9 @@ bool cowmem_folio_broken(struct folio *folio)
 }
 
 /**
- * cowmem_page_clear - fill a page with zeroes
- * @page: the page
- *
- * Context: any.  As for cowmem_page_copy().
- */
-void cowmem_page_clear(struct page *page)
-{
-	clear_highpage(page);
-	flush_dcache_page(page);
-}
-
-/**
  * cowmem_page_copy - copy a page
  * @to: where to
  * @from: the page
- *
- * Some processors have caches for instructions that do not follow a write.  The core sees to
- * those when it maps a page to be executed, and remembers that it did, of a folio as a whole:
- * so @to may be one of which another page is mapped like that, and it has to do so once more.
  *
  * Context: any.
  * Return: 0; -EHWPOISON if @from is poisoned, perhaps only since we tried to read it.
@@ -370,12 +354,11 @@ int cowmem_page_copy(struct page *to, struct page *from)
 {
 	if (PageHWPoison(from))
 		return -EHWPOISON;
-	if (!cowmem_copy_recovers())
+	if (!cowmem_copy_recovers()) {
 		copy_highpage(to, from);
-	else if (copy_mc_highpage(to, from))
-		return -EHWPOISON;
-	flush_dcache_page(to);
-	return 0;
+		return 0;
+	}
+	return copy_mc_highpage(to, from) ? -EHWPOISON : 0;
 }
 
 /**

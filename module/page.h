@@ -37,7 +37,6 @@ struct page *cowmem_pages_alloc(unsigned int order);
 void cowmem_pages_free(struct page *page, int nr);
 struct cowmem_account *cowmem_page_account(struct page *page);
 int cowmem_page_join(struct page *page, struct cowmem_account *account);
-void cowmem_page_clear(struct page *page);
 int cowmem_page_copy(struct page *to, struct page *from);
 struct page *cowmem_page_duplicate(struct page *page, struct cowmem_account *account,
 				   bool gently);

@@ -186,17 +186,14 @@ static unsigned int keep_leaf(struct cowmem_region *region, const struct cowmem_
 		unsigned int i = __ffs64(slots);
 		struct page *page = leaf->slots[i];
 
-		/*
-		 * What I/O writes there is not to be seen any more.  And who executes the page
-		 * finds the original only once it is mapped anew: see cowmem_page_copy().
-		 */
-		if (pinned(page) || PageHWPoison(page) || cowmem_page_executed(page)) {
+		/* What I/O writes there is not to be seen any more. */
+		if (pinned(page) || PageHWPoison(page)) {
 			go |= BIT_ULL(i);
 			continue;
 		}
 		/* What cannot be copied is lost, and shared as it is. */
 		if (!theirs || !theirs->slots[i])
-			cowmem_page_clear(page);
+			clear_highpage(page);
 		else if (cowmem_page_copy(page, theirs->slots[i]))
 			go |= BIT_ULL(i);
 	}
