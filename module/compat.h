@@ -81,6 +81,13 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
 #endif
 
+/* Until 6.8 the largest order has another name, which until 6.4 is that of the first too large. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define MAX_PAGE_ORDER	(MAX_ORDER - 1)
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define MAX_PAGE_ORDER	MAX_ORDER
+#endif
+
 /*
  * Until 6.6 generic_fillattr() fills in all there is, and inodes have fields for their
  * times until 6.7.

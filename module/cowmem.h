@@ -13,8 +13,9 @@
  *
  * A region holds a tree of nodes (tree.c), whose leaves hold pages (page.c).
  * Nodes and pages are shared between regions by reference count and belong to
- * nobody: any region may go first.  All pages of an area of 2 MiB, or of a leaf, may be of
- * one folio (huge.c).
+ * nobody: any region may go first.  All pages of an area, or of a leaf, may be of one folio
+ * (huge.c).  An area is what a PMD maps: 2 MiB with pages of 4 KiB, 32 MiB with 16, 512 MiB
+ * with 64.
  *
  * DOC: Locks
  *
@@ -94,9 +95,11 @@
 #include "compat.h"
 #include "tree.h"
 
-/* A leaf's lock is chosen by its 2 MiB area. */
+/*
+ * A leaf's lock is chosen by its area, as one folio may cover that.  So with pages of 64 KiB
+ * those who write to the same 512 MiB take turns; but each turn is for 16 times as much.
+ */
 #define COWMEM_LEAF_LOCKS	16
-#define COWMEM_LEAF_LOCK_SHIFT	9
 
 /* So many faults may map areas of one leaf lock at once without waiting for each other. */
 #define COWMEM_GIVEN		4
@@ -111,6 +114,11 @@
 #define COWMEM_BLOCK_MAX	(COWMEM_BLOCK_MIN + 2)
 #define COWMEM_BLOCK_LEAVES	BIT(COWMEM_BLOCK_MAX - COWMEM_BLOCK_MIN)
 
+/* An area is larger than any block, and cowmem_node.large has a bit for it. */
+static_assert(COWMEM_AREA_ORDER > COWMEM_BLOCK_MAX &&
+	      COWMEM_AREA_ORDER - COWMEM_BLOCK_MIN <
+	      BITS_PER_BYTE * sizeof_field(struct cowmem_node, large));
+
 /* After these a seal more makes no difference. */
 #define COWMEM_SNAPSHOT_SEALS	(COWMEM_SEAL_SEAL | COWMEM_SEAL_SHRINK | \
 				 COWMEM_SEAL_GROW | COWMEM_SEAL_WRITE)
@@ -119,7 +127,7 @@
 #define COWMEM_WRITE_SEALS	(COWMEM_SEAL_WRITE | COWMEM_SEAL_FUTURE_WRITE)
 
 /**
- * enum cowmem_huge - when an area of 2 MiB that holds nothing gets one folio
+ * enum cowmem_huge - when an area that holds nothing gets one folio
  * @COWMEM_HUGE_NEVER: never.
  * @COWMEM_HUGE_ADVISE: when it is written by who advised so (madvise()), or by who wrote all
  *	of the area before it.
@@ -244,7 +252,7 @@ union cowmem_args {
  * @new_fd: a descriptor that becomes the caller's if all went well, or -1.
  * @new_file: what it will refer to.
  * @cloned: whether that is a clone.
- * @huge: whether the region is to get memory of 2 MiB from then on.
+ * @huge: whether the region is to get memory by areas from then on.
  */
 struct cowmem_call {
 	struct file *file;
@@ -512,7 +520,7 @@ static inline bool cowmem_region_frozen(const struct cowmem_region *region)
 static inline struct cowmem_leaf_lock *
 cowmem_leaf_lock(struct cowmem_region *region, pgoff_t index)
 {
-	unsigned int i = (index >> COWMEM_LEAF_LOCK_SHIFT) % COWMEM_LEAF_LOCKS;
+	unsigned int i = (index >> COWMEM_AREA_ORDER) % COWMEM_LEAF_LOCKS;
 
 	return &region->leaf_locks[i];
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Areas of 2 MiB that one folio backs, and a PMD may map; and smaller folios
+ * Areas that one folio backs, and a PMD may map; and smaller folios
  *
- * The tree knows no other entries than pages: the folio's are in the slots of the eight
- * leaves of the area, and page by page they are what any page is.  A slot may be given
- * another page, and a page of the folio may come to hang elsewhere.  But they have one
- * reference count, one ->mapping and one count of holders, which counts slots.  So
+ * The tree knows no other entries than pages: the folio's are in the slots of all leaves of
+ * the area, and page by page they are what any page is.  A slot may be given another page, and
+ * a page of the folio may come to hang elsewhere.  But they have one reference count, one
+ * ->mapping and one count of holders, which counts slots.  So
  *
  *  - pages of a folio are granted only while all slots that hold any are in the area
  *    that the folio was made for, of one region ("at home").  They are granted together (of
@@ -74,7 +74,7 @@ static int get_huge(char *buf, const struct kernel_param *kp)
 static const struct kernel_param_ops huge_ops = { .set = set_huge, .get = get_huge };
 module_param_cb(huge, &huge_ops, NULL, 0644);
 MODULE_PARM_DESC(huge,
-		 "Memory of 2 MiB for regions that /dev/cowmem is opened for, and mounts made without huge=, from now on: never, advise (where madvise() asks for it or memory is written in order; default) or always");
+		 "Memory of the size that a PMD maps (2 MiB with pages of 4 KiB) for regions that /dev/cowmem is opened for, and mounts made without huge=, from now on: never, advise (where madvise() asks for it or memory is written in order; default) or always");
 
 /**
  * cowmem_huge_default - what regions of the device, and mounts, begin with
@@ -129,9 +129,8 @@ void cowmem_want_huge(struct cowmem_region *region)
  */
 bool cowmem_can_huge(void)
 {
-	/* All leaves of an area have one lock. */
 	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && has_transparent_hugepage() &&
-	       COWMEM_AREA_ORDER == COWMEM_LEAF_LOCK_SHIFT;
+	       COWMEM_AREA_ORDER <= MAX_PAGE_ORDER;
 }
 
 static pgoff_t area_first(pgoff_t index)
@@ -663,7 +662,7 @@ static bool is_stream(const struct cowmem_region *region, pgoff_t index)
 	       written_whole(region, index - COWMEM_AREA_PAGES);
 }
 
-/* Does whoever writes @index ask for memory of 2 MiB? */
+/* Does whoever writes @index ask for memory by areas? */
 static bool asked_for(const struct cowmem_region *region, const struct vm_fault *vmf)
 {
 	return cowmem_region_huge(region) == COWMEM_HUGE_ALWAYS ||

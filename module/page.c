@@ -42,7 +42,7 @@
  *
  * A page of a large folio (huge.c) is never a spare one, and lives as any other, but
  * that ->private and the reference count are the folio's: they are dropped and freed together.
- * Limbo takes the folio when its last page is dropped.  Of folios smaller than 2 MiB those
+ * Limbo takes the folio when its last page is dropped.  Of folios smaller than an area those
  * pages that are still to be born are with the leaf lock ("rest"), which holds them as slots do.
  *
  * From when it is born until it is dropped a page of a mounted file system counts in
@@ -410,12 +410,12 @@ uncharge:
 }
 
 /**
- * cowmem_huge_alloc - allocate a 2 MiB folio with one holder
+ * cowmem_huge_alloc - allocate a folio for an area, with one holder
  * @account: what it is to count in, or NULL
  * @zero: whether to clear it
  * @vmf: the fault that wants it, whose mapping may have a memory policy, or NULL
  *
- * There is none if that takes reclaim, or is more than some limit allows: 4 KiB pages do
+ * There is none if that takes reclaim, or is more than some limit allows: single pages do
  * as well.
  *
  * Context: may sleep.

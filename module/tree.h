@@ -52,8 +52,8 @@ struct page;
  * it.  What protects the others is the business of the tree's owner, see "Locks"
  * in cowmem.h.
  *
- * The pages of a folio that covers an area of 2 MiB are in the slots of eight leaves,
- * like any others, those of a smaller one in the slots of four, two or one.
+ * The pages of a folio that covers an area are in the slots of all its leaves (eight with
+ * pages of 4 KiB), like any others, those of a smaller one in the slots of four, two or one.
  */
 struct cowmem_node {
 	refcount_t refs;

@@ -75,7 +75,7 @@
 /* Features, what the module can do on this kernel. */
 #define COWMEM_FEATURE_KEEP	(1U << 0)	/* COWMEM_RESTORE_KEEP keeps pages */
 #define COWMEM_FEATURE_EXPENDABLE (1U << 1)	/* COWMEM_CLONE_EXPENDABLE is known */
-#define COWMEM_FEATURE_HUGE	(1U << 2)	/* memory may be had 2 MiB at a time */
+#define COWMEM_FEATURE_HUGE	(1U << 2)	/* COWMEM_FILE_HUGE changes something */
 
 /* State. */
 #define COWMEM_STATE_EXPENDABLE	(1U << 0)	/* COWMEM_CLONE_EXPENDABLE made it */
@@ -97,7 +97,7 @@
  * @clones: out, how many times this region has been cloned.
  * @features: out, COWMEM_FEATURE_* bits.
  * @state: out, COWMEM_STATE_* bits.
- * @pages_huge: out, populated pages that are parts of folios of 2 MiB (COWMEM_FILE_HUGE).
+ * @pages_huge: out, populated pages that are parts of folios for areas (COWMEM_FILE_HUGE).
  *	Such a page counts as shared as long as another region holds any part of the folio.
  *
  * The counts are exact as long as nobody changes the region during the call.
@@ -555,7 +555,7 @@ struct cowmem_merge {
 /* Flags of struct cowmem_file. */
 #define COWMEM_FILE_RDONLY	(1U << 0)	/* the descriptor is open for reading only */
 #define COWMEM_FILE_VIEW	(1U << 1)	/* likewise, and nobody can reopen it for writing */
-#define COWMEM_FILE_HUGE	(1U << 2)	/* have memory 2 MiB at a time from now on */
+#define COWMEM_FILE_HUGE	(1U << 2)	/* have memory by areas from now on */
 
 /* The longest name, in bytes, without the NUL. */
 #define COWMEM_FILE_NAME_MAX	248
@@ -584,12 +584,14 @@ struct cowmem_merge {
  * for writing (EPERM), nor is a file made with COWMEM_FILE_VIEW (EACCES), be it by
  * root: it shows the live memory and never writes it.
  *
- * With COWMEM_FILE_HUGE the first write to each 2 MiB, at a multiple of that, allocates
- * all of it, if so much memory can be had at once, as on a mount with huge=always.  A
- * store does where all of it is inside the region; write() and fallocate(), which may
- * make that larger, do at its end as well.  Without, that is done where a mapping asks for it by
- * madvise(MADV_HUGEPAGE), and for who writes pages in order: at the start of each 2 MiB if
- * all of those before were written since the last clone; but not once COWMEM_RESTORE_KEEP
+ * An area is what the processor may map as one, at a multiple of its size: 2 MiB where
+ * pages are of 4 KiB, 32 MiB where they are of 16 KiB, 512 MiB where they are of 64 KiB.
+ * With COWMEM_FILE_HUGE the first write to each area allocates all of it, if so much
+ * memory can be had at once, as on a mount with huge=always.  A store does where all of
+ * it is inside the region; write() and fallocate(), which may make that larger, do at its
+ * end as well.  Without, that is done where a mapping asks for it by
+ * madvise(MADV_HUGEPAGE), and for who writes pages in order: at the start of each area if
+ * all of that before it was written since the last clone; but not once COWMEM_RESTORE_KEEP
  * was used.  Pages that share such memory are copied one by one like any others, or all
  * together for who writes in order.  It is given back when nobody holds any part of it.
  * Clones do as their source does.  Neither is done where MADV_NOHUGEPAGE says so, nor on a
