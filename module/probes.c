@@ -4,8 +4,8 @@
  *
  * probe.sh asks the compiler.  Each function here that compiles becomes a macro of the same name
  * for compat.h.  LINKS() names what it calls that has to be exported, too.  The release is the
- * first of kernel.org's that has it.  All else that does not compile here stops the build: first
- * of all, a kernel that the module is not made for.
+ * first of kernel.org's that has it, or the first and the last.  All else that does not compile
+ * here stops the build: first of all, a kernel that the module is not made for.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -51,7 +51,7 @@ void HAVE_VM_FLAGS_INIT(struct vm_area_struct *vma)
 	vm_flags_clear(vma, 0);
 }
 
-/* 6.3 */
+/* 6.3 to 7.0 */
 void HAVE_ZAP_PAGE_RANGE_SINGLE(struct vm_area_struct *vma)
 {
 	LINKS(zap_page_range_single);
