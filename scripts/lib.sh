@@ -4,7 +4,6 @@
 # shellcheck disable=SC2034 # used by those who source this
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-BUILD=${COWMEM_BUILD:-$TOP/build}
 # For need(): the libraries that tools/ is built with. debian/control has them, too.
 TOOLS_NEED=(/usr/include/jansson.h:libjansson-dev /usr/include/libsmartcols/libsmartcols.h:libsmartcols-dev
 	/usr/include/zstd.h:libzstd-dev /usr/include/xxhash.h:libxxhash-dev
@@ -22,6 +21,9 @@ set_arch()
 	DEBIAN_ARCH=${DEBIAN_ARCHES[$1]-}
 	[ "$DEBIAN_ARCH" ] || die "no architecture '$1': there are ${!DEBIAN_ARCHES[*]}"
 	export ARCH=$1
+	BUILD=${COWMEM_BUILD:-$TOP/build} CROSS='' CROSS32=''
+	# What is built for another architecture lies apart.
+	[ "$1" = x86_64 ] || BUILD+=/$1 CROSS=aarch64-linux-gnu- CROSS32=arm-linux-gnueabihf-gcc-12
 }
 set_arch "${ARCH:-x86_64}"
 
@@ -33,6 +35,18 @@ apt()
 }
 
 apt_cache() { apt-cache ${APT_OPTIONS[@]+"${APT_OPTIONS[@]}"} "$@"; }
+
+# compiler gcc|g++: what builds programs for the guests, as words.
+compiler()
+{
+	if [ ! "$CROSS" ]; then
+		need "$1:$1" /usr/include/stdio.h:libc6-dev
+		echo "$1"
+	else
+		need "$CROSS$1-12:$1-12-${CROSS%-}"
+		echo "$CROSS$1-12 --sysroot=$("$TOP/scripts/kernels" root)"
+	fi
+}
 
 # private_apt NAME ARCH SUITE...: from here on apt() and apt_cache() know those suites for that architecture, from
 # the site of this system's packages, and nothing of what is installed. Lists and state are of its own, so that

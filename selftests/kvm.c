@@ -23,12 +23,10 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <linux/falloc.h>
+#include <linux/kvm.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
-
-#ifdef __x86_64__
-#include <linux/kvm.h>
 
 enum { VCPUS = 2, PAGE = 4096, AREA = 512, AREA_BYTES = AREA * PAGE };
 
@@ -1768,15 +1766,6 @@ TEST(a_snapshot_that_yields_is_gone)
 	vm_end(&vm);
 	close(snap);
 }
-
-#else
-
-static const char *no_kvm(void)
-{
-	return "the guests are written for x86";
-}
-
-#endif
 
 int main(int argc, char **argv)
 {
