@@ -9,7 +9,12 @@
 #include <linux/sort.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "clone.h"
+#include "cut.h"
+#include "expendable.h"
+#include "file.h"
+#include "region.h"
 #include "trace.h"
 
 /* COWMEM_CLONE_*, of both ioctls. */

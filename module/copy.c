@@ -6,8 +6,21 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "copy.h"
+#include "cut.h"
+#include "file.h"
+#include "join.h"
+#include "map.h"
+#include "page.h"
+#include "region.h"
+#include "restore.h"
+#include "thin.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
+#include "zero.h"
 
 /**
  * struct copy - a range that is being copied

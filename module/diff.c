@@ -7,7 +7,14 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "diff.h"
+#include "file.h"
+#include "page.h"
+#include "region.h"
+#include "tree-walk.h"
+#include "tree.h"
+#include "zero.h"
 
 /* How many extents are collected before they are handed to the caller. */
 #define DIFF_BATCH	64

@@ -9,7 +9,11 @@
 #include <linux/security.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "dir.h"
+#include "file.h"
+#include "region.h"
+#include "xattr.h"
 
 /* What an entry adds to the size of its directory, on tmpfs as well. */
 #define DIRENT_SIZE	20

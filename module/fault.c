@@ -15,8 +15,16 @@
 #include <linux/pagemap.h>
 #include <linux/userfaultfd_k.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "fault.h"
+#include "file.h"
+#include "grant.h"
+#include "map.h"
+#include "page.h"
+#include "pmd.h"
+#include "region.h"
 #include "trace.h"
+#include "tree.h"
 
 /* How many PTEs a fault fills at most: those of its leaf. */
 #define FAULT_AROUND	COWMEM_NODE_SLOTS

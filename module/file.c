@@ -20,7 +20,21 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "call.h"
+#include "copy.h"
+#include "expendable.h"
+#include "fault.h"
+#include "file.h"
+#include "fs.h"
+#include "grant.h"
+#include "io.h"
+#include "ioctl.h"
+#include "page.h"
+#include "region.h"
+#include "stats.h"
+#include "tree-walk.h"
+#include "xattr.h"
 
 /* ---- what files are ---- */
 

@@ -22,7 +22,13 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "dir.h"
+#include "file.h"
+#include "fs.h"
+#include "huge.h"
+#include "region.h"
+#include "xattr.h"
 
 /* ---- without names ---- */
 

@@ -2,7 +2,7 @@
 /*
  * Who may write what: the one place that gives write access and takes it away
  *
- * See "How write access is granted and taken away" in cowmem.h.
+ * See "How write access is granted and taken away" in grant.h.
  *
  * DOC: The reuse rule
  *
@@ -20,8 +20,26 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "block.h"
+#include "cut.h"
+#include "expendable.h"
+#include "grant.h"
+#include "hold.h"
+#include "huge.h"
+#include "leaf.h"
+#include "limbo.h"
+#include "map.h"
+#include "page.h"
+#include "pmd.h"
+#include "region.h"
+#include "rest.h"
+#include "spare.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree.h"
+#include "yield.h"
+#include "zero.h"
 
 /*
  * The logarithm of how many pages are allocated at once at most.  All but one of them

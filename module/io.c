@@ -10,7 +10,14 @@
 #include <linux/sched/signal.h>
 #include <linux/uio.h>
 
-#include "cowmem.h"
+#include "file.h"
+#include "grant.h"
+#include "io.h"
+#include "page.h"
+#include "region.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * cowmem_read_iter - read() and whatever is built on it

@@ -6,7 +6,18 @@
 #include <linux/nospec.h>
 #include <linux/uaccess.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "clone.h"
+#include "copy.h"
+#include "diff.h"
+#include "file.h"
+#include "huge.h"
+#include "ioctl.h"
+#include "merge.h"
+#include "page.h"
+#include "region.h"
+#include "restore.h"
+#include "stats.h"
 
 struct cowmem_ioctl {
 	unsigned int cmd;	/* with the size of the struct as it is now */

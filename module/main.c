@@ -7,8 +7,15 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "cowmem.h"
+#include "file.h"
+#include "fs.h"
+#include "limbo.h"
+#include "limit.h"
+#include "node.h"
+#include "page.h"
+#include "region.h"
 #include "version.h"
+#include "zero.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -25,12 +32,16 @@ static int __init cowmem_init(void)
 {
 	int err;
 
-	err = cowmem_pages_init();
+	cowmem_limbo_init();
+	err = cowmem_nodes_init();
 	if (err)
 		return err;
+	err = cowmem_zero_init();
+	if (err)
+		goto exit_nodes;
 	err = cowmem_regions_init();
 	if (err)
-		goto exit_pages;
+		goto exit_zero;
 	err = cowmem_fs_init();
 	if (err)
 		goto exit_regions;
@@ -44,8 +55,10 @@ exit_fs:
 	cowmem_fs_exit();
 exit_regions:
 	cowmem_regions_exit();
-exit_pages:
-	cowmem_pages_exit();
+exit_zero:
+	cowmem_zero_exit();
+exit_nodes:
+	cowmem_nodes_exit();
 	return err;
 }
 
@@ -54,7 +67,11 @@ static void __exit cowmem_exit(void)
 	misc_deregister(&cowmem_device);
 	cowmem_fs_exit();
 	cowmem_regions_exit();
+	cowmem_limbo_exit();
+	cowmem_zero_exit();
 	cowmem_pages_exit();
+	cowmem_nodes_exit();
+	cowmem_limit_exit();
 }
 
 module_init(cowmem_init);

@@ -25,7 +25,10 @@
 
 #include <asm/pgalloc.h>
 
-#include "cowmem.h"
+#include "map.h"
+#include "pmd.h"
+#include "region.h"
+#include "tree-walk.h"
 
 /* Where a mapping has @index. */
 static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)

@@ -22,8 +22,21 @@
 #include <linux/uaccess.h>
 #include <linux/xxhash.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "call.h"
+#include "file.h"
+#include "grant.h"
+#include "hold.h"
+#include "leaf.h"
+#include "map.h"
+#include "merge.h"
+#include "page.h"
+#include "region.h"
+#include "thin.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * struct area - where to look for pages

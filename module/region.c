@@ -15,8 +15,23 @@
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "call.h"
+#include "expendable.h"
+#include "file.h"
+#include "grant.h"
+#include "huge.h"
+#include "limbo.h"
+#include "map.h"
+#include "page.h"
+#include "region.h"
+#include "rest.h"
+#include "spare.h"
+#include "thin.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree.h"
+#include "xattr.h"
 
 static struct kmem_cache *cowmem_region_cache;
 

@@ -21,8 +21,22 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include "cowmem.h"
+#include "call.h"
+#include "copy.h"
+#include "cut.h"
+#include "file.h"
+#include "hold.h"
+#include "join.h"
+#include "leaf.h"
+#include "map.h"
+#include "page.h"
+#include "region.h"
+#include "rest.h"
+#include "restore.h"
 #include "trace.h"
+#include "tree-range.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /* Which pages of @leaf were written through a PTE since the last time? */
 static u64 take_dirty_bits(struct cowmem_region *region,

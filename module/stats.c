@@ -5,7 +5,14 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 
-#include "cowmem.h"
+#include "area.h"
+#include "call.h"
+#include "huge.h"
+#include "page.h"
+#include "region.h"
+#include "stats.h"
+#include "tree-walk.h"
+#include "tree.h"
 
 /**
  * struct look - what was found out about the folio that was looked at last

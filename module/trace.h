@@ -11,7 +11,7 @@
 
 #include <linux/tracepoint.h>
 
-#include "cowmem.h"
+#include "region.h"
 
 TRACE_EVENT(cowmem_clone,
 	TP_PROTO(const struct cowmem_region *region,

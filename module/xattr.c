@@ -19,7 +19,9 @@
 #include <linux/string.h>
 #include <linux/xattr.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "region.h"
+#include "xattr.h"
 
 /* What an attribute counts besides its name and value, on tmpfs as well. */
 #define ATTR_SPACE	40

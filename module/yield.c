@@ -42,8 +42,19 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "cowmem.h"
+#include "account.h"
+#include "area.h"
+#include "expendable.h"
+#include "file.h"
+#include "limit.h"
+#include "map.h"
+#include "memcg.h"
+#include "page.h"
+#include "region.h"
 #include "trace.h"
+#include "tree-walk.h"
+#include "tree.h"
+#include "yield.h"
 
 /* Memory is taken back for one write at a time: the others may find what it left. */
 static DEFINE_MUTEX(yield_lock);

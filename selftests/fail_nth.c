@@ -19,6 +19,7 @@
 #include <sys/xattr.h>
 
 #include "../kselftest.h"
+#include "areas.h"
 #include "common.h"
 
 #define FAIL_NTH "/proc/thread-self/fail-nth"
@@ -33,7 +34,7 @@
 /* Three leaves; the region is mapped where there are no page tables yet. */
 enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100, LAST = 128 };
 /* Of areas that a PMD can map, three; the first has small pages. */
-enum { AREA = 512, WIDE = 3 * AREA };
+#define WIDE (3 * AREA)
 /* Where a cowmem file system is mounted, nowhere else than for this test */
 #define PLACE "/tmp/cowmem_fail_nth"
 #define FAR ((void *)0x200000000000)
@@ -1608,8 +1609,7 @@ static void look_for_leaks(void)
 int main(int argc, char **argv)
 {
 	const size_t nr = sizeof(ops) / sizeof(*ops);
-	int status, fd;
-	bool huge;
+	int status;
 	size_t i;
 
 	/*
@@ -1625,9 +1625,6 @@ int main(int argc, char **argv)
 		ksft_exit_skip("no " FAIL_NTH ": this kernel has no fault injection\n");
 	if (!inject())
 		ksft_exit_skip("no failslab or fail_page_alloc in " FAULTS "\n");
-	fd = region();
-	huge = info(fd).features & COWMEM_FEATURE_HUGE;
-	close(fd);
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	must(!mkdir(PLACE, 0700) || errno == EEXIST);
@@ -1639,8 +1636,8 @@ int main(int argc, char **argv)
 			ksft_test_result_skip("%s: not asked for\n", ops[i].name);
 			continue;
 		}
-		if ((ops[i].flags & HUGE_PAGES) && !huge) {
-			ksft_test_result_skip("%s: no huge pages here\n", ops[i].name);
+		if ((ops[i].flags & HUGE_PAGES) && no_huge_pages()) {
+			ksft_test_result_skip("%s: %s\n", ops[i].name, no_huge_pages());
 			continue;
 		}
 		status = in_child(_exit(sweep(&ops[i])));

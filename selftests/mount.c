@@ -17,6 +17,7 @@
 #include <linux/fs.h>
 
 #include "../kselftest_harness.h"
+#include "areas.h"
 #include "common.h"
 
 #ifndef SYS_fsopen
@@ -1283,8 +1284,6 @@ TEST_F(mount, remount)
 
 /* ---- huge= ---- */
 
-enum { AREA = 512 };
-
 /* What /proc/mounts says of @where, or "" */
 static const char *mounted_with(const char *where)
 {
@@ -1301,7 +1300,7 @@ static const char *mounted_with(const char *where)
 	return at;
 }
 
-/* Does the first write to 2 MiB get all of that? */
+/* Does the first write to an area get all of that? */
 static bool gets_huge(int fd, uint64_t area)
 {
 	uint64_t before = info(fd).pages_huge;
@@ -1318,15 +1317,10 @@ static int large_file_at(const char *where, const char *name)
 	return fd;
 }
 
-static bool no_huge(void)
-{
-	return !(info(region()).features & COWMEM_FEATURE_HUGE) || pgsz() != 4096;
-}
-
 TEST_F(mount, huge_in_proc)
 {
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, "size=1m");
 	EXPECT_EQ(NULL, strstr(mounted_with(self->a), "huge"));
 	EXPECT_EQ(0, remounting(self->a, 0, "huge=always"));
@@ -1350,8 +1344,8 @@ TEST_F(mount, huge_is_what_the_mount_says)
 {
 	int fd, clone, i;
 
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, NULL);
 	fd = large_file_at(self->a, "file");
 	clone = cloned(fd);
@@ -1373,8 +1367,8 @@ TEST_F(mount, huge_of_one_file)
 {
 	int fd, other, clone;
 
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, "huge=never");
 	fd = large_file_at(self->a, "file");
 	other = large_file_at(self->a, "other");
@@ -1399,8 +1393,8 @@ TEST_F(mount, huge_of_one_file)
 /* A mount that does not say it is as the module's parameter says. */
 TEST_F(mount, huge_by_default)
 {
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	must(!write_file(HUGE, "always"));
 	mount_at(self->a, NULL);
 	mount_at(self->b, "huge=advise");
@@ -1412,13 +1406,13 @@ TEST_F(mount, huge_by_default)
 	EXPECT_EQ(1, pages_at(self->b));
 }
 
-/* All of 2 MiB counts, as long as any of it is held; where it does not fit, a page does. */
+/* All of an area counts, as long as any of it is held; where it does not fit, a page does. */
 TEST_F(mount, huge_counts_as_a_whole)
 {
 	int fd, clone, i;
 
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, "huge=always,size=5m");
 	fd = large_file_at(self->a, "file");
 	EXPECT_TRUE(gets_huge(fd, 0));

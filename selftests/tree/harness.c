@@ -95,7 +95,7 @@ bool fatal_signal_pending(struct task_struct *task)
 	return signal_nth && nr_signal_checks >= signal_nth;
 }
 
-/* What tree.c wants of its owner. */
+/* What the index wants of node.c and hold.c. */
 
 struct cowmem_node *cowmem_node_alloc(struct cowmem_account *account, bool gently)
 {

@@ -17,7 +17,11 @@
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 
+#include "hold.h"
+#include "leaf.h"
 #include "tree.h"
+#include "tree-range.h"
+#include "tree-walk.h"
 
 #define SLOTS	((pgoff_t)COWMEM_NODE_SLOTS)
 /* No path is longer. */

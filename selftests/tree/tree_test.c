@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of the page index, one promise of tree.c each.
+ * Tests of the page index, one promise each.
  */
 #include <pthread.h>
 
