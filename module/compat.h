@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One source for Linux 6.1 to 7.3: the only file that knows kernel versions
+ * One source for Linux 6.1 to 7.3: this and probes.c alone know what kernels differ in
  *
- * Shims carry the newest kernel's names; each says when it can go.
+ * Shims carry the newest kernel's names; each says when it can go.  Whether one is wanted tells
+ * probes.h, which is made for each kernel, see probes.c; a version tells only how a kernel
+ * behaves where all of them compile.
  */
 #ifndef _COWMEM_COMPAT_H
 #define _COWMEM_COMPAT_H
@@ -17,18 +19,10 @@
 #include <linux/uio.h>
 #include <linux/version.h>
 
-#ifndef CONFIG_64BIT
-#error "cowmem needs a 64-bit kernel: a page index has to hold any file offset"
-#endif
+#include "probes.h"
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
-#error "cowmem needs Linux 6.1 or later"
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && !defined(COWMEM_UNTRIED_KERNEL)
-#error "cowmem was not tried on kernels after 7.3; define COWMEM_UNTRIED_KERNEL to build anyway"
-#endif
-
-/* Until 6.3 drivers change vm_flags directly, and struct mnt_idmap has another name. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+/* Until 6.3 drivers change vm_flags directly. */
+#ifndef HAVE_VM_FLAGS_INIT
 #define vm_flags_init cowmem_vm_flags_init
 static inline void vm_flags_init(struct vm_area_struct *vma, vm_flags_t flags)
 {
@@ -40,7 +34,10 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 {
 	vma->vm_flags &= ~flags;
 }
+#endif
 
+/* Until 6.3 what tells how a mount maps IDs has other names. */
+#ifndef HAVE_MNT_IDMAP
 #define mnt_idmap user_namespace
 #define nop_mnt_idmap init_user_ns
 #endif
@@ -48,7 +45,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 /* Until 6.3 mnt_idmap() has another name. */
 static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#ifndef HAVE_MNT_IDMAP
 	return mnt_user_ns(mnt);
 #else
 	return mnt_idmap(mnt);
@@ -56,10 +53,12 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 }
 
 /* Until 7.1 zap_vma_range() has other names. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-#define zap_vma_range(vma, addr, size)	zap_page_range(vma, addr, size)
-#elif LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#if defined(HAVE_ZAP_VMA_RANGE)
+/* As it is. */
+#elif defined(HAVE_ZAP_PAGE_RANGE_SINGLE)
 #define zap_vma_range(vma, addr, size)	zap_page_range_single(vma, addr, size, NULL)
+#else
+#define zap_vma_range(vma, addr, size)	zap_page_range(vma, addr, size)
 #endif
 
 /* Until 6.3 only a flag of the VMA keeps unmapping from marking pages accessed. */
@@ -71,28 +70,26 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
  * Until 6.5 copy_splice_read() has another name.  It copies as long as ->read_iter uses
  * copy_to_iter(), never copy_page_to_iter().
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#ifndef HAVE_COPY_SPLICE_READ
 #define copy_splice_read generic_file_splice_read
 #endif
 
 /* Until 6.10 copy_folio_from_iter_atomic() is copy_page_from_iter_atomic(). */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#ifndef HAVE_COPY_FOLIO_FROM_ITER
 #define copy_folio_from_iter_atomic(folio, offset, bytes, iter) \
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)
 #endif
 
 /* Until 6.8 the largest order has another name, which until 6.4 is that of the first too large. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
-#define MAX_PAGE_ORDER	(MAX_ORDER - 1)
-#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
-#define MAX_PAGE_ORDER	MAX_ORDER
+#ifndef MAX_PAGE_ORDER
+#define MAX_PAGE_ORDER	(MAX_ORDER - (LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)))
 #endif
 
 /*
  * Until 6.6 generic_fillattr() takes no mask.  Until 6.7 the times of an inode are plain
  * fields.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#ifndef HAVE_FILLATTR_MASK
 #define cowmem_fillattr(idmap, mask, inode, stat) \
 	((void)(mask), generic_fillattr(idmap, inode, stat))
 #else
@@ -100,7 +97,7 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 	generic_fillattr(idmap, mask, inode, stat)
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#ifndef HAVE_INODE_SET_CTIME
 #define inode_set_ctime_current cowmem_inode_set_ctime_current
 static inline struct timespec64 inode_set_ctime_current(struct inode *inode)
 {
@@ -117,7 +114,7 @@ static inline struct timespec64 inode_set_ctime_to_ts(struct inode *inode,
 }
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#ifndef HAVE_INODE_SET_MTIME
 #define simple_inode_init_ts cowmem_simple_inode_init_ts
 static inline struct timespec64 simple_inode_init_ts(struct inode *inode)
 {
@@ -139,7 +136,7 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
  * Until 6.2 ->set_acl and its callers take the inode, not the dentry, and the VFS wants
  * handlers for access control lists, as for attributes.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#ifndef HAVE_SET_ACL_OF_DENTRY
 #define cowmem_acl_target_t			struct inode
 #define cowmem_acl_inode(of)			(of)
 #define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, d_inode(dentry), mode)
@@ -148,7 +145,7 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #define cowmem_acl_inode(of)			d_inode(of)
 #define cowmem_acl_chmod(idmap, dentry, mode)	posix_acl_chmod(idmap, dentry, mode)
 #endif
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0) && defined(CONFIG_FS_POSIX_ACL)
+#if !defined(HAVE_SET_ACL_OF_DENTRY) && defined(CONFIG_FS_POSIX_ACL)
 #define COWMEM_ACL_HANDLERS \
 	&posix_acl_access_xattr_handler, &posix_acl_default_xattr_handler,
 #else
@@ -156,21 +153,21 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #endif
 
 /* Until 6.7 the array of attribute handlers is not const. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#ifndef HAVE_CONST_XATTR_HANDLERS
 #define COWMEM_CONST_HANDLERS
 #else
 #define COWMEM_CONST_HANDLERS const
 #endif
 
 /* Until 6.15 ->mkdir returns an int.  Until 7.3 ->create takes a flag for O_EXCL. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#ifndef HAVE_MKDIR_OF_DENTRY
 #define COWMEM_MKDIR_RETURNS		int
 #define COWMEM_MKDIR_RETURN(err)	(err)
 #else
 #define COWMEM_MKDIR_RETURNS		struct dentry *
 #define COWMEM_MKDIR_RETURN(err)	ERR_PTR(err)
 #endif
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+#ifndef HAVE_CREATE_WITHOUT_EXCL
 #define COWMEM_CREATE_ARGS(...)		__VA_ARGS__, bool excl
 #else
 #define COWMEM_CREATE_ARGS(...)		__VA_ARGS__
@@ -180,7 +177,7 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
  * Until 6.19 a file system that exists in the dentry cache only keeps a reference to each
  * dentry, and a function of its own drops these.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#ifndef HAVE_D_MAKE_PERSISTENT
 #define d_make_persistent cowmem_d_make_persistent
 static inline void d_make_persistent(struct dentry *dentry, struct inode *inode)
 {
@@ -198,7 +195,7 @@ static inline void cowmem_make_linkable(struct inode *inode)
 {
 	clear_nlink(inode);
 	spin_lock(&inode->i_lock);
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#ifndef HAVE_INODE_STATE_SET
 	inode->i_state |= I_LINKABLE;
 #else
 	inode_state_set(inode, I_LINKABLE);
@@ -207,7 +204,7 @@ static inline void cowmem_make_linkable(struct inode *inode)
 }
 
 /* Until 6.9 all fields of a file lock are in one struct, with other names. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#ifndef HAVE_FILE_LOCK_CORE
 #define cowmem_lock_field(lock, field)	((lock)->fl_##field)
 #else
 #include <linux/filelock.h>
@@ -220,7 +217,7 @@ static inline void cowmem_make_linkable(struct inode *inode)
  */
 static inline void cowmem_file_notifies(struct file *file)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+#ifdef HAVE_FILE_FSNOTIFY_MODE
 	file_set_fsnotify_mode(file, FMODE_NONOTIFY_PERM);
 #endif
 }
@@ -230,7 +227,7 @@ static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order
 						   struct vm_area_struct *vma,
 						   unsigned long addr)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#ifndef HAVE_VMA_ALLOC_FOLIO_OF_FOUR
 	return vma_alloc_folio(gfp, order, vma, addr, order);
 #else
 	return vma_alloc_folio(gfp, order, vma, addr);
@@ -241,7 +238,7 @@ static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order
 	(&cowmem_vma_alloc_folio(gfp, 0, vma, addr)->page)
 
 /* Until 6.8 the core asks to remove a page that failed, not a folio. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#ifndef HAVE_ERROR_REMOVE_FOLIO
 #define error_remove_folio	error_remove_page
 #define cowmem_broken		page
 #else
@@ -289,7 +286,7 @@ static inline int cowmem_page_mapcount(struct page *page)
  * Until 6.4 there is only copy_mc_user_highpage(), and its callers report the page.  Without
  * ARCH_HAS_COPY_MC both copy as if nothing could go wrong.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#ifndef HAVE_COPY_MC_HIGHPAGE
 #define copy_mc_highpage cowmem_copy_mc_highpage
 static inline int copy_mc_highpage(struct page *to, struct page *from)
 {

@@ -5,7 +5,7 @@
 prog=$(dirname "$0")/errors_32
 if [ ! -x "$prog" ]; then
 	echo "TAP version 13"
-	echo "1..0 # SKIP errors_32 was not built: no 32-bit static libc"
+	echo "1..0 # SKIP errors_32 and its like were not built: no 32-bit static libc"
 	exit 4
 fi
 exec "$prog" "$@"
