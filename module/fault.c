@@ -10,6 +10,7 @@
  * If the page was returned to the core, a split or a clone could happen between the lookup
  * and the PTE, which would be stale then.
  */
+#include <linux/cacheflush.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/userfaultfd_k.h>
@@ -381,7 +382,35 @@ static vm_fault_t cowmem_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t 
 	return 0;
 }
 
+/*
+ * Does it take more than to write code until it is executed, in a mapping with these @flags?
+ * Where caches for instructions do not follow writes, the core sees to them when it inserts a
+ * PTE.  Of pages that RESTORE keeps, the PTEs stay: see keep.c.
+ */
+static bool executes_late(unsigned long flags)
+{
+	return ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE && (flags & VM_EXEC);
+}
+
+/* A mapping is about to get other flags. */
+static int cowmem_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			   unsigned long flags)
+{
+	struct cowmem_region *region = cowmem_file_region(vma->vm_file);
+	int err;
+
+	if (!executes_late(flags) || (READ_ONCE(region->seals) & COWMEM_SEAL_WRITE))
+		return 0;
+	err = cowmem_lock(region, true);
+	if (err)
+		return err;
+	region->odd_mappings = true;
+	cowmem_unlock(region, true);
+	return 0;
+}
+
 static const struct vm_operations_struct cowmem_vm_ops = {
+	.mprotect	= cowmem_mprotect,
 	.fault		= cowmem_fault,
 	.map_pages	= cowmem_map_pages,
 	.page_mkwrite	= cowmem_page_mkwrite,
@@ -440,7 +469,8 @@ int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 		return err;
 	err = mmap_locked(file, vma, end);
 	if (!err && write &&
-	    (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE))
+	    ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE) ||
+	     executes_late(vma->vm_flags)))
 		region->odd_mappings = true;
 	cowmem_unlock(region, write);
 	if (err)

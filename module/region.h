@@ -160,7 +160,8 @@ struct cowmem_leaf_lock {
  * @cutting: grants are being taken back ahead of a clone, so a writer should map no more
  *	than it needs.  A hint.
  * @odd_mappings: there was a mapping that is not shared, or that can never be written
- *	although the region could be.  Never cleared; set under @lock for writing.
+ *	although the region could be, or that is executed where that takes more than to write
+ *	the code.  Never cleared; set under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere.  Never cleared; set under the leaf
  *	lock of the hole.
  * @pmds_mapped: a PMD may map a folio somewhere.  Never cleared; set under the leaf lock

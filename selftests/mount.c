@@ -116,7 +116,7 @@ FIXTURE_TEARDOWN(mount)
 static const char *sized(const char *options)
 {
 	static char text[128];
-	char *end, *at = strstr(options, "size=");
+	char *end, *at = options ? strstr(options, "size=") : NULL;
 	unsigned long bytes = at ? strtoul(at + 5, &end, 10) : 0;
 
 	if (!bytes)
