@@ -20,6 +20,8 @@
 
 #ifndef CONFIG_64BIT
 #error "cowmem needs a 64-bit kernel: a page index has to hold any file offset"
+#elif !defined(CONFIG_X86_64) && !defined(CONFIG_ARM64)
+#error "cowmem is for x86-64 and arm64: not every other kernel has a true pte_pgprot()"
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
