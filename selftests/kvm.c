@@ -27,6 +27,8 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "poison.h"
+#include "module.h"
 
 enum { VCPUS = 2, PAGE = 4096, AREA = 512, AREA_BYTES = AREA * PAGE };
 
@@ -1551,7 +1553,7 @@ TEST(a_snapshot_is_read_only_memory)
 	close(snap);
 }
 
-/* Who says that it is memory to be written gets an error, and the snapshot stays. */
+/* To call a snapshot memory that may be written is an error, and the snapshot stays. */
 TEST(a_snapshot_is_not_written)
 {
 	char *mem;
@@ -1634,8 +1636,6 @@ TEST(a_reset_takes_back_what_is_not_written)
 }
 
 /* ---- where memory is short ---- */
-
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 
 enum { SNAPSHOTS = 12 };
 

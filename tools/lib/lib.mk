@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # libcowmem: $(LIBCOWMEM_A) and $(LIBCOWMEM_SO) are what programs link; its tests are in lib/test.
 
-LIB_SONAME := libcowmem.so.1
+LIB_SONAME := libcowmem.so.$(firstword $(subst ., ,$(VERSION)))
 LIB_REAL := libcowmem.so.$(VERSION)
 LIBCOWMEM_A := $(B)/libcowmem.a
 LIBCOWMEM_SO := $(B)/libcowmem.so
