@@ -67,10 +67,10 @@ int HAVE_COPY_MC_HIGHPAGE(struct page *to, struct page *from)
 }
 
 /* 6.5 */
-void HAVE_COPY_SPLICE_READ(struct file_operations *ops)
+bool HAVE_COPY_SPLICE_READ(const struct file_operations *ops)
 {
 	LINKS(copy_splice_read);
-	ops->splice_read = copy_splice_read;
+	return ops->splice_read == copy_splice_read;
 }
 
 /* 6.6 */
@@ -99,9 +99,9 @@ void HAVE_CONST_XATTR_HANDLERS(struct super_block *sb)
 }
 
 /* 6.8 */
-void HAVE_ERROR_REMOVE_FOLIO(struct address_space_operations *ops)
+bool HAVE_ERROR_REMOVE_FOLIO(const struct address_space_operations *ops)
 {
-	ops->error_remove_folio = NULL;
+	return ops->error_remove_folio;
 }
 
 /* 6.9 */
