@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What does this kernel have?  Its version does not tell: distributions take later changes over.
+ * What the kernel has that compat.h wants to know
  *
- * probe.sh asks the compiler.  Each function here that compiles becomes a macro of the same name
- * for compat.h.  LINKS() names what it calls that has to be exported, too.  The release is the
+ * A version does not tell: distributions take later changes over.  Each function here that compiles becomes
+ * a macro of the same name: probe.sh asks the compiler.  LINKS() names what it calls that has to be exported, too.  The release is the
  * first of kernel.org's that has it, or the first and the last.  All else that does not compile
  * here stops the build: first of all, a kernel that the module is not made for.
  */
