@@ -2,10 +2,11 @@
 /*
  * What the kernel has that compat.h wants to know
  *
- * A version does not tell: distributions take later changes over.  Each function here that compiles becomes
- * a macro of the same name: probe.sh asks the compiler.  LINKS() names what it calls that has to be exported, too.  The release is the
- * first of kernel.org's that has it, or the first and the last.  All else that does not compile
- * here stops the build: first of all, a kernel that the module is not made for.
+ * A version does not tell: distributions take later changes over.  Each function here that
+ * compiles becomes a macro of the same name: probe.sh asks the compiler.  LINKS() names what it
+ * calls that has to be exported, too.  The release is the first of kernel.org's that has it, or
+ * the first and the last.  All else that does not compile here stops the build: first of all, a
+ * kernel that the module is not made for.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
