@@ -13,7 +13,7 @@
 #define AREAS_AT_ONCE 16
 
 /* Why there is nothing to be told about areas here, or NULL */
-static __maybe_unused const char *no_huge_pages(void)
+static inline const char *no_huge_pages(void)
 {
 	static char why[128];
 	int fd = region();
