@@ -18,6 +18,10 @@
 #include <linux/splice.h>
 #include <linux/uio.h>
 #include <linux/version.h>
+/* Until 6.3 all of this is in <linux/fs.h>. */
+#if __has_include(<linux/filelock.h>)
+#include <linux/filelock.h>
+#endif
 
 #include "probes.h"
 
@@ -207,7 +211,6 @@ static inline void cowmem_make_linkable(struct inode *inode)
 #ifndef HAVE_FILE_LOCK_CORE
 #define cowmem_lock_field(lock, field)	((lock)->fl_##field)
 #else
-#include <linux/filelock.h>
 #define cowmem_lock_field(lock, field)	((lock)->c.flc_##field)
 #endif
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Print a #define for each function of probes.c that compiles, and whose LINKS() are among a kernel's symbols.
+# Print a #define for each function of probes.c that compiles, and whose LINKS() a kernel exports.
 # Usage: probe.sh PROBES.C MODULE.SYMVERS COMPILER [FLAG]...
 set -eu
 probes=$1
@@ -14,7 +14,7 @@ said=$(LC_ALL=C "$@" -fsyntax-only -Wno-error -Werror=implicit-function-declarat
 	-Werror=incompatible-pointer-types -Werror=int-conversion "$probes" 2>&1) || status=$?
 case $status:$said in 0:* | *' error: '*) ;; *) printf '%s\n' "$said" >&2; exit "$status" ;; esac
 printf '%s\n' "$said" | awk -v probes="$probes" -v symbols="$symbols" '
-# First, what the compiler said: the lines of probes.c with errors. "In file included from" leads to others.
+# First, what the compiler said: lines of probes.c with errors, and errors elsewhere.
 FILENAME == "-" && / error: / {
 	split(substr($0, length(probes) + 1), at, ":")
 	if (index($0, probes ":") == 1) wrong[at[2]] = $0; else other[++others] = $0

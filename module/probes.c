@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What does this kernel have?  Its version does not tell: distributions take later changes over.
+ * What the kernel has that compat.h wants to know
  *
- * probe.sh asks the compiler.  Each function here that compiles becomes a macro of the same name
- * for compat.h.  LINKS() names what it calls that has to be exported, too.  The release is the
- * first of kernel.org's that has it, or the first and the last.  All else that does not compile
- * here stops the build: first of all, a kernel that the module is not made for.
+ * A version does not tell: distributions take later changes over.  Each function here that
+ * compiles becomes a macro of the same name: probe.sh asks the compiler.  LINKS() names what it
+ * calls that has to be exported, too.  The release is the first of kernel.org's that has it, or
+ * the first and the last.  All else that does not compile here stops the build: first of all, a
+ * kernel that the module is not made for.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -20,6 +21,8 @@
 
 #ifndef CONFIG_64BIT
 #error "cowmem needs a 64-bit kernel: a page index has to hold any file offset"
+#elif !defined(CONFIG_X86_64) && !defined(CONFIG_ARM64)
+#error "cowmem is for x86-64 and arm64: not every other kernel has a true pte_pgprot()"
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
@@ -65,10 +68,10 @@ int HAVE_COPY_MC_HIGHPAGE(struct page *to, struct page *from)
 }
 
 /* 6.5 */
-void HAVE_COPY_SPLICE_READ(struct file_operations *ops)
+bool HAVE_COPY_SPLICE_READ(const struct file_operations *ops)
 {
 	LINKS(copy_splice_read);
-	ops->splice_read = copy_splice_read;
+	return ops->splice_read == copy_splice_read;
 }
 
 /* 6.6 */
@@ -97,9 +100,9 @@ void HAVE_CONST_XATTR_HANDLERS(struct super_block *sb)
 }
 
 /* 6.8 */
-void HAVE_ERROR_REMOVE_FOLIO(struct address_space_operations *ops)
+bool HAVE_ERROR_REMOVE_FOLIO(const struct address_space_operations *ops)
 {
-	ops->error_remove_folio = NULL;
+	return ops->error_remove_folio;
 }
 
 /* 6.9 */
