@@ -5,9 +5,9 @@
  * DOC: How write access is granted and taken away
  *
  * A page may be written through a region only while its bit in "granted" of its leaf is
- * set; then no other region holds the page.  Only grant.c sets it.  A writer keeps
- * region->lock for reading from the grant until write() has written the page, or until a
- * fault has put a writable PTE in place.
+ * set; then no other region holds the page.  Only grant.c sets it, by area.c for pages of
+ * folios.  A writer keeps region->lock for reading from the grant until write() has written
+ * the page, or until a fault has put a writable PTE in place.
  *
  * A granted page gets its bit in "named" before it is mapped.  Pages without it were only
  * written by system calls, so nobody has a PTE or a reference to write them through.

@@ -57,18 +57,12 @@ static int give_copy(struct cowmem_share *s, pgoff_t index, struct page *page)
 {
 	struct cowmem_node *leaf = cowmem_tree_own(s->tree, index, false);
 	struct page *copy;
-	int err;
 
 	if (IS_ERR(leaf))
 		return PTR_ERR(leaf);
-	copy = cowmem_page_alloc(cowmem_region_account(s->region), false, NULL, false);
+	copy = cowmem_page_duplicate(page, cowmem_region_account(s->region), false);
 	if (IS_ERR(copy))
 		return PTR_ERR(copy);
-	err = cowmem_page_copy(copy, page);
-	if (err) {
-		cowmem_page_drop(copy, false);
-		return err;
-	}
 	cowmem_leaf_set(leaf, index, copy);
 	cowmem_page_drop(page, false);
 	s->nr_copied++;
