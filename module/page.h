@@ -23,9 +23,9 @@ struct cowmem_account;
 #define COWMEM_BLOCK_LEAVES	BIT(COWMEM_BLOCK_MAX - COWMEM_BLOCK_MIN)
 
 /* An area is larger than any block, and cowmem_node.large has a bit for it. */
-static_assert(COWMEM_AREA_ORDER > COWMEM_BLOCK_MAX &&
-	      COWMEM_AREA_ORDER - COWMEM_BLOCK_MIN <
-	      BITS_PER_BYTE * sizeof_field(struct cowmem_node, large));
+static_assert(COWMEM_AREA_LEAVES > COWMEM_BLOCK_LEAVES);
+static_assert(sizeof_field(struct cowmem_node, large) * BITS_PER_BYTE >
+	      COWMEM_AREA_ORDER - COWMEM_BLOCK_MIN);
 
 void cowmem_pages_exit(void);
 struct page *cowmem_page_alloc(struct cowmem_account *account, bool zero,

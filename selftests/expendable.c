@@ -17,6 +17,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "areas.h"
 #include "cgroups.h"
 #include "module.h"
 
@@ -93,7 +94,7 @@ static void place_limit(const struct place *p, long pages)
 	switch (p->limit) {
 	case MIB:
 		snprintf(buf, sizeof(buf), "%ld",
-			 (held() + pages * 4 + 1023) / 1024);
+			 (held() + pages * pgsz() / 1024 + 1023) / 1024);
 		must(!write_file(LIMIT, buf));
 		break;
 	case MOUNT:
@@ -1002,8 +1003,6 @@ TEST_F_TIMEOUT(yield, killed, 300)
 
 /* ---- pages of folios ---- */
 
-enum { AREA = 512 };
-
 FIXTURE(folios) {
 	struct place place;
 	long held;
@@ -1027,8 +1026,9 @@ FIXTURE_SETUP(folios)
 	if (why)
 		SKIP(return, "%s", why);
 	fd = region();
-	if (!(info(fd).features & COWMEM_FEATURE_HUGE))
-		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
+	why = no_huge_pages();
+	if (why)
+		SKIP(return, "%s", why);
 	close(fd);
 }
 
@@ -1083,7 +1083,7 @@ TEST_F(folios, in_place)
 	EXPECT_EQ(0, in_child(share_folios(&self->place, variant->how)));
 }
 
-/* What only snapshots hold comes back 2 MiB at a time, of no more of them than it takes. */
+/* What only snapshots hold comes back by areas, of no more of them than it takes. */
 static void hold_folios_alone(const struct place *p, enum way how)
 {
 	int fd, e[2], other;

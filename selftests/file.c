@@ -11,6 +11,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "areas.h"
 #include "files.h"
 #include "module.h"
 
@@ -267,9 +268,7 @@ TEST_F(ioctl, huge)
 	EXPECT_EQ(EINVAL, errno);
 }
 
-/* ---- what gets memory of 2 MiB ---- */
-
-enum { AREA = 512 };
+/* ---- what gets memory by areas ---- */
 
 /* Is a store to what holds nothing given all of an area?  -1 if there is no such memory. */
 static int gets_huge(int fd, uint64_t area)
@@ -284,11 +283,6 @@ static int gets_huge(int fd, uint64_t area)
 	return info(fd).pages_huge == before + AREA;
 }
 
-static bool no_huge(int fd)
-{
-	return !(info(fd).features & COWMEM_FEATURE_HUGE) || pgsz() != 4096;
-}
-
 TEST(huge_is_of_the_region_and_inherited)
 {
 	int fd = region(), file, clone, fds[2];
@@ -296,8 +290,8 @@ TEST(huge_is_of_the_region_and_inherited)
 		.fds = (uintptr_t)fds, .clones = (uintptr_t)fds, .count = 2,
 	};
 
-	if (no_huge(fd))
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
 	EXPECT_EQ(0, gets_huge(fd, 0));
 	clone = cloned(fd);
@@ -326,8 +320,8 @@ TEST(huge_does_not_come_with_content)
 	struct cowmem_restore restore = { .fd = a, .flags = COWMEM_RESTORE_SIZE };
 	struct cowmem_copy copy = { .fd = a, .length = pgsz() };
 
-	if (no_huge(a))
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	ASSERT_EQ(0, do_resize(a, 64 * AREA * pgsz()));
 	a = file_of(a, COWMEM_FILE_HUGE);
 	b = file_of(b, 0);
@@ -347,8 +341,8 @@ TEST(huge_needs_a_call_that_succeeds)
 	struct rlimit limit, none;
 	int fd = region();
 
-	if (no_huge(fd))
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
 	ro->flags = COWMEM_FILE_HUGE;
 	ASSERT_EQ(0, mprotect(ro, pgsz(), PROT_READ));
@@ -381,8 +375,8 @@ TEST(huge_never)
 	always = region();
 	ASSERT_EQ(0, write_file(HUGE, "advise"));
 	EXPECT_EQ(-1, write_file(HUGE, "sometimes"));
-	if (no_huge(fd))
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
 	ASSERT_EQ(0, do_resize(always, 64 * AREA * pgsz()));
 	EXPECT_EQ(1, gets_huge(always, 0));
@@ -406,8 +400,8 @@ TEST(large_mappings_fit_pmds)
 	size_t i, k, huge = AREA * pgsz();
 	char *mem, *moved;
 
-	if (no_huge(dev))
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	for (i = 0; i < ARRAY_SIZE(fds); i++)
 		for (k = 0; k < ARRAY_SIZE(at); k++) {
 			mem = map_at(fds[i], 2 * AREA + k, PROT_READ, MAP_SHARED, at[k]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: memory of a region may come as 2 MiB folios, which are mapped as a whole
+ * Promise: memory of a region may come as folios for areas, which are mapped as a whole
  * where a mapping has room for one, and nothing but time and the counts of memory tells
  * the difference: every call does to such areas what it does to other pages.
  *
@@ -15,34 +15,16 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "areas.h"
 #include "cgroups.h"
 #include "files.h"
 #include "module.h"
 
-#define PMD_SIZE "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+enum { AREAS = 3 };		/* of most regions here */
 
-enum {
-	AREA = 512,		/* pages of a folio */
-	AREAS = 3,		/* of most regions here */
-	PAGES = AREAS * AREA,
-};
+#define PAGES (AREAS * AREA)
 
 /* ---- what is huge ---- */
-
-static const char *no_huge_pages(void)
-{
-	int fd = region();
-	bool can = info(fd).features & COWMEM_FEATURE_HUGE;
-	char size[32];
-
-	close(fd);
-	if (!can)
-		return "the module has no COWMEM_FEATURE_HUGE here";
-	if (read_file(PMD_SIZE, size, sizeof(size)) > 0 &&
-	    strtoul(size, NULL, 10) != AREA * pgsz())
-		return "a PMD does not map 512 pages here";
-	return NULL;
-}
 
 /* Does the region hold so many pages, so many of them in folios?  Says so if not. */
 static bool has_huge(int fd, uint64_t populated, uint64_t huge)
@@ -434,7 +416,7 @@ TEST(mount_options_that_are_not_known)
 
 TEST(mappings_are_aligned_as_the_file)
 {
-	static const size_t at[] = { 0, 1, 100, AREA - 1, AREA, 5 * AREA + 3 };
+	const size_t at[] = { 0, 1, 100, AREA - 1, AREA, 5 * AREA + 3 };
 	const char *why = no_huge_pages();
 	size_t area = AREA * pgsz(), i;
 	int fd = region_of(8 * AREA, 0);
@@ -913,9 +895,9 @@ TEST_F(huge, restore_range)
 
 TEST_F(huge, diff_is_exact)
 {
-	static const unsigned int written[] = { 0, 1, 63, 64, 511, 512, 900, PAGES - 1 };
+	const unsigned int written[] = { 0, 1, 63, 64, AREA - 1, AREA, 900, PAGES - 1 };
 	struct cowmem_extent e[64];
-	bool differs[PAGES] = {}, want[PAGES] = {};
+	char *differs = anon(1), *want = anon(1);
 	int snap = snapshot(self->fd), n, i;
 	uint64_t page;
 
@@ -934,7 +916,7 @@ TEST_F(huge, diff_is_exact)
 		for (page = 0; page < e[i].length / pgsz(); page++)
 			differs[e[i].offset / pgsz() + page] = true;
 	}
-	EXPECT_EQ(0, memcmp(differs, want, sizeof(want)));
+	EXPECT_EQ(0, memcmp(differs, want, PAGES));
 	/* By content, what was written back is equal. */
 	for (i = 0; i < (int)ARRAY_SIZE(written); i++)
 		pg_fill(self->mem + written[i] * pgsz(), 1, written[i]);
@@ -946,25 +928,38 @@ TEST_F(huge, diff_is_exact)
 FIXTURE(range) {
 	int fd;
 	char *mem;
+	uint64_t src, dst, n;	/* in pages */
+};
+
+/* Some pages after some areas */
+struct where {
+	int areas, pages;
 };
 
 FIXTURE_VARIANT(range) {
-	uint64_t src, dst, n;
+	struct where src, dst, n;
 };
 
 #define RANGE(_name, _src, _dst, _n)					\
 	FIXTURE_VARIANT_ADD(range, _name) { .src = _src, .dst = _dst, .n = _n }
 
-RANGE(area, AREA, AREA, AREA);
-RANGE(area_elsewhere, AREA, 0, AREA);
-RANGE(all, 0, 0, PAGES);
-RANGE(leaves, 64, 128, 3 * 64);
-RANGE(one_page, 77, 77, 1);
-RANGE(one_page_elsewhere, 77, 700, 1);
-RANGE(odd, 3, 130, 700);
-RANGE(odd_to_aligned, 65, 512, 600);
-RANGE(aligned_to_odd, 512, 65, 1000);
-RANGE(parts_of_two, 300, 300, 600);
+#define AT(_areas, _pages) { .areas = _areas, .pages = _pages }
+
+RANGE(area, AT(1, 0), AT(1, 0), AT(1, 0));
+RANGE(area_elsewhere, AT(1, 0), AT(0, 0), AT(1, 0));
+RANGE(all, AT(0, 0), AT(0, 0), AT(AREAS, 0));
+RANGE(leaves, AT(0, 64), AT(0, 128), AT(0, 3 * 64));
+RANGE(one_page, AT(0, 77), AT(0, 77), AT(0, 1));
+RANGE(one_page_elsewhere, AT(0, 77), AT(1, 188), AT(0, 1));
+RANGE(odd, AT(0, 3), AT(0, 130), AT(1, 188));
+RANGE(odd_to_aligned, AT(0, 65), AT(1, 0), AT(1, 88));
+RANGE(aligned_to_odd, AT(1, 0), AT(0, 65), AT(2, -24));
+RANGE(parts_of_two, AT(1, -212), AT(1, -212), AT(1, 88));
+
+static uint64_t pages_at(struct where w)
+{
+	return w.areas * AREA + w.pages;
+}
 
 FIXTURE_SETUP(range)
 {
@@ -972,6 +967,9 @@ FIXTURE_SETUP(range)
 
 	if (why)
 		SKIP(return, "%s", why);
+	self->src = pages_at(variant->src);
+	self->dst = pages_at(variant->dst);
+	self->n = pages_at(variant->n);
 	self->fd = huge_region(AREAS, 1);
 	self->mem = map_well(self->fd, PAGES, PROT_READ | PROT_WRITE);
 	ASSERT_TRUE(is(self->mem, PAGES, 1, 0));
@@ -997,18 +995,18 @@ TEST_F(range, copy)
 	char *there = map_well(to, PAGES, PROT_READ | PROT_WRITE);
 
 	ASSERT_TRUE(is(there, PAGES, 2, 0));
-	ASSERT_EQ(0, do_copy(to, self->fd, variant->dst, variant->src, variant->n));
-	EXPECT_TRUE(has_range(there, variant->dst, variant->n, variant->src, 2, 1));
+	ASSERT_EQ(0, do_copy(to, self->fd, self->dst, self->src, self->n));
+	EXPECT_TRUE(has_range(there, self->dst, self->n, self->src, 2, 1));
 	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
 	/* Writes on either side stay there. */
-	pg_fill(self->mem + variant->src * pgsz(), 3, 9);
-	EXPECT_TRUE(has_range(there, variant->dst, variant->n, variant->src, 2, 1));
-	pg_fill(there + (variant->dst + variant->n - 1) * pgsz(), 4, 9);
-	fill(there, variant->dst, 5, 0);
-	if (variant->n > 1) {
-		EXPECT_TRUE(is(there + variant->dst * pgsz(), variant->n - 1, 1, variant->src));
-		EXPECT_TRUE(is(self->mem + (variant->src + 1) * pgsz(), variant->n - 1, 1,
-			       variant->src + 1));
+	pg_fill(self->mem + self->src * pgsz(), 3, 9);
+	EXPECT_TRUE(has_range(there, self->dst, self->n, self->src, 2, 1));
+	pg_fill(there + (self->dst + self->n - 1) * pgsz(), 4, 9);
+	fill(there, self->dst, 5, 0);
+	if (self->n > 1) {
+		EXPECT_TRUE(is(there + self->dst * pgsz(), self->n - 1, 1, self->src));
+		EXPECT_TRUE(is(self->mem + (self->src + 1) * pgsz(), self->n - 1, 1,
+			       self->src + 1));
 	}
 	unmap(self->mem, PAGES);
 	close(self->fd);
@@ -1019,44 +1017,44 @@ TEST_F(range, copy)
 
 TEST_F(range, copy_within)
 {
-	ASSERT_EQ(0, do_copy(self->fd, self->fd, variant->dst, variant->src, variant->n));
-	EXPECT_TRUE(has_range(self->mem, variant->dst, variant->n, variant->src, 1, 1));
-	fill(self->mem + variant->dst * pgsz(), variant->n, 2, variant->dst);
-	EXPECT_TRUE(has_range(self->mem, variant->dst, variant->n, variant->dst, 1, 2));
+	ASSERT_EQ(0, do_copy(self->fd, self->fd, self->dst, self->src, self->n));
+	EXPECT_TRUE(has_range(self->mem, self->dst, self->n, self->src, 1, 1));
+	fill(self->mem + self->dst * pgsz(), self->n, 2, self->dst);
+	EXPECT_TRUE(has_range(self->mem, self->dst, self->n, self->dst, 1, 2));
 	EXPECT_EQ(PAGES, info(self->fd).pages_populated);
 }
 
 TEST_F(range, clone)
 {
-	int clone = do_clone(self->fd, 0, variant->src * pgsz(), variant->n * pgsz());
+	int clone = do_clone(self->fd, 0, self->src * pgsz(), self->n * pgsz());
 	char *there;
 
 	ASSERT_LE(0, clone);
-	EXPECT_EQ(variant->n, info(clone).pages_populated);
-	there = map_off(clone, variant->n, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 0);
-	EXPECT_TRUE(is(there, variant->n, 1, variant->src));
+	EXPECT_EQ(self->n, info(clone).pages_populated);
+	there = map_off(clone, self->n, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 0);
+	EXPECT_TRUE(is(there, self->n, 1, self->src));
 	fill(self->mem, PAGES, 2, 0);
-	EXPECT_TRUE(is(there, variant->n, 1, variant->src));
-	fill(there, variant->n, 3, 0);
+	EXPECT_TRUE(is(there, self->n, 1, self->src));
+	fill(there, self->n, 3, 0);
 	EXPECT_TRUE(is(self->mem, PAGES, 2, 0));
-	EXPECT_TRUE(is(there, variant->n, 3, 0));
-	EXPECT_TRUE(holds(clone, variant->n, 0));
+	EXPECT_TRUE(is(there, self->n, 3, 0));
+	EXPECT_TRUE(holds(clone, self->n, 0));
 }
 
 TEST_F(range, ficlonerange)
 {
 	int from = file_of(self->fd, 0), to = file_of(huge_region(AREAS, 2), 0);
 	struct file_clone_range arg = {
-		.src_fd = from, .src_offset = variant->src * pgsz(),
-		.src_length = variant->n * pgsz(), .dest_offset = variant->dst * pgsz(),
+		.src_fd = from, .src_offset = self->src * pgsz(),
+		.src_length = self->n * pgsz(), .dest_offset = self->dst * pgsz(),
 	};
 	char *there = map_well(to, PAGES, PROT_READ);
 
 	ASSERT_TRUE(is(there, PAGES, 2, 0));
 	ASSERT_EQ(0, ioctl(to, FICLONERANGE, &arg));
-	EXPECT_TRUE(has_range(there, variant->dst, variant->n, variant->src, 2, 1));
+	EXPECT_TRUE(has_range(there, self->dst, self->n, self->src, 2, 1));
 	fill(self->mem, PAGES, 3, 0);
-	EXPECT_TRUE(has_range(there, variant->dst, variant->n, variant->src, 2, 1));
+	EXPECT_TRUE(has_range(there, self->dst, self->n, self->src, 2, 1));
 }
 
 TEST_F(huge, ficlone)
@@ -1711,7 +1709,7 @@ static size_t store_all(char *mem, size_t pages)
 
 TEST_F(limited, small_pages_do_where_huge_ones_do_not_fit)
 {
-	long mib = self->held / 1024 + 6;
+	long mib = self->held / 1024 + 3 * AREA_MIB;
 	int fd = region();
 	char *mem = map_huge(fd, PAGES + AREA);
 	size_t n;
@@ -1722,13 +1720,13 @@ TEST_F(limited, small_pages_do_where_huge_ones_do_not_fit)
 	EXPECT_LE(2 * AREA, info(fd).pages_huge);
 	EXPECT_LT(info(fd).pages_huge, n);
 	EXPECT_EQ(n, info(fd).pages_populated);
-	EXPECT_LE(5 * 256, n);
-	EXPECT_GE(6 * 256, n);
+	EXPECT_LE(2 * AREA + AREA / 2, n);
+	EXPECT_GE(3 * AREA, n);
 	EXPECT_TRUE(is(mem, n, 1, 0));
 	EXPECT_EQ(SIGBUS, poke(mem + n * pgsz(), 1));
 	/* What is freed as a whole can be had as a whole. */
 	ASSERT_EQ(0, do_discard(fd, 0, n * pgsz()));
-	EXPECT_LE(5 * 256, store_all(mem, PAGES + AREA));
+	EXPECT_LE(2 * AREA + AREA / 2, store_all(mem, PAGES + AREA));
 	EXPECT_LE(2 * AREA, info(fd).pages_huge);
 }
 
@@ -1737,7 +1735,7 @@ TEST_F(limited, nothing_huge_fits)
 	int fd = region();
 	char *mem = map_huge(fd, AREA);
 
-	set_limit(self->held / 1024 + 1);
+	set_limit(self->held / 1024 + AREA_MIB / 2);
 	pg_fill(mem, 1, 0);
 	fill(mem + 300 * pgsz(), 50, 1, 300);
 	EXPECT_TRUE(has_huge(fd, 51, 0));
@@ -1745,7 +1743,7 @@ TEST_F(limited, nothing_huge_fits)
 	EXPECT_TRUE(is(mem + pgsz(), 299, 0, 1));
 }
 
-/* A copy of 2 MiB does not fit; one of a page does. */
+/* A copy of an area does not fit; one of a page does. */
 TEST_F(limited, a_stream_copies_pages)
 {
 	int fd = huge_region(2, 1), clone;
@@ -1754,7 +1752,7 @@ TEST_F(limited, a_stream_copies_pages)
 
 	ASSERT_TRUE(has_huge(fd, 2 * AREA, 2 * AREA));
 	clone = cloned(fd);
-	set_limit(settled() / 1024 + 3);
+	set_limit(settled() / 1024 + AREA_MIB * 3 / 2);
 	for (i = 0; i < AREA + 20; i++)
 		pg_fill(mem + i * pgsz(), 2, i);
 	EXPECT_TRUE(has_huge(fd, 2 * AREA, AREA - 20));
@@ -1781,7 +1779,7 @@ TEST_F(limited, vast_snapshots_yield_soon)
 	close(fd);
 	mem = map_well(other, 2 * AREA, PROT_READ | PROT_WRITE);
 	ASSERT_EQ(0, madvise(mem, 2 * AREA * pgsz(), MADV_NOHUGEPAGE));
-	set_limit(settled() / 1024 + 1);
+	set_limit(settled() / 1024 + AREA_MIB / 2);
 	/* INFO would count all of it. */
 	for (i = 0; i < AREA && pread(snap, &c, 1, 0) == 1; i++) {
 		took = now();
@@ -1830,18 +1828,19 @@ TEST_F(cgroup, folios_are_charged)
 	ASSERT_TRUE(has_huge(fd, PAGES, PAGES));
 	EXPECT_LE(before + (long)(PAGES * pgsz()), cg_read(self->dir, "memory.current"));
 	close(fd);
-	EXPECT_TRUE(cg_falls_below(self->dir, before + 1024 * 1024));
+	EXPECT_TRUE(cg_falls_below(self->dir, before + 256 * pgsz()));
 }
 
 /* As without: pages are given as long as there are any, then it is killed or refused. */
 TEST_F(cgroup, limit_is_reached_by_small_pages)
 {
-	size_t max = 24 << 20, pages = 2 * max / pgsz(), n;
+	size_t max = 12 * AREA * pgsz(), pages = 2 * max / pgsz(), n;
 	size_t *stored = shared_mem(sizeof(*stored));
 	int status, fd = region();
-	char *mem = map_huge(fd, pages);
+	char *mem = map_huge(fd, pages), text[24];
 
-	ASSERT_EQ(0, cg_write(self->dir, "memory.max", "25165824"));
+	snprintf(text, sizeof(text), "%zu", max);
+	ASSERT_EQ(0, cg_write(self->dir, "memory.max", text));
 	cg_write(self->dir, "memory.swap.max", "0");
 	status = in_child(
 		size_t i;
@@ -2414,7 +2413,7 @@ FIXTURE_TEARDOWN(passing)
 {
 }
 
-/* Somebody looks at one page all the time: no reason to copy 512, but now and then. */
+/* Somebody looks at one page all the time: no reason to copy an area, but now and then. */
 TEST_F(passing, most_clones_copy_nothing)
 {
 	int round, copied = 0, rounds = 0;
@@ -2458,7 +2457,9 @@ TEST_F(passing, most_clones_copy_nothing)
  * A clone takes grants back eight leaves at a time.  Three leaves come before the areas,
  * so that it stops in the middle of each.
  */
-enum { BEFORE = 3 * 64, PARTS = 4, PART_PAGES = (1 + PARTS) * AREA, PART_FDS = 5 };
+enum { BEFORE = 3 * 64, PARTS = 4, PART_FDS = 5 };
+
+#define PART_PAGES ((1 + PARTS) * AREA)
 
 /* All areas but the first are folios, each with a page that is not of the folio. */
 static int region_of_parts(uint32_t tag)

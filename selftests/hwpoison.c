@@ -9,6 +9,7 @@
  */
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "areas.h"
 #include "poison.h"
 
 #ifndef MADV_SOFT_OFFLINE
@@ -387,7 +388,7 @@ TEST(soft_offline_changes_nothing)
 /* ---- a page of a folio ---- */
 
 /* A folio has so many; the one that breaks is none that begins anything. */
-enum { AREA = 512, BROKEN = 200 };
+enum { BROKEN = 200 };
 
 /* The physical page behind @mem, or 0 */
 static uint64_t frame_of(const char *mem)
@@ -482,13 +483,12 @@ FIXTURE_VARIANT_ADD(folio, reported_shared) { .poison = poison_address, .shared 
 
 FIXTURE_SETUP(folio)
 {
-	int fd = region();
+	const char *why = no_huge_pages();
 
-	if (!(info(fd).features & COWMEM_FEATURE_HUGE))
-		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
+	if (why)
+		SKIP(return, "%s", why);
 	if (variant->poison == poison_address && access(HARD_OFFLINE, F_OK))
 		SKIP(return, "no " HARD_OFFLINE);
-	close(fd);
 	self->fd = folios(1);
 	self->snap = variant->shared ? snapshot(self->fd) : -1;
 	self->mem = map_rw(self->fd, AREA);
@@ -554,7 +554,7 @@ TEST_F(folio, is_copied_but_for_the_page)
 	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
 }
 
-/* Does the frame turn up again if one asks for much memory, 2 MiB at a time or less? */
+/* Does the frame turn up again if one asks for much memory, an area at a time or less? */
 static bool somebody_gets(uint64_t frame)
 {
 	enum { TRIES = 16 };

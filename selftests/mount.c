@@ -19,6 +19,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "areas.h"
 #include "files.h"
 #include "module.h"
 
@@ -1250,8 +1251,6 @@ TEST_F(mount, remount)
 
 /* ---- huge= ---- */
 
-enum { AREA = 512 };
-
 /* What /proc/mounts says of @where, or "" */
 static const char *mounted_with(const char *where)
 {
@@ -1268,7 +1267,7 @@ static const char *mounted_with(const char *where)
 	return at;
 }
 
-/* Does the first write to 2 MiB get all of that? */
+/* Does the first write to an area get all of that? */
 static bool gets_huge(int fd, uint64_t area)
 {
 	uint64_t before = info(fd).pages_huge;
@@ -1285,15 +1284,10 @@ static int large_file_at(const char *where, const char *name)
 	return fd;
 }
 
-static bool no_huge(void)
-{
-	return !(info(region()).features & COWMEM_FEATURE_HUGE) || pgsz() != 4096;
-}
-
 TEST_F(mount, huge_in_proc)
 {
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, "size=1m");
 	EXPECT_EQ(NULL, strstr(mounted_with(self->a), "huge"));
 	EXPECT_EQ(0, remounting(self->a, 0, "huge=always"));
@@ -1317,8 +1311,8 @@ TEST_F(mount, huge_is_what_the_mount_says)
 {
 	int fd, clone, i;
 
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, NULL);
 	fd = large_file_at(self->a, "file");
 	clone = cloned(fd);
@@ -1340,8 +1334,8 @@ TEST_F(mount, huge_of_one_file)
 {
 	int fd, other, clone;
 
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, "huge=never");
 	fd = large_file_at(self->a, "file");
 	other = large_file_at(self->a, "other");
@@ -1366,8 +1360,8 @@ TEST_F(mount, huge_of_one_file)
 /* A mount that does not say it is as the module's parameter says. */
 TEST_F(mount, huge_by_default)
 {
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	must(!write_file(HUGE, "always"));
 	mount_at(self->a, NULL);
 	mount_at(self->b, "huge=advise");
@@ -1379,13 +1373,13 @@ TEST_F(mount, huge_by_default)
 	EXPECT_EQ(1, pages_at(self->b));
 }
 
-/* All of 2 MiB counts, as long as any of it is held; where it does not fit, a page does. */
+/* All of an area counts, as long as any of it is held; where it does not fit, a page does. */
 TEST_F(mount, huge_counts_as_a_whole)
 {
 	int fd, clone, i;
 
-	if (no_huge())
-		SKIP(return, "no memory of 2 MiB here");
+	if (no_huge_pages())
+		SKIP(return, "%s", no_huge_pages());
 	mount_at(self->a, "huge=always,size=5m");
 	fd = large_file_at(self->a, "file");
 	EXPECT_TRUE(gets_huge(fd, 0));

@@ -29,13 +29,12 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "areas.h"
 #include "files.h"
 
 enum {
 	REGIONS = 6,
 	LEAF_PAGES = 72,	/* that a region has: a leaf and a bit */
-	AREA = 512,		/* pages that a PMD maps */
-	MOST_PAGES = AREA + 88,	/* that it has where some are to be huge */
 	MAPS = 12,		/* the last PRIVATE of them are private */
 	PRIVATE = 4,
 	PIPES = 3,
@@ -48,6 +47,10 @@ enum {
 	SHARER_THREADS = 2,	/* of each of them */
 	NAMES = 4,		/* that files of the mount may have */
 };
+
+/* Pages that it has where some are to be huge, and what is more than these anywhere */
+#define MOST_PAGES (AREA + 88)
+#define ROOM (8192 + 88)
 
 #define MAX (window * pgsz())
 
@@ -73,7 +76,7 @@ struct map {
 	uint64_t off;		/* first page, from the window's start */
 	uint64_t pages;
 	bool private, writable, maywrite, regular;
-	bool own[MOST_PAGES];	/* private pages that were written ... */
+	bool own[ROOM];		/* private pages that were written ... */
 	char *mine;		/* ... and what they hold */
 };
 
@@ -1391,7 +1394,7 @@ static void op_diff(void)
 	unsigned int n = 1 + below(20), i;
 	struct cowmem_extent e[20];
 	struct cowmem_diff arg = { .flags = flags, .extents = (uintptr_t)e };
-	bool differs[MOST_PAGES] = {};
+	bool differs[ROOM] = {};
 	uint64_t page;
 
 	if (!a || a->base != b->base)
@@ -2695,15 +2698,6 @@ static bool huge_in(uint64_t seed)
 	return can_huge && mix(seed + 78) % 4 == 0;
 }
 
-static bool find_out_huge(void)
-{
-	int fd = region();
-	bool can = info(fd).features & COWMEM_FEATURE_HUGE;
-
-	close(fd);
-	return can;
-}
-
 /* In a child: the operations of an episode, but those that are to be left out. */
 static void episode(uint64_t seed, const bool *skip, bool with_others)
 {
@@ -3170,7 +3164,7 @@ int main(int argc, char **argv)
 	if (argc == 6 && !strcmp(argv[1], "--exec"))
 		return exec_check(argv + 2);
 	progress = shared_mem(sizeof(*progress));
-	can_huge = find_out_huge();
+	can_huge = !no_huge_pages();
 	if (argc > 3) {
 		seed = strtoull(argv[3], NULL, 0);
 		verbose = true;

@@ -8,6 +8,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "areas.h"
 #include "module.h"
 
 enum { PAGES = 8 };
@@ -166,16 +167,17 @@ TEST_F(trace, fault)
 	EXPECT_FAULT(self, fd, 6, 0, "error");
 }
 
-/* Nor are there two where the core asks twice, to map 2 MiB at once. */
+/* Nor are there two where the core asks twice, to map an area at once. */
 TEST_F(trace, fault_of_an_area)
 {
-	const size_t area = 2 << 20;
+	const char *why = no_huge_pages();
+	const size_t area = AREA * pgsz();
 	int fd = region();
 	volatile char *mem;
 	char *all;
 
-	if (!(info(fd).features & COWMEM_FEATURE_HUGE))
-		SKIP(return, "the module has no COWMEM_FEATURE_HUGE here");
+	if (why)
+		SKIP(return, "%s", why);
 	all = mmap(NULL, 2 * area, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE(MAP_FAILED, all);
 	mem = mmap((void *)(((uintptr_t)all + area - 1) / area * area), area,
