@@ -93,6 +93,9 @@ def check_lengths():
 
 
 def main():
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     places = layers()
     check_includes(places)
     if len(sys.argv) > 1:
