@@ -78,7 +78,7 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 #define copy_splice_read generic_file_splice_read
 #endif
 
-/* Until 6.10 copy_folio_from_iter_atomic() is copy_page_from_iter_atomic(). */
+/* Until 6.6 copy_folio_from_iter_atomic() is copy_page_from_iter_atomic(). */
 #ifndef HAVE_COPY_FOLIO_FROM_ITER
 #define copy_folio_from_iter_atomic(folio, offset, bytes, iter) \
 	copy_page_from_iter_atomic(&(folio)->page, offset, bytes, iter)

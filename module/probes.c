@@ -75,6 +75,12 @@ bool HAVE_COPY_SPLICE_READ(const struct file_operations *ops)
 }
 
 /* 6.6 */
+void HAVE_COPY_FOLIO_FROM_ITER(struct folio *folio, struct iov_iter *iter)
+{
+	copy_folio_from_iter_atomic(folio, 0, 0, iter);
+}
+
+/* 6.6 */
 void HAVE_FILLATTR_MASK(struct inode *inode, struct kstat *stat)
 {
 	generic_fillattr(NULL, 0, inode, stat);
@@ -109,12 +115,6 @@ bool HAVE_ERROR_REMOVE_FOLIO(const struct address_space_operations *ops)
 void HAVE_FILE_LOCK_CORE(struct file_lock *lock)
 {
 	lock->c.flc_type = 0;
-}
-
-/* 6.10 */
-void HAVE_COPY_FOLIO_FROM_ITER(struct folio *folio, struct iov_iter *iter)
-{
-	copy_folio_from_iter_atomic(folio, 0, 0, iter);
 }
 
 /* 6.13 */
