@@ -9,7 +9,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr
 LIBDIR ?= $(PREFIX)/lib
 W ?= 1
-# For make -C, which goes elsewhere.
+# It has to be absolute, as make -C changes the directory.
 override DESTDIR := $(if $(DESTDIR),$(abspath $(DESTDIR)))
 export COWMEM_BUILD := $(CURDIR)/build
 
@@ -31,7 +31,7 @@ modules_install:
 tools:
 	@scripts/build-tools PREFIX=$(PREFIX) LIBDIR=$(LIBDIR)
 
-# All but the module. The linker's cache wants to know of a new library, unless a package or an image is made.
+# All but the module. ldconfig has to know of the new library, unless this only fills a package or an image.
 install: tools
 	install -D -m 644 uapi/linux/cowmem.h $(DESTDIR)$(PREFIX)/include/linux/cowmem.h
 	install -D -m 644 scripts/99-cowmem.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-cowmem.rules
@@ -47,6 +47,11 @@ uninstall:
 	done
 	[ "$(DESTDIR)" ] || PATH=$$PATH:/sbin:/usr/sbin ldconfig
 
+# What has nothing to say of another architecture.
+deb test-packages demo lint model peers clients bench: x86_only
+x86_only:
+	@[ "$(or $(ARCH),x86_64)" = x86_64 ] || { echo "make $(MAKECMDGOALS) is for x86-64 alone"; exit 1; }
+
 deb:
 	@scripts/deb
 
@@ -57,10 +62,13 @@ demo:
 	@scripts/demo
 
 check:
-	@EFFORT=$(EFFORT) scripts/check $(KERNEL)
+	@EFFORT=$(EFFORT) TEST="$(TEST)" scripts/check $(KERNEL)
 
 lint:
 	@scripts/lint $(KERNEL)
+
+uapi-record:
+	@scripts/uapi --record
 
 model:
 	@scripts/model
@@ -90,7 +98,10 @@ help:
 	@echo 'make demo                see what it does: boots a guest, nothing touches this machine'
 	@echo 'make check [KERNEL=6.1]  build without a warning, run every test: on 6.1, 6.12 and 7.3-debug'
 	@echo 'make check EFFORT=100    ... all the random operations and rounds, of which it does a quarter otherwise'
+	@echo 'make check TEST="clone restore" [KERNEL=6.1]  ... only these selftests'
+	@echo 'make check ARCH=arm64    ... what runs in guests, in those of arm64: on 6.1 and 6.12'
 	@echo 'make lint [KERNEL=6.1]   compilers, sparse, checkpatch, kernel-doc, shellcheck: all quiet?'
+	@echo 'make uapi-record         write down what has come to the UAPI header, for good'
 	@echo 'make model               check the models of the protocol with spin (two minutes)'
 	@echo 'make torture [KERNEL=6.1] [MINUTES=10] [SEED=N]  random operations against a model, 100,000 clones'
 	@echo 'make peers [KERNEL=6.1] [PEER=fio]  fio, stress-ng, gdb, CRIU, Java, SQLite, git, QEMU and others, run on regions and on a mount'
@@ -99,6 +110,7 @@ help:
 	@echo 'scripts/bench --here     ... on this machine, with the module that is loaded'
 	@echo 'make bench BASE=FILE     ... and tell what got worse than in a run before: a copy of its results.jsonl'
 	@echo 'make vm [KERNEL=6.1]     a shell in a guest with the module loaded'
+	@echo '... KERNEL=6.1 ARCH=arm64  make, make check, make torture, make vm: for that architecture'
 	@echo 'make modules_install     install the module (INSTALL_MOD_PATH=)'
 	@echo 'make install             install libcowmem, cowctl, headers, manual pages, udev rule (DESTDIR=, PREFIX=/usr, LIBDIR=)'
 	@echo 'make uninstall           take that away again'
@@ -107,4 +119,5 @@ help:
 	@echo 'make test-packages       install, upgrade, remove and purge them in a chroot, on 6.1 and 6.12'
 	@echo 'make clean               remove build/; the fetched kernels stay in ~/.cache/cowmem'
 
-.PHONY: all modules modules_install install uninstall tools deb test-packages demo check lint vm clean help model torture peers clients bench
+.PHONY: all modules modules_install tools install uninstall deb test-packages demo check lint uapi-record model torture
+.PHONY: peers clients bench vm clean help x86_only

@@ -62,11 +62,11 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 
 		iocb->ki_pos += got;
 		done += got;
-		if (got < want || fatal_signal_pending(current)) {
-			if (!done)
-				done = got < want ? -EFAULT : -EINTR;
+		/* Short of a bad address arm64 stops at a multiple of 16: more comes byte by byte. */
+		if (!got && !done)
+			done = -EFAULT;
+		if (!got || fatal_signal_pending(current))
 			break;
-		}
 		cond_resched();
 	}
 	cowmem_accessed(iocb->ki_filp);

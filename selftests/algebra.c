@@ -25,7 +25,7 @@ struct model {
 static struct model models[REGIONS];
 static struct cowmem_merge_entry table[128];
 static char *buf;
-/* What was done, for who has to find out why it was wrong. */
+/* What was done, for whoever has to find out why it was wrong. */
 static char done[200];
 static uint64_t did_keep, did_merge, did_refuse, did_diff;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What tests of memory by areas share: how large one is, and why there may be none. */
-#ifndef _AREAS_H
-#define _AREAS_H
+#ifndef _SELFTESTS_COWMEM_AREAS_H
+#define _SELFTESTS_COWMEM_AREAS_H
 
 #include "common.h"
 
@@ -13,7 +13,7 @@
 #define AREAS_AT_ONCE 16
 
 /* Why there is nothing to be told about areas here, or NULL */
-static __maybe_unused const char *no_huge_pages(void)
+static inline const char *no_huge_pages(void)
 {
 	static char why[128];
 	int fd = region();
@@ -29,4 +29,4 @@ static __maybe_unused const char *no_huge_pages(void)
 	return why;
 }
 
-#endif /* _AREAS_H */
+#endif /* _SELFTESTS_COWMEM_AREAS_H */

@@ -18,7 +18,6 @@
  *	as_memfd --differences		print the differences on purpose
  *	as_memfd --show WORD...		print what comes of it
  */
-#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -48,6 +47,8 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "cgroups.h"
+#include "files.h"
 #include "outcome.h"
 
 #ifndef MADV_DONTNEED_LOCKED
@@ -71,7 +72,7 @@
  * A subject has FULL pages of tag 1, then holes, PAGES in all.  The descriptor has a
  * number of its own, so that lists of descriptors can be compared.
  */
-enum { PAGES = 8, FULL = 4, NOBODY = 65534, SUBJECT_FD = 40, ORIGIN_FD = 60 };
+enum { PAGES = 8, FULL = 4, SUBJECT_FD = 40, ORIGIN_FD = 60 };
 
 #define LEN ((long)(PAGES * pgsz()))
 #define NAME "as_memfd"
@@ -296,27 +297,6 @@ static int punch(struct subject *s, off_t from, off_t len)
 	must(!fstat(s->fd, &st));
 	return S_ISCHR(st.st_mode) ? do_discard(s->fd, from, len) :
 	       fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, len);
-}
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-	/* Or /proc/self would be root's. */
-	must(!prctl(PR_SET_DUMPABLE, 1));
-}
-
-/* Time stamps are no finer than the tick, which comes late where the machine is busy. */
-static void nap(void)
-{
-	struct timespec before, after;
-
-	must(!clock_gettime(CLOCK_REALTIME_COARSE, &before));
-	do {
-		usleep(10000);
-		must(!clock_gettime(CLOCK_REALTIME_COARSE, &after));
-	} while (after.tv_sec == before.tv_sec && after.tv_nsec == before.tv_nsec);
 }
 
 /* Or the operation ends here.  Nothing else is mapped near to it. */
@@ -1382,7 +1362,7 @@ static void change_mode_and_owner(struct subject *s)
 	note("mode %#o, owner %d:%d", st.st_mode & 07777, st.st_uid, st.st_gid);
 }
 
-/* A write by who is not root takes the set-user-ID bit away. */
+/* A write by anyone but root takes the set-user-ID bit away. */
 static void write_drops_setuid(struct subject *s)
 {
 	struct stat st;
@@ -1999,7 +1979,7 @@ static void reopen_and_truncate(struct subject *s)
 	note_state(s);
 }
 
-/* What was open for reading only is opened for more by who may. */
+/* A user with the right to it reopens for writing what was open for reading only. */
 static void reopen_for_more(struct subject *s)
 {
 	int ro = reopened(s->fd, O_RDONLY), rw;
@@ -2234,7 +2214,7 @@ static int executed(int fd)
 	char * const args[] = { "x", NULL };
 
 	return in_child(
-		/* Who runs it must not have it open for writing. */
+		/* A file that is open for writing cannot be run. */
 		syscall(SYS_execveat, fd, "", args, args, AT_EMPTY_PATH);
 		_exit(errno);
 	);
@@ -3999,7 +3979,7 @@ static void memory_in_a_cgroup(struct subject *s)
 	rmdir(dir);
 }
 
-/* s->arg: advice first.  Is what is mapped in the core of who dies? */
+/* s->arg: advice first.  Does the core dump of the process have what it had mapped? */
 static void core_dump(struct subject *s)
 {
 	static const char file[] = "/tmp/as_memfd_core", knob[] = "/proc/sys/kernel/core_pattern";
@@ -4591,15 +4571,6 @@ static void print_differences(void)
 				print_reason(&ops[i], &kinds[k]);
 }
 
-static bool wanted(const struct op *op, char **words)
-{
-	bool any = !*words;
-
-	for (; *words; words++)
-		any |= !!strstr(op->name, *words);
-	return any;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct kind self[] = {
@@ -4629,10 +4600,10 @@ int main(int argc, char **argv)
 	(void)argc;
 	ksft_print_header();
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		n += wanted(&ops[i], argv);
+		n += wanted(ops[i].name, argv);
 	ksft_set_plan(n);
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		if (wanted(&ops[i], argv))
+		if (wanted(ops[i].name, argv))
 			run_op(&ops[i], list, nr);
 	ksft_finished();
 }

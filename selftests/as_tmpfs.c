@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -32,6 +33,7 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "files.h"
 #include "outcome.h"
 
 #ifndef RENAME_NOREPLACE
@@ -41,7 +43,6 @@
 #endif
 
 enum {
-	NOBODY = 65534,
 	SOMEBODY = 1000,
 	SLOTS = 10,			/* descriptors that a sequence keeps open */
 	MAPS = 4,			/* and mappings */
@@ -395,12 +396,6 @@ static const char *access_name(volatile char *p, bool write, char c)
 	int sig = write ? poke(p, c) : touch(p, false);
 
 	return sig == SIGBUS ? "SIGBUS" : sig == SIGSEGV ? "SIGSEGV" : "done";
-}
-
-/* Time stamps are no finer than the tick. */
-static void nap(void)
-{
-	usleep(12000);
 }
 
 /* ---- random steps ---- */
@@ -1248,7 +1243,7 @@ static void step_in_removed_dir(struct side *s)
 	must(!chdir(s->root));
 }
 
-/* Who writes to a file takes its set-id bits away, unless that is root. */
+/* A write takes the set-id bits of a file away, unless root writes. */
 static void step_set_id(struct side *s)
 {
 	const char *path = existing(S_IFREG);
@@ -1640,14 +1635,6 @@ static int make_file(const char *path, size_t pages)
 		unmap(buf, pages);
 	}
 	return fd;
-}
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-	must(!prctl(PR_SET_DUMPABLE, 1));
 }
 
 /* Mount one more with options, and say what comes of it. */
@@ -2446,7 +2433,7 @@ static void names_in_proc(const struct situation *it, const struct side *s)
 	     strstr(map_path, s->root) == map_path ? "below the root" : "elsewhere");
 }
 
-/* ---- who watches ---- */
+/* ---- watching files ---- */
 
 static void note_events(int in)
 {
@@ -3054,15 +3041,6 @@ static void print_differences(void)
 }
 
 /* ---- to run it ---- */
-
-static bool wanted(const char *name, char **words)
-{
-	bool any = !*words;
-
-	for (; *words; words++)
-		any |= !!strstr(name, *words);
-	return any;
-}
 
 /* What the programs of some situations do */
 static void play_program(const char *word)

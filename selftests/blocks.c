@@ -8,12 +8,14 @@
  * Each test makes sure first that what it is about is of such folios.
  */
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <linux/futex.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "module.h"
 
 enum {
 	LEAF = 64,		/* pages of the smallest folio */
@@ -67,13 +69,6 @@ static char *map_small(int fd, size_t pages)
 	/* A kernel without huge pages needs not be told. */
 	must(!madvise(mem, pages * pgsz(), MADV_NOHUGEPAGE) || errno == EINVAL);
 	return mem;
-}
-
-static int do_restore(int fd, int from, uint32_t flags)
-{
-	struct cowmem_restore arg = { .fd = from, .flags = flags };
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
 }
 
 /* A region, all of tag 1, written in order and still granted. */
@@ -141,7 +136,7 @@ TEST(no_more_than_was_written)
 	}
 }
 
-/* Who writes here and there gets what he writes, and nothing is kept past the end. */
+/* Writes here and there take no more pages than they write, and none past the end. */
 TEST(scattered_pages_stay_small)
 {
 	enum { AREAS = 64, AREA = 512 };

@@ -8,8 +8,8 @@
  */
 #include "../kselftest_harness.h"
 #include "common.h"
-
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
+#include "cgroups.h"
+#include "module.h"
 
 /* The pages that one leaf has room for. */
 enum { LEAF = 64 };
@@ -21,22 +21,12 @@ enum { LEAF = 64 };
 
 #define ENDLESS (1ULL << 42)
 
-static void copy(int fd, uint64_t from, uint64_t to, uint64_t n)
-{
-	struct cowmem_copy arg = {
-		.fd = fd, .src_offset = from * pgsz(),
-		.dst_offset = to * pgsz(), .length = n * pgsz(),
-	};
-
-	must(!ioctl(fd, COWMEM_IOC_COPY, &arg));
-}
-
 /* What the first @n pages hold is to hang everywhere. */
 static void hang_everywhere(int fd, uint64_t n)
 {
 	must(!do_resize(fd, 2 * ENDLESS * pgsz()));
 	for (; n < ENDLESS; n *= 2)
-		copy(fd, 0, n, n);
+		must(!do_copy(fd, fd, n, 0, n));
 }
 
 /* How many index nodes does DIFF look at to find out that a region is not empty? */
@@ -75,24 +65,18 @@ static int call_seek_hole(scene *s)
 	return lseek(s->a, 0, SEEK_HOLE) < 0;
 }
 
-static int do_diff(scene *s, uint32_t flags)
-{
-	struct cowmem_extent e;
-	struct cowmem_diff arg = {
-		.fd = s->b, .flags = flags, .extents = (uintptr_t)&e, .count = 1,
-	};
-
-	return ioctl(s->a, COWMEM_IOC_DIFF, &arg);
-}
-
 static int call_diff(scene *s)
 {
-	return do_diff(s, 0);
+	struct cowmem_extent e;
+
+	return do_diff(s->a, s->b, 0, &e, 1) < 0;
 }
 
 static int call_diff_content(scene *s)
 {
-	return do_diff(s, COWMEM_DIFF_CONTENT);
+	struct cowmem_extent e;
+
+	return do_diff(s->a, s->b, COWMEM_DIFF_CONTENT, &e, 1) < 0;
 }
 
 FIXTURE_VARIANT_ADD(endless, info) { .call = call_info };
@@ -107,11 +91,11 @@ FIXTURE_SETUP(endless)
 	self->a = region_of(LEAF, 0);
 	ASSERT_EQ(5, pwrite(self->a, "hello", 5, 0));
 	for (n = 1; n < LEAF; n *= 2)
-		copy(self->a, 0, n, n);
+		must(!do_copy(self->a, self->a, n, 0, n));
 	/* The same pages in another leaf. */
 	self->b = cloned(self->a);
 	ASSERT_EQ(0, do_discard(self->b, 0, pgsz()));
-	copy(self->b, 1, 0, 1);
+	must(!do_copy(self->b, self->b, 0, 1, 1));
 	hang_everywhere(self->a, LEAF);
 	hang_everywhere(self->b, LEAF);
 	self->turn = shared_mem(sizeof(*self->turn));
@@ -205,7 +189,7 @@ static double read_fdinfo(int fd, char *text, size_t size)
 	return now() - t;
 }
 
-/* Those who test it are slow. */
+/* The tests themselves are slow. */
 #define FDINFO_SECONDS	5
 
 TEST(fdinfo_ends_early)
@@ -345,7 +329,7 @@ TEST_F(empty, no_search_holds_others_up)
 		EXPECT_TRUE(write_in_vain(fd, NULL, (1 + i) * LEAF, false, ballast));
 	EXPECT_EQ(0, write_file(LIMIT, self->old));
 	must(!do_discard(fd, 32 * LEAF * pgsz(), LEAF * pgsz()));
-	copy(fd, LEAF, 0, LEAF);
+	must(!do_copy(fd, fd, 0, LEAF, LEAF));
 	hang_everywhere(fd, 32 * LEAF);
 	must(pwrite(fd, "h", 1, last * pgsz()) == 1);
 

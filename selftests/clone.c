@@ -98,7 +98,7 @@ TEST(empty_regions)
 	EXPECT_EQ(0, info(snap).size);
 	EXPECT_EQ(2, info(fd).clones);
 	EXPECT_TRUE(holds(clone, 0, 0));
-	/* A clone is a file, which nobody grows by mapping it. */
+	/* A clone is a regular file: mapping it does not make it grow. */
 	EXPECT_EQ(SIGBUS, touch(map_rw(clone, 2), true));
 	EXPECT_EQ(0, info(clone).size);
 	ASSERT_EQ(0, do_resize(clone, 2 * pgsz()));
@@ -308,7 +308,7 @@ TEST(wide_tree_closed_in_any_order)
 	rng_init();
 	fd[0] = region_of(WIDE + 1, 1);
 	for (i = 1; i <= WIDE; i++) {
-		/* Of any region there is. */
+		/* Whatever region it is of. */
 		fd[i] = cloned(fd[below(i)]);
 		mem = map_rw(fd[i], WIDE + 1);
 		pg_fill(mem + i * pgsz(), 1 + i, i);
@@ -333,7 +333,7 @@ TEST(wide_tree_closed_in_any_order)
 	}
 }
 
-/* The page stays one page: nothing is left over for the holder that remains. */
+/* It stays one page, and no trace of the other holder is left on it. */
 TEST(last_holder)
 {
 	int fd = region_of(4, 1), clone = cloned(fd), second = cloned(clone);

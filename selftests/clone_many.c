@@ -15,20 +15,9 @@
 /* More than any limit that a directory of files would meet soon. */
 #define SOME 3000
 
-static int many_at(int fd, const int *fds, int *clones, unsigned int count,
-		   uint32_t flags)
-{
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones,
-		.count = count, .flags = flags,
-	};
-
-	return ioctl(fd, COWMEM_IOC_CLONE_MANY, &arg);
-}
-
 static int many(const int *fds, int *clones, unsigned int count, uint32_t flags)
 {
-	return many_at(fds[0], fds, clones, count, flags);
+	return do_clone_many(fds[0], fds, clones, count, flags);
 }
 
 static void close_all(const int *fds, int n)
@@ -140,7 +129,7 @@ TEST(same_array_for_both)
 	int a = region_of(PAGES, 1), b = region_of(PAGES, 2);
 	int fds[2] = { a, b };
 
-	ASSERT_EQ(0, many_at(a, fds, fds, 2, 0));
+	ASSERT_EQ(0, do_clone_many(a, fds, fds, 2, 0));
 	EXPECT_TRUE(fds[0] != a && fds[0] != b && fds[1] != a && fds[1] != b);
 	EXPECT_TRUE(fd_is(fds[0], 0, PAGES, 1));
 	EXPECT_TRUE(fd_is(fds[1], 0, PAGES, 2));
@@ -154,7 +143,7 @@ TEST(caller_is_not_in_the_list)
 	int fds[2] = { region_of(PAGES, 1), region_of(PAGES, 2) }, clones[2], i;
 
 	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(0, many_at(ways_in[i], fds, clones, 2, 0));
+		ASSERT_EQ(0, do_clone_many(ways_in[i], fds, clones, 2, 0));
 		EXPECT_EQ(0, info(ways_in[i]).clones);
 		EXPECT_TRUE(fd_is(clones[0], 0, PAGES, 1));
 		EXPECT_TRUE(fd_is(clones[1], 0, PAGES, 2));
@@ -265,11 +254,10 @@ TEST_F(none, bad_descriptor)
 		for (at = 0; at < 5; at++) {
 			memcpy(fds, self->fds, sizeof(fds));
 			fds[at] = bad[i];
-			EXPECT_NONE(EBADF, many_at(self->fds[0], fds,
-						   self->clones, 5, 0));
+			EXPECT_NONE(EBADF,
+				    do_clone_many(self->fds[0], fds, self->clones, 5, 0));
 			/* The same array for both is not written, either. */
-			EXPECT_NONE(EBADF, many_at(self->fds[0], fds, fds, 5,
-						   0));
+			EXPECT_NONE(EBADF, do_clone_many(self->fds[0], fds, fds, 5, 0));
 			EXPECT_EQ(bad[i], fds[at]);
 			EXPECT_EQ(self->fds[(at + 1) % 5], fds[(at + 1) % 5]);
 		}
@@ -280,7 +268,7 @@ TEST_F(none, count)
 	EXPECT_NONE(EINVAL, many(self->fds, self->clones, 0, 0));
 	EXPECT_NONE(EINVAL, many(self->fds, self->clones, MAX + 1, 0));
 	/* There are not so many in the array. */
-	EXPECT_NONE(EFAULT, many_at(self->fds[0], (void *)8, self->clones, MAX, 0));
+	EXPECT_NONE(EFAULT, do_clone_many(self->fds[0], (void *)8, self->clones, MAX, 0));
 	EXPECT_NONE(EINVAL, many(self->fds, self->clones, -1U, 0));
 	EXPECT_NONE(EINVAL, many(self->fds, self->clones, 1U << 31, 0));
 	EXPECT_NONE(EINVAL, many(self->fds, self->clones, 1U << 30, 0));
@@ -306,10 +294,10 @@ TEST_F(none, array_that_cannot_be_read)
 	int *edge = (int *)(page + pgsz()) - 3;
 
 	memcpy(edge, self->fds, 12);
-	EXPECT_NONE(EFAULT, many_at(fd, NULL, self->clones, 5, 0));
-	EXPECT_NONE(EFAULT, many_at(fd, (int *)-16L, self->clones, 5, 0));
-	EXPECT_NONE(EFAULT, many_at(fd, edge, self->clones, 5, 0));
-	EXPECT_NONE(EFAULT, many_at(fd, edge + 3, self->clones, 1, 0));
+	EXPECT_NONE(EFAULT, do_clone_many(fd, NULL, self->clones, 5, 0));
+	EXPECT_NONE(EFAULT, do_clone_many(fd, (int *)-16L, self->clones, 5, 0));
+	EXPECT_NONE(EFAULT, do_clone_many(fd, edge, self->clones, 5, 0));
+	EXPECT_NONE(EFAULT, do_clone_many(fd, edge + 3, self->clones, 1, 0));
 }
 
 TEST_F(none, array_that_cannot_be_written)
@@ -571,8 +559,6 @@ static void *do_other(void *arg)
 
 	for (n = 0; get(o->go); n++) {
 		int a = o->fds[n % REGIONS], b = o->fds[(n * 3 + 1) % REGIONS];
-		struct cowmem_restore restore = { .fd = b };
-		struct cowmem_copy copy = { .fd = b, .length = pgsz() };
 		int pair[2] = { a, b }, clones[2];
 		struct cowmem_merge merge = {};
 
@@ -583,8 +569,8 @@ static void *do_other(void *arg)
 			close_all(clones, 2);
 			break;
 		case 2:
-			must(!ioctl(a, COWMEM_IOC_RESTORE, &restore));
-			must(!ioctl(a, COWMEM_IOC_COPY, &copy));
+			must(!do_restore(a, b, 0));
+			must(!do_copy(a, b, 0, 0, 1));
 			break;
 		case 3:
 			must(!do_merge(&merge, pair, 2));

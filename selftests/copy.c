@@ -1,88 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: COPY shares a range of a region at another place of another one, or
- * of the same.  No page is copied; a later write on either side stays there;
- * holes come as holes; all of it is seen or nothing; memmove() is the model.
+ * Promise: COPY shares a range of a region with another region, or with another
+ * place of the same one.  No page is copied; a later write on either side stays
+ * there; holes come as holes; others see all of it or nothing; memmove() is the
+ * model.
  */
 #include <linux/fs.h>
-#include <pthread.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
-
-/* ---- regions beside a shadow ---- */
-
-/* A page: its content is tag @tag as of page @as. */
-struct page {
-	uint32_t tag, as;
-	unsigned int holders;
-};
-
-struct shadow {
-	int fd;
-	char *mem;
-	uint64_t pages;
-	struct page **at;
-};
-
-static void shadow_drop(struct page **slot)
-{
-	if (*slot && !--(*slot)->holders)
-		free(*slot);
-	*slot = NULL;
-}
-
-static void shadow_set(struct shadow *s, uint64_t i, struct page *page)
-{
-	if (page)
-		page->holders++;
-	shadow_drop(&s->at[i]);
-	s->at[i] = page;
-}
-
-static void shadow_init(struct shadow *s, uint64_t pages)
-{
-	s->pages = pages;
-	s->at = calloc(pages, sizeof(*s->at));
-	must(s->at);
-	s->fd = region();
-	s->mem = map_rw(s->fd, pages);
-}
-
-static void shadow_end(struct shadow *s)
-{
-	uint64_t i;
-
-	for (i = 0; i < s->pages; i++)
-		shadow_drop(&s->at[i]);
-	free(s->at);
-	unmap(s->mem, s->pages);
-	close(s->fd);
-}
-
-static void shadow_write(struct shadow *s, uint64_t i, uint32_t tag, bool by_fd)
-{
-	struct page *page = calloc(1, sizeof(*page));
-	char buf[pgsz()];
-
-	must(page);
-	page->tag = tag;
-	page->as = i;
-	if (by_fd) {
-		pg_fill(buf, tag, i);
-		must(pwrite(s->fd, buf, pgsz(), i * pgsz()) == (ssize_t)pgsz());
-	} else {
-		pg_fill(s->mem + i * pgsz(), tag, i);
-	}
-	shadow_set(s, i, page);
-}
-
-static void shadow_discard(struct shadow *s, uint64_t i, uint64_t n)
-{
-	must(!do_discard(s->fd, i * pgsz(), n * pgsz()));
-	for (; n--; i++)
-		shadow_set(s, i, NULL);
-}
+#include "live.h"
+#include "shadow.h"
 
 /* Two of three pages, in runs, all of tag @tag. */
 static void shadow_fill(struct shadow *s, uint64_t from, uint64_t to,
@@ -91,87 +19,6 @@ static void shadow_fill(struct shadow *s, uint64_t from, uint64_t to,
 	for (; from < to; from++)
 		if (from / 5 % 3 != 2)
 			shadow_write(s, from, tag, from % 2);
-}
-
-static void shadow_move(struct shadow *d, uint64_t dst, const struct shadow *s,
-			uint64_t src, uint64_t n)
-{
-	struct page **copy = malloc(n * sizeof(*copy));
-	uint64_t i;
-
-	must(copy);
-	memcpy(copy, s->at + src, n * sizeof(*copy));
-	/* Hold them all before any is dropped. */
-	for (i = 0; i < n; i++)
-		if (copy[i])
-			copy[i]->holders++;
-	for (i = 0; i < n; i++) {
-		shadow_set(d, dst + i, copy[i]);
-		shadow_drop(&copy[i]);
-	}
-	free(copy);
-}
-
-/* Of a large region, most of which is holes: pages, what is beside them, and some more. */
-static bool worth_a_look(const struct shadow *s, uint64_t i)
-{
-	return s->pages <= 1000 || i % 16 == 0 || s->at[i] || s->at[i - 1] ||
-	       (i + 1 < s->pages && s->at[i + 1]);
-}
-
-/* Is page @i at @mem as the shadow says? */
-static bool shadow_is(const struct shadow *s, uint64_t i, const void *mem)
-{
-	const struct page *page = s->at[i];
-
-	if (pg_is(mem, page ? page->tag : 0, page ? page->as : 0))
-		return true;
-	fprintf(stderr, "# at page %llu of fd %d\n", (unsigned long long)i, s->fd);
-	return false;
-}
-
-/* Is the region what the shadow says, in a mapping and to INFO? */
-static bool shadow_check_at(const struct shadow *s, const char *mem)
-{
-	uint64_t i, exclusive = 0, shared = 0;
-
-	for (i = 0; i < s->pages; i++) {
-		if (worth_a_look(s, i) && !shadow_is(s, i, mem + i * pgsz()))
-			return false;
-		if (s->at[i])
-			*(s->at[i]->holders > 1 ? &shared : &exclusive) += 1;
-	}
-	return holds(s->fd, exclusive, shared);
-}
-
-static bool shadow_check(const struct shadow *s)
-{
-	return shadow_check_at(s, s->mem);
-}
-
-/* The same in a new mapping: page table entries of others could be older. */
-static bool shadow_check_new(const struct shadow *s)
-{
-	char *mem = map_ro(s->fd, s->pages);
-	bool ok = shadow_check_at(s, mem);
-
-	unmap(mem, s->pages);
-	return ok;
-}
-
-/* In every way. */
-static bool shadow_check_fd(const struct shadow *s)
-{
-	bool ok = shadow_check(s) && shadow_check_new(s);
-	char *buf = malloc(pgsz());
-	uint64_t i;
-
-	for (i = 0; ok && i < s->pages; i++)
-		if (worth_a_look(s, i))
-			ok = pread(s->fd, buf, pgsz(), i * pgsz()) ==
-			     (ssize_t)pgsz() && shadow_is(s, i, buf);
-	free(buf);
-	return ok;
 }
 
 static void copied(struct __test_metadata *_metadata, struct shadow *d,
@@ -298,22 +145,12 @@ TEST_F(copy, within_a_region)
 }
 
 /* Snapshots share the nodes that a copy goes through, and keep what they have. */
-static void shadow_snapshot(struct shadow *d, const struct shadow *s)
-{
-	d->pages = s->pages;
-	d->at = calloc(s->pages, sizeof(*d->at));
-	must(d->at);
-	d->fd = snapshot(s->fd);
-	d->mem = map_ro(d->fd, d->pages);
-	shadow_move(d, 0, s, 0, s->pages);
-}
-
 TEST_F(copy, under_clones)
 {
 	struct shadow *a = &self->a, *b = &self->b, of_a, of_b;
 
-	shadow_snapshot(&of_a, a);
-	shadow_snapshot(&of_b, b);
+	shadow_clone(&of_a, a, COWMEM_CLONE_SNAPSHOT, 0);
+	shadow_clone(&of_b, b, COWMEM_CLONE_SNAPSHOT, 0);
 	ASSERT_EQ(0, do_copy(b->fd, a->fd, variant->dst, variant->src,
 			     variant->n));
 	shadow_move(b, variant->dst, a, variant->src, variant->n);
@@ -346,7 +183,7 @@ TEST(nothing_changes_onto_itself)
 	EXPECT_TRUE(shadow_check_fd(&a));
 }
 
-/* Of nothing, over something. */
+/* Holes, copied over data. */
 TEST(holes_come_as_holes)
 {
 	struct shadow a, b;
@@ -355,7 +192,7 @@ TEST(holes_come_as_holes)
 	shadow_init(&b, 300);
 	shadow_fill(&b, 0, 300, 2);
 	shadow_write(&a, 299, 1, false);
-	/* Read in as holes, so that the zero page is mapped. */
+	/* This reads the holes, so the zero page is mapped. */
 	EXPECT_TRUE(shadow_check(&a));
 	copied(_metadata, &b, 10, &a, 20, 250);
 	EXPECT_EQ(10 * pgsz(), lseek(b.fd, 9 * pgsz() + 1, SEEK_HOLE));
@@ -564,8 +401,8 @@ TEST(huge_offsets)
 }
 
 /*
- * A region that ends in the middle of a page: a range that has that page as a
- * whole reaches past the end.  Else the source's bytes would lie past the
+ * A region that ends in the middle of a page: a range with all of that page reaches
+ * past the end, and is refused.  Otherwise bytes of the source would lie past the
  * target's end, and show up when it grows, which is to add a hole.
  */
 TEST(last_page_in_part)
@@ -594,8 +431,8 @@ TEST(last_page_in_part)
 }
 
 /*
- * Any ends, any range: what is allowed is what lies in both regions to the byte,
- * and growing later adds nothing but zeroes.
+ * Any ends, any range: a range is allowed if both regions have all of its bytes, and
+ * growing later adds nothing but zeroes.
  */
 TEST(odd_sizes)
 {
@@ -734,7 +571,7 @@ TEST_F(refused, seals)
 	/* What is wrong with the range comes first. */
 	EXPECT_REFUSED(EINVAL, to, self->a.fd, 0, 0, 11 * pgsz());
 	EXPECT_TRUE(fd_is(to, 0, 10, 3));
-	/* The size is no matter, and a source may be sealed. */
+	/* Seals on the size do not matter, and a source may be sealed. */
 	ASSERT_EQ(0, do_seal(grown, COWMEM_SEAL_GROW | COWMEM_SEAL_SHRINK |
 			     COWMEM_SEAL_SEAL));
 	EXPECT_EQ(0, do_copy(grown, to, 0, 5, 5));
@@ -766,7 +603,7 @@ TEST_F(refused, descriptors)
 	EXPECT_REFUSED(EBADF, a, -1, 0, 0, p);
 	EXPECT_REFUSED(EBADF, a, INT32_MAX, 0, 0, p);
 	EXPECT_REFUSED(ENOTTY, null, a, 0, 0, p);
-	/* Into a region that cannot be read, by somebody else then. */
+	/* The target need not be readable: somebody else may read it. */
 	EXPECT_EQ(0, do_copy(wr, self->b.fd, 0, 10, 10));
 	close(wr);
 	self->info[1] = info(self->b.fd);
@@ -816,68 +653,10 @@ TEST(argument_is_only_read)
 
 /* ---- while others look and write ---- */
 
-struct ctl {
-	int stop, ready, trouble, phase;
-	uint64_t looked, done;
-};
-
-struct user {
-	struct ctl *ctl;
-	int fd;
-	bool pread;
-	char *mem;
-	uint64_t rng;
-};
-
-enum { LIVE_PAGES = 200, RING = 37 };
-
-static uint64_t look(struct user *u, size_t page)
-{
-	uint64_t val;
-
-	if (!u->pread)
-		return __atomic_load_n((uint64_t *)(u->mem + page * pgsz()),
-				       __ATOMIC_ACQUIRE);
-	must(pread(u->fd, &val, sizeof(val), page * pgsz()) == sizeof(val));
-	return val;
-}
-
-static size_t some_page(struct user *u)
-{
-	u->rng = u->rng * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (u->rng >> 33) % LIVE_PAGES;
-}
-
-/* In an even phase zeroes become ones, in all pages at once. */
-static void *look_on(void *arg)
-{
-	struct user *u = arg;
-	int i;
-
-	yield_to_main();
-	__atomic_add_fetch(&u->ctl->ready, 1, __ATOMIC_ACQ_REL);
-	while (!get(&u->ctl->stop)) {
-		int phase = get(&u->ctl->phase);
-
-		if (phase % 2)
-			usleep(200);
-		if (phase % 2 || !look(u, some_page(u)))
-			continue;
-		for (i = 0; i < 10; i++) {
-			uint64_t later = look(u, some_page(u));
-
-			if (phase != get(&u->ctl->phase))
-				break;
-			if (!later)
-				put(&u->ctl->trouble, 1);
-			__atomic_add_fetch(&u->ctl->looked, 1, __ATOMIC_RELAXED);
-		}
-	}
-	return NULL;
-}
+enum { LIVE_PAGES = 200 };
 
 FIXTURE(live) {
-	struct ctl *ctl;
+	struct live *live;
 };
 
 FIXTURE_VARIANT(live) {
@@ -892,7 +671,7 @@ FIXTURE_VARIANT_ADD(live, within_pages) { .shift = 201, .within = true };
 
 FIXTURE_SETUP(live)
 {
-	self->ctl = shared_mem(sizeof(*self->ctl));
+	self->live = shared_mem(sizeof(*self->live));
 }
 
 FIXTURE_TEARDOWN(live)
@@ -905,179 +684,82 @@ TEST_F(live, readers_see_all_or_nothing)
 	char *mem = map_rw(fd, 600);
 	char *one = variant->within ? mem : map_rw(ones, 600);
 	int zeroes = region_of(LIVE_PAGES, 0), round;
-	struct ctl *ctl = self->ctl;
-	struct user u[3] = {
-		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 1 },
-		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 2, .pread = true },
-		{ .ctl = ctl, .fd = fd, .rng = 3 },
-	};
+	struct live *live = self->live;
+	struct users readers = { .live = live, .user = {
+		{ .fd = fd, .pages = LIVE_PAGES, .mem = mem, .rng = 1 },
+		{ .fd = fd, .pages = LIVE_PAGES, .mem = mem, .rng = 2, .call = 1 },
+		{ .fd = fd, .pages = LIVE_PAGES, .rng = 3 },
+	} };
 	double end = now() + effort(8);
-	pthread_t thread[2];
-	pid_t pid;
 
 	/* Holes and pages of zeroes. */
 	fill(map_rw(zeroes, LIVE_PAGES), 70, 0, 0);
 	for (i = 0; i < LIVE_PAGES; i++)
 		one[(i + variant->shift) * pgsz()] = 1;
-	ctl->phase = 1;
-	pid = spawn();
-	if (!pid) {
-		u[2].mem = map_ro(fd, LIVE_PAGES);
-		look_on(&u[2]);
-		_exit(0);
-	}
-	for (i = 0; i < 2; i++)
-		must(!pthread_create(&thread[i], NULL, look_on, &u[i]));
-	await(&ctl->ready, 3);
+	live->phase = 1;
+	users_start(&readers, see_pages_turn);
 	for (round = 1; round <= 100 && (round < 10 || now() < end); round++) {
 		ASSERT_EQ(0, do_copy(fd, zeroes, 0, 0, LIVE_PAGES));
-		put(&ctl->phase, 2 * round);
+		put(&live->phase, 2 * round);
 		usleep(500);
 		ASSERT_EQ(0, do_copy(fd, ones, 0, variant->shift, LIVE_PAGES));
 		usleep(500);
-		put(&ctl->phase, 2 * round + 1);
+		put(&live->phase, 2 * round + 1);
 	}
-	put(&ctl->stop, 1);
-	for (i = 0; i < 2; i++)
-		pthread_join(thread[i], NULL);
-	EXPECT_EQ(0, reap(pid));
-	EXPECT_EQ(0, ctl->trouble);
-	EXPECT_LT(100, ctl->looked);
-}
-
-static void *write_ring(void *arg)
-{
-	struct user *u = arg;
-	uint64_t s;
-
-	yield_to_main();
-	__atomic_add_fetch(&u->ctl->ready, 1, __ATOMIC_ACQ_REL);
-	for (s = 1; !get(&u->ctl->stop); s++) {
-		size_t at = s % RING * pgsz();
-
-		if (u->pread && s % 3 == 0)
-			must(pwrite(u->fd, &s, sizeof(s), u->rng + at) ==
-			     sizeof(s));
-		else
-			__atomic_store_n((uint64_t *)(u->mem + u->rng + at), s,
-					 __ATOMIC_RELEASE);
-		__atomic_store_n(&u->ctl->done, s, __ATOMIC_RELEASE);
-	}
-	return NULL;
+	EXPECT_EQ(0, users_stop(&readers));
+	EXPECT_EQ(0, live->trouble);
+	EXPECT_LT(100, live->looked);
 }
 
 /* A source that is written meanwhile: the copy is a consistent cut of it. */
 TEST_F(live, source_is_cut_at_once)
 {
 	int fd = region_of(600, 0), src = variant->within ? fd : region_of(600, 0);
-	struct ctl *ctl = self->ctl;
+	struct live *live = self->live;
 	char *mem = map_rw(fd, 600), *there = map_rw(src, 600);
 	struct user w = {
-		.ctl = ctl, .fd = src, .mem = there, .pread = true,
-		.rng = variant->shift * pgsz(),
+		.live = live, .fd = src, .mem = there, .call = 3, .ring = variant->shift,
 	};
 	pthread_t thread;
 	uint64_t last = 0;
 	int n, k;
 
 	must(!pthread_create(&thread, NULL, write_ring, &w));
-	await(&ctl->ready, 1);
+	await(&live->ready, 1);
 	for (n = 0; n < effort(150); n++) {
-		uint64_t before, after, top = 0, s;
+		uint64_t before, after, top;
 
 		usleep(1000);
-		before = __atomic_load_n(&ctl->done, __ATOMIC_ACQUIRE);
+		before = last_done(live, 0);
 		ASSERT_EQ(0, do_copy(fd, src, 0, variant->shift, RING));
-		after = __atomic_load_n(&ctl->done, __ATOMIC_ACQUIRE) + 1;
+		after = last_done(live, 0) + 1;
 		for (k = 0; k < 2; k++) {
-			for (s = 0; s < RING; s++) {
-				uint64_t seen = *(volatile uint64_t *)
-						(mem + s * pgsz());
-
-				if (seen > top)
-					top = seen;
-			}
+			top = ring_top(mem, 0);
 			ASSERT_LE(before, top);
 			ASSERT_GE(after, top);
 			ASSERT_LE(last, top);
 			if (k)
 				ASSERT_EQ(last, top);
 			last = top;
-			for (s = top; s && s + RING > top; s--)
-				ASSERT_EQ(s, *(volatile uint64_t *)
-					  (mem + s % RING * pgsz()))
-					TH_LOG("round %d", n);
+			ASSERT_TRUE(ring_is(mem, 0, top))
+				TH_LOG("round %d", n);
 		}
 	}
-	await_count(&ctl->done, 101);
-	put(&ctl->stop, 1);
+	await_count(&live->done[0], 101);
+	put(&live->stop, 1);
 	pthread_join(thread, NULL);
 	for (n = 0; n < RING; n++)
-		EXPECT_LT(0, *(uint64_t *)(there + w.rng + n * pgsz()));
+		EXPECT_LT(0, load(there, variant->shift + n));
 }
 
-/*
- * Faults under way when the pages are exchanged: no writer is left with a page
- * table entry of a page that the region no longer has.  Each write is through a
- * mapping without page tables, so that it is under way for long.
- */
-static void scribble(struct ctl *ctl, int fd, size_t page)
+static int copy_all(int fd, int from)
 {
-	size_t huge = 4 << 20;
-	char *mem = mmap(NULL, 2 * huge, PROT_NONE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t n, seen;
-
-	must(mem != MAP_FAILED);
-	mem += huge - (uintptr_t)mem % huge;
-	yield_to_main();
-	__atomic_add_fetch(&ctl->ready, 1, __ATOMIC_ACQ_REL);
-	for (n = 1; !get(&ctl->stop); n++) {
-		volatile uint64_t *word = (void *)mem;
-
-		must(mmap(mem, pgsz(), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_FIXED, fd, page * pgsz()) == mem);
-		*word = n;
-		/* Who does not see it there any more must not see it here. */
-		must(pread(fd, &seen, sizeof(seen), page * pgsz()) ==
-		     sizeof(seen));
-		if (seen != n && *word == n)
-			put(&ctl->trouble, 1);
-		must(!munmap(mem, pgsz()));
-	}
+	return do_copy(fd, from, 0, 0, 64);
 }
 
 TEST(no_stale_mapping)
 {
-	enum { WRITERS = 2, CALLS = 3000 };
-	struct ctl *ctl = shared_mem(sizeof(*ctl));
-	int fd = region_of(64, 1), src = region_of(64, 2), i;
-	double end = now() + effort(12);
-	pid_t pid[WRITERS];
-
-	rng_init();
-	for (i = 0; i < WRITERS; i++) {
-		pid[i] = spawn();
-		if (!pid[i]) {
-			scribble(ctl, fd, 7 * i);
-			_exit(0);
-		}
-	}
-	await(&ctl->ready, WRITERS);
-	for (i = 0; i < CALLS && now() < end && !get(&ctl->trouble); i++) {
-		volatile int spin = below(3000);
-
-		while (spin)
-			spin--;
-		must(!do_copy(fd, src, 0, 0, 64));
-		if (!below(20))
-			usleep(1);
-	}
-	put(&ctl->stop, 1);
-	for (i = 0; i < WRITERS; i++)
-		EXPECT_EQ(0, reap(pid[i]));
-	EXPECT_EQ(0, ctl->trouble)
-		TH_LOG("after %d calls", i);
+	EXPECT_TRUE(no_mapping_goes_stale(region_of(64, 1), region_of(64, 2), copy_all));
 }
 
 /* Two regions copied to each other, from both sides at once: no deadlock. */
@@ -1181,13 +863,8 @@ TEST(random_model)
 				TH_LOG("operation %d", n);
 			shadow_move(b, 0, a, 0, SIZE);
 		} else if (what < 84 && a != b) {
-			int fd = cloned(a->fd);
-
-			unmap(b->mem, SIZE);
-			close(b->fd);
-			b->fd = fd;
-			b->mem = map_rw(fd, SIZE);
-			shadow_move(b, 0, a, 0, SIZE);
+			shadow_end(b);
+			shadow_clone(b, a, 0, 0);
 		} else if (what < 87) {
 			close(snapshot(a->fd));
 		} else {

@@ -13,6 +13,7 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "files.h"
 
 /* The middle page is the one in question; its neighbours must not change. */
 enum { MID = 1, PAGES = 3, DEPTH = 10 };

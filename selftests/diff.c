@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: DIFF lists where two regions differ: all of it, nothing else, in
- * order, into whatever room there is, at the price of what differs.  With
- * snapshots that makes a loop that tracks what a program writes.
+ * Promise: DIFF lists where two regions differ: all of it, nothing else, in order,
+ * into an array of any length, at a cost of what differs.  With snapshots that
+ * makes a loop that tracks what a program writes.
  */
 #include <pthread.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "shadow.h"
 
-static int do_diff(int fd, int other, struct cowmem_diff *arg)
+static int resume_diff(int fd, int other, struct cowmem_diff *arg)
 {
 	arg->fd = other;
 	return ioctl(fd, COWMEM_IOC_DIFF, arg);
@@ -55,7 +56,7 @@ static struct found compare(int fd, int other, uint32_t flags, uint32_t count)
 		arg.count = count;
 		arg.nodes = 1ULL << 60;
 		memset(e, 0xee, (count + 1) * sizeof(*e));
-		must(!do_diff(fd, other, &arg));
+		must(!resume_diff(fd, other, &arg));
 		f.calls++;
 		f.nodes += arg.nodes;
 		i = 0;
@@ -88,10 +89,10 @@ static struct found compare(int fd, int other, uint32_t flags, uint32_t count)
 		GOOD(f.calls <= f.size + 1);
 	} while (f.ok && arg.count == count);
 
-	/* It is over, and stays so. */
+	/* From there on nothing more is found. */
 	arg.extents = (uintptr_t)e;
 	arg.count = count;
-	must(!do_diff(fd, other, &arg));
+	must(!resume_diff(fd, other, &arg));
 	i = 0;
 	GOOD(arg.count == 0);
 out:
@@ -112,83 +113,36 @@ static uint64_t count_diff(int fd, int other, uint32_t flags)
 
 enum { REGIONS = 5, MAX_PAGES = 700, TAGS = 3 };
 
-struct shadow {
-	int fd;
-	char *mem;
-	bool snapshot;
-	uint64_t pages;
-	uint32_t id[MAX_PAGES];		/* of the page, 0 for a hole */
-	uint64_t content[MAX_PAGES];	/* tag and where it was written, or 0 */
-};
-
-static struct shadow *shadows;
-static uint32_t last_id;
-
-static void shadow_map(struct shadow *s)
-{
-	s->mem = s->snapshot ? map_ro(s->fd, s->pages) : map_rw(s->fd, s->pages);
-}
-
-static void shadow_close(struct shadow *s)
-{
-	unmap(s->mem, s->pages);
-	close(s->fd);
-	s->fd = -1;
-}
-
-static void shadow_new(struct shadow *s)
-{
-	memset(s, 0, sizeof(*s));
-	s->pages = 1 + below(MAX_PAGES);
-	s->fd = region();
-	shadow_map(s);
-}
-
-static void shadow_write(struct shadow *s, uint64_t page, uint64_t n)
+static void write_some(struct shadow *s, uint64_t page, uint64_t n)
 {
 	uint32_t tag = below(TAGS);
-	char buf[pgsz()];
 
-	for (; n-- && page < s->pages; page++) {
-		/* Pages of zeroes as well: tag 0. */
-		if (below(2)) {
-			pg_fill(s->mem + page * pgsz(), tag, page);
-		} else {
-			pg_fill(buf, tag, page);
-			must(pwrite(s->fd, buf, pgsz(), page * pgsz()) ==
-			     (ssize_t)pgsz());
-		}
-		s->id[page] = ++last_id;
-		s->content[page] = tag ? tag * 10000 + page : 0;
-	}
+	/* Tag 0 makes pages of zeroes. */
+	for (; n-- && page < s->pages; page++)
+		shadow_write(s, page, tag, below(2));
 }
 
-static void shadow_discard(struct shadow *s, uint64_t page, uint64_t n)
-{
-	if (n > s->pages - page)
-		n = s->pages - page;
-	must(!do_discard(s->fd, page * pgsz(), n * pgsz()));
-	memset(s->id + page, 0, n * sizeof(*s->id));
-	memset(s->content + page, 0, n * sizeof(*s->content));
-}
-
-static void shadow_clone(struct shadow *to, const struct shadow *s)
+static void clone_some(struct shadow *to, const struct shadow *s)
 {
 	uint64_t first = below(3) ? 0 : below(s->pages);
 
 	/* Most start at a leaf, so that nodes are shared. */
 	if (below(2))
 		first = first / 64 * 64;
-	memset(to, 0, sizeof(*to));
-	to->snapshot = !below(3);
-	to->pages = s->pages - first;
-	to->fd = do_clone(s->fd, to->snapshot ? COWMEM_CLONE_SNAPSHOT : 0,
-			  first * pgsz(), 0);
-	must(to->fd >= 0);
-	memcpy(to->id, s->id + first, to->pages * sizeof(*s->id));
-	memcpy(to->content, s->content + first,
-	       to->pages * sizeof(*s->content));
-	shadow_map(to);
+	shadow_clone(to, s, below(3) ? 0 : COWMEM_CLONE_SNAPSHOT, first);
+}
+
+static const struct page *page_of(const struct shadow *s, uint64_t i)
+{
+	return i < s->pages ? s->at[i] : NULL;
+}
+
+/* A page of tag 0 holds what a hole does. */
+static bool same_content(const struct page *x, const struct page *y)
+{
+	uint32_t a = x ? x->tag : 0, b = y ? y->tag : 0;
+
+	return a == b && (!a || x->as == y->as);
 }
 
 /* Is what was found what the shadows say? */
@@ -200,18 +154,11 @@ static bool check_found(const struct shadow *a, const struct shadow *b,
 	if (!f->ok)
 		return false;
 	for (i = 0; i < f->size; i++) {
-		uint32_t x = i < a->pages ? a->id[i] : 0;
-		uint32_t y = i < b->pages ? b->id[i] : 0;
-		int want = x == y ? SAME : x ? COWMEM_EXTENT_DATA :
-					       COWMEM_EXTENT_HOLE;
+		const struct page *x = page_of(a, i), *y = page_of(b, i);
+		int want = x ? COWMEM_EXTENT_DATA : COWMEM_EXTENT_HOLE;
 
-		if (want != SAME && content) {
-			uint64_t s = i < a->pages ? a->content[i] : 0;
-			uint64_t t = i < b->pages ? b->content[i] : 0;
-
-			if (s == t)
-				want = SAME;
-		}
+		if (x == y || (content && same_content(x, y)))
+			want = SAME;
 		if (f->kind[i] == want)
 			continue;
 		fprintf(stderr, "# page %llu of fd %d and %d: %d, not %d\n",
@@ -224,14 +171,14 @@ static bool check_found(const struct shadow *a, const struct shadow *b,
 TEST(random_forest)
 {
 	static const uint32_t counts[] = { 1, 2, 7, 63, 64, 65, 1000 };
+	struct shadow shadows[REGIONS];
 	int ops = random_ops(5000);
 	uint64_t total = 0, compared = 0;
 	int n, i;
 
 	rng_init();
-	shadows = calloc(REGIONS, sizeof(*shadows));
 	for (i = 0; i < REGIONS; i++)
-		shadow_new(&shadows[i]);
+		shadow_init(&shadows[i], 1 + below(MAX_PAGES));
 	for (n = 0; n < ops; n++) {
 		struct shadow *s = &shadows[below(REGIONS)];
 		struct shadow *t = &shadows[below(REGIONS)];
@@ -241,15 +188,15 @@ TEST(random_forest)
 		if (s->snapshot && what < 65)
 			what = 90;
 		if (what < 50) {
-			shadow_write(s, page, len);
+			write_some(s, page, len);
 		} else if (what < 65) {
-			shadow_discard(s, page, len);
+			shadow_discard(s, page, len < s->pages - page ? len : s->pages - page);
 		} else if (what < 72 && s != t) {
-			shadow_close(t);
-			shadow_clone(t, s);
+			shadow_end(t);
+			clone_some(t, s);
 		} else if (what < 73) {
-			shadow_close(s);
-			shadow_new(s);
+			shadow_end(s);
+			shadow_init(s, 1 + below(MAX_PAGES));
 		} else {
 			uint32_t flags = below(2) ? COWMEM_DIFF_CONTENT : 0;
 			uint32_t count = counts[below(7)];
@@ -304,7 +251,7 @@ TEST_F(diff, extents)
 	struct cowmem_extent e[10] = {};
 	struct cowmem_diff arg = { .extents = (uintptr_t)e, .count = 10 };
 
-	ASSERT_EQ(0, do_diff(self->a, self->b, &arg));
+	ASSERT_EQ(0, resume_diff(self->a, self->b, &arg));
 	EXPECT_EQ(6, arg.count);
 	EXPECT_EXTENT(e[0], 60, 3, DATA);
 	EXPECT_EXTENT(e[1], 63, 3, HOLE);
@@ -318,7 +265,7 @@ TEST_F(diff, extents)
 
 	/* Seen from the other side. */
 	arg = (struct cowmem_diff) { .extents = (uintptr_t)e, .count = 10 };
-	ASSERT_EQ(0, do_diff(self->b, self->a, &arg));
+	ASSERT_EQ(0, resume_diff(self->b, self->a, &arg));
 	EXPECT_EQ(4, arg.count);
 	EXPECT_EXTENT(e[0], 60, 10, DATA);
 	EXPECT_EXTENT(e[1], 200, 1, DATA);
@@ -335,7 +282,7 @@ TEST_F(diff, by_content)
 		.count = 10,
 	};
 
-	ASSERT_EQ(0, do_diff(self->a, self->b, &arg));
+	ASSERT_EQ(0, resume_diff(self->a, self->b, &arg));
 	EXPECT_EQ(4, arg.count);
 	EXPECT_EXTENT(e[0], 60, 3, DATA);
 	EXPECT_EXTENT(e[1], 63, 3, HOLE);
@@ -357,7 +304,7 @@ TEST_F(diff, by_content)
 	EXPECT_EQ(400, count_diff(self->a, region(), 0));
 }
 
-/* Any start and any room give the same pages. */
+/* From any start and with any room the same pages are found. */
 TEST_F(diff, resumes_anywhere)
 {
 	uint32_t counts[] = { 1, 2, 3, 7, 1000 };
@@ -385,7 +332,7 @@ TEST_F(diff, resumes_anywhere)
 
 		while (next < 400 && all.kind[next] == SAME)
 			next++;
-		ASSERT_EQ(0, do_diff(self->a, self->b, &arg));
+		ASSERT_EQ(0, resume_diff(self->a, self->b, &arg));
 		ASSERT_EQ(next < 400, arg.count);
 		/* It never goes back. */
 		EXPECT_LE(from * pgsz(), arg.offset);
@@ -417,12 +364,12 @@ TEST(different_sizes)
 	struct cowmem_diff arg = { .extents = (uintptr_t)e, .count = 4 };
 
 	ASSERT_LE(0, b);
-	ASSERT_EQ(0, do_diff(a, b, &arg));
+	ASSERT_EQ(0, resume_diff(a, b, &arg));
 	EXPECT_EQ(1, arg.count);
 	EXPECT_EXTENT(e[0], 40, 60, DATA);
 	EXPECT_EQ(100 * pgsz(), arg.offset);
 	arg = (struct cowmem_diff) { .extents = (uintptr_t)e, .count = 4 };
-	ASSERT_EQ(0, do_diff(b, a, &arg));
+	ASSERT_EQ(0, resume_diff(b, a, &arg));
 	EXPECT_EQ(1, arg.count);
 	EXPECT_EXTENT(e[0], 40, 60, HOLE);
 	EXPECT_EQ(100 * pgsz(), arg.offset);
@@ -432,14 +379,14 @@ TEST(different_sizes)
 	ASSERT_EQ(0, do_resize(b, 1ULL << 50));
 	EXPECT_EQ(0, count_diff(a, cloned(a), 0));
 	arg = (struct cowmem_diff) { .extents = (uintptr_t)e, .count = 4 };
-	ASSERT_EQ(0, do_diff(a, b, &arg));
+	ASSERT_EQ(0, resume_diff(a, b, &arg));
 	EXPECT_EQ(0, arg.count);
 	EXPECT_EQ(1ULL << 50, arg.offset);
 
 	/* A part of a page, far away. */
 	ASSERT_EQ(1, pwrite(b, "x", 1, 1ULL << 50));
 	arg = (struct cowmem_diff) { .extents = (uintptr_t)e, .count = 4 };
-	ASSERT_EQ(0, do_diff(a, b, &arg));
+	ASSERT_EQ(0, resume_diff(a, b, &arg));
 	EXPECT_EQ(1, arg.count);
 	EXPECT_EXTENT(e[0], (1ULL << 50) / pgsz(), 1, HOLE);
 	EXPECT_EQ((1ULL << 50) + pgsz(), arg.offset);
@@ -448,23 +395,9 @@ TEST(different_sizes)
 
 /* ---- cost ---- */
 
-static int big_region(size_t pages)
-{
-	size_t step = 256, i;
-	char *buf = anon(step);
-	int fd = region();
-
-	memset(buf, 1, step * pgsz());
-	for (i = 0; i < pages; i += step)
-		must(pwrite(fd, buf, step * pgsz(), i * pgsz()) ==
-		     (ssize_t)(step * pgsz()));
-	unmap(buf, step);
-	return fd;
-}
-
 static uint64_t cost_100(size_t pages, size_t step, uint32_t count)
 {
-	int fd = big_region(pages), snap = snapshot(fd);
+	int fd = big_region(pages, 1), snap = snapshot(fd);
 	struct found f;
 	size_t i;
 
@@ -503,7 +436,7 @@ TEST(cost_of_a_long_run)
 {
 	enum { RUN = 20480, HEIGHT = 3 };
 	static const uint32_t counts[] = { 1, 64, 1000 };
-	int fd = big_region(RUN), empty = region(), i;
+	int fd = big_region(RUN, 1), empty = region(), i;
 
 	must(!do_resize(empty, RUN * pgsz()));
 	for (i = 0; i < 3; i++) {
@@ -551,7 +484,7 @@ static void all_differs(struct __test_metadata *_metadata, uint32_t flags,
 
 	for (i = 0; i < 2; i++) {
 		size_t pages = i ? 20480 : 5120;
-		int fd = big_region(pages), empty = region();
+		int fd = big_region(pages, 1), empty = region();
 		struct found f;
 
 		must(!do_resize(empty, pages * pgsz()));
@@ -627,7 +560,7 @@ TEST_F(diff, refuses)
 	EXPECT_REFUSED(ENOTTY, null, self->a);
 	EXPECT_EQ(0, count_diff(rd, rd, 0));
 
-	/* No room where it is said to be. */
+	/* The array is not where the call says. */
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.extents = 0);
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.extents = -4096ULL);
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.extents = 1ULL << 63);
@@ -635,14 +568,14 @@ TEST_F(diff, refuses)
 		       __arg.extents = (uintptr_t)edge - 24, __arg.count = 2);
 	EXPECT_REFUSED(EFAULT, self->a, self->b, __arg.count = UINT32_MAX,
 		       __arg.extents = (uintptr_t)edge - 24);
-	/* There need not be more room than is used. */
+	/* What is not used of the array need not be there. */
 	{
 		struct cowmem_diff arg = {
 			.extents = (uintptr_t)edge - 6 * 24,
 			.count = UINT32_MAX,
 		};
 
-		EXPECT_EQ(0, do_diff(self->a, self->b, &arg));
+		EXPECT_EQ(0, resume_diff(self->a, self->b, &arg));
 		EXPECT_EQ(6, arg.count);
 	}
 	ro->fd = self->b;
@@ -672,7 +605,7 @@ TEST_F(diff, far_offsets)
 				.flags = k ? COWMEM_DIFF_CONTENT : 0,
 			};
 
-			EXPECT_EQ(0, do_diff(self->a, self->b, &arg));
+			EXPECT_EQ(0, resume_diff(self->a, self->b, &arg));
 			EXPECT_EQ(0, arg.count);
 			EXPECT_LE(far[i] * pgsz(), arg.offset)
 				TH_LOG("it went back from page %llx",
@@ -699,8 +632,8 @@ TEST(starts_past_both_ends)
 			};
 			uint64_t end = at[i] > 100 ? at[i] : 100;
 
-			ASSERT_EQ(0, k % 2 ? do_diff(a, b, &arg) :
-					     do_diff(b, a, &arg));
+			ASSERT_EQ(0, k % 2 ? resume_diff(a, b, &arg) :
+					     resume_diff(b, a, &arg));
 			EXPECT_EQ(end * pgsz(), arg.offset);
 			if (at[i] >= 100) {
 				EXPECT_EQ(0, arg.count);
@@ -788,12 +721,12 @@ TEST_F(diff, answers_into_the_region)
 	struct cowmem_extent *e = (void *)(self->mem + 320 * pgsz());
 	struct cowmem_diff arg = { .extents = (uintptr_t)e, .count = 10 };
 
-	ASSERT_EQ(0, do_diff(self->a, self->b, &arg));
+	ASSERT_EQ(0, resume_diff(self->a, self->b, &arg));
 	EXPECT_EQ(6, arg.count);
 	EXPECT_EXTENT(e[0], 60, 3, DATA);
 	EXPECT_EXTENT(e[5], 399, 1, DATA);
 	arg = (struct cowmem_diff) { .extents = (uintptr_t)e, .count = 10 };
-	ASSERT_EQ(0, do_diff(self->a, self->b, &arg));
+	ASSERT_EQ(0, resume_diff(self->a, self->b, &arg));
 	EXPECT_EQ(7, arg.count);
 	EXPECT_EXTENT(e[4], 320, 1, DATA);
 }
@@ -929,7 +862,7 @@ TEST(tracking_loop)
 			arg.extents = (uintptr_t)e;
 			arg.count = 7;
 			arg.flags = round % 2 ? COWMEM_DIFF_CONTENT : 0;
-			must(!do_diff(snap, prev, &arg));
+			must(!resume_diff(snap, prev, &arg));
 			for (i = 0; i < (int)arg.count; i++) {
 				char *to = replica + e[i].offset;
 

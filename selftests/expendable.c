@@ -2,8 +2,8 @@
 /*
  * Promise: where a write would fail for want of memory, by the module's limit, by the
  * size of a mount or by the memory cgroup, snapshots that were made expendable yield
- * theirs: the oldest that help, no more than it takes, each as a whole.  Who holds one
- * learns of it at once, and nothing else is lost.
+ * theirs: the oldest that help, no more than it takes, each as a whole.  Their holders
+ * learn of it at once, and nothing else is lost.
  *
  * Expects that nobody else has regions.
  */
@@ -18,8 +18,9 @@
 #include "../kselftest_harness.h"
 #include "areas.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 #define SNAPSHOT COWMEM_CLONE_SNAPSHOT
 #define EXPENDABLE (COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE)
 
@@ -221,14 +222,6 @@ static bool write_page(struct writer *w, uint64_t page, uint32_t tag)
 	return true;
 }
 
-static int expendable(int fd)
-{
-	int new = do_clone(fd, EXPENDABLE, 0, 0);
-
-	must(new >= 0);
-	return new;
-}
-
 static bool yielded(int fd)
 {
 	uint64_t state = info(fd).state;
@@ -385,7 +378,7 @@ TEST_F(yield, in_place)
 	EXPECT_EQ(0, in_child(in_place(&self->place, variant->how)));
 }
 
-/* Only together they hold the old pages; who has nothing to do with it stays. */
+/* Only together do they hold the old pages; a snapshot of something else stays. */
 static void together(const struct place *p, enum way how)
 {
 	int other, fd, between, newer, e[3];
@@ -474,7 +467,7 @@ TEST_F(yield, nothing_to_have)
 	EXPECT_EQ(0, in_child(nothing_to_have(&self->place, variant->how)));
 }
 
-/* Who counts elsewhere, or has another cgroup pay, does not help. */
+/* A snapshot that counts elsewhere, or that another cgroup pays for, is of no help. */
 static void counts_elsewhere(const struct place *p, enum way how, int theirs)
 {
 	struct writer w;
@@ -543,7 +536,7 @@ TEST_F(yield, page_tables)
 	EXPECT_EQ(0, in_child(page_tables(&self->place, variant->how)));
 }
 
-/* ---- who holds it ---- */
+/* ---- what a holder sees ---- */
 
 /**
  * struct holder - what a process has of a snapshot
@@ -604,37 +597,11 @@ FIXTURE_TEARDOWN_PARENT(holder)
 	EXPECT_EQ(EIO, errno);						\
 } while (0)
 
-static int do_restore(int fd, int from)
-{
-	struct cowmem_restore arg = { .fd = from };
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
-static int do_diff(int fd, int other)
-{
-	struct cowmem_extent extent;
-	struct cowmem_diff arg = {
-		.fd = other, .extents = (uintptr_t)&extent, .count = 1,
-	};
-
-	return ioctl(fd, COWMEM_IOC_DIFF, &arg);
-}
-
-static int do_clone_many(const int *fds, int *clones, uint32_t n, uint32_t flags)
-{
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones, .count = n,
-		.flags = flags,
-	};
-
-	return ioctl(fds[0], COWMEM_IOC_CLONE_MANY, &arg);
-}
-
 TEST_F(holder, calls_fail)
 {
 	struct holder *h = &self->h;
 	int both[2] = { h->w.fd, h->e }, clones[2], file, again, fds;
+	struct cowmem_extent extent;
 	char buf[4096];
 	struct stat st;
 
@@ -650,10 +617,10 @@ TEST_F(holder, calls_fail)
 	EXPECT_EIO(do_clone(h->e, 0, 0, 0));
 	EXPECT_EIO(do_clone(h->e, EXPENDABLE, 0, 0));
 	EXPECT_EIO(do_clone(h->e, 0, 10 * pgsz(), pgsz()));
-	EXPECT_EIO(do_clone_many(both, clones, 2, 0));
-	EXPECT_EIO(do_diff(h->e, h->w.fd));
-	EXPECT_EIO(do_diff(h->w.fd, h->e));
-	EXPECT_EIO(do_restore(h->w.fd, h->e));
+	EXPECT_EIO(do_clone_many(both[0], both, clones, 2, 0));
+	EXPECT_EIO(do_diff(h->e, h->w.fd, 0, &extent, 1));
+	EXPECT_EIO(do_diff(h->w.fd, h->e, 0, &extent, 1));
+	EXPECT_EIO(do_restore(h->w.fd, h->e, 0));
 	EXPECT_EIO(do_copy(h->w.fd, h->e, 0, 0, 10));
 	file = file_of(h->w.fd, 0);
 	EXPECT_EIO(ioctl(file, FICLONE, h->e));
@@ -710,7 +677,7 @@ TEST_F(holder, heirs_are_whole)
 	int private = expendable(h->w.fd);
 
 	EXPECT_EQ(0, do_copy(copy, h->e, 0, 0, 10));
-	EXPECT_EQ(0, do_restore(back, h->e));
+	EXPECT_EQ(0, do_restore(back, h->e, 0));
 	fill(h->w.mem, STEP, 2, 0);
 	place_limit(&h->place, 0);
 	/* With so many others it does not help. */
@@ -739,7 +706,7 @@ TEST_F(holder, clone_outlives_it)
 	struct holder *h = &self->h;
 	int clone = cloned(h->e), back = region_of(PAGES, 9);
 
-	EXPECT_EQ(0, do_restore(back, h->e));
+	EXPECT_EQ(0, do_restore(back, h->e, 0));
 	/* Pages of its own, of which the clone and what was restored have others. */
 	fill(map_rw(clone, STEP), STEP, 4, 0);
 	fill(map_rw(back, STEP), STEP, 4, 0);
@@ -795,9 +762,9 @@ TEST_F(holder, flags)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, do_clone(h->w.fd, EXPENDABLE | 4, 0, 0));
 	EXPECT_EQ(EOPNOTSUPP, errno);
-	EXPECT_EQ(-1, do_clone_many(fds, clones, 3, COWMEM_CLONE_EXPENDABLE));
+	EXPECT_EQ(-1, do_clone_many(fds[0], fds, clones, 3, COWMEM_CLONE_EXPENDABLE));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(-1, do_clone_many(fds, clones, 3, 4));
+	EXPECT_EQ(-1, do_clone_many(fds[0], fds, clones, 3, 4));
 	EXPECT_EQ(EOPNOTSUPP, errno);
 	EXPECT_EQ(COWMEM_FEATURE_EXPENDABLE,
 		  info(h->w.fd).features & COWMEM_FEATURE_EXPENDABLE);
@@ -813,10 +780,10 @@ TEST_F(holder, flags)
 	i = do_clone(h->w.fd, EXPENDABLE, 10 * pgsz(), 20 * pgsz());
 	ASSERT_LE(0, i);
 	EXPECT_TRUE(fd_is_as(i, 3, 1, 13));
-	ASSERT_EQ(0, do_clone_many(fds, clones, 3, EXPENDABLE));
+	ASSERT_EQ(0, do_clone_many(fds[0], fds, clones, 3, EXPENDABLE));
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(COWMEM_STATE_EXPENDABLE, info(clones[i]).state);
-	/* Two of them hold the same pages, and so does who was there before. */
+	/* Two of them hold the same pages, and so does the one from before. */
 	squeeze(h);
 	EXPECT_TRUE(gone(h->e));
 	for (i = 0; i < 3; i++)
@@ -899,7 +866,7 @@ static void look_at_it(int fd)
 	}
 }
 
-/* And of who gets its pages. */
+/* And of the region that gets its pages. */
 static void *clone_it(void *arg)
 {
 	int fd = *(int *)arg, clone;
@@ -915,7 +882,7 @@ static void *clone_it(void *arg)
 }
 
 /**
- * struct turns - of the writer and of those who read
+ * struct turns - of the writer and of the readers
  * @filled: how often the region was filled with tag 1.
  * @begun: how often the writer may begin to write something else.
  * @stop: how often the snapshot has yielded, so that it may stop.
@@ -945,7 +912,7 @@ static void write_in_turns(const struct place *p, enum way how, int fd, struct t
 	_exit(0);
 }
 
-/* Those who read are not where the memory is little. */
+/* The readers are not in the cgroup that has little memory. */
 TEST_F_TIMEOUT(yield, under_readers, 300)
 {
 	const struct place *p = &self->place;

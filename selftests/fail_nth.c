@@ -14,19 +14,19 @@
 #include <linux/mempolicy.h>
 #include <dirent.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "../kselftest.h"
-#include "areas.h"
 #include "common.h"
+#include "areas.h"
+#include "module.h"
 
 #define FAIL_NTH "/proc/thread-self/fail-nth"
 #define FAULTS "/sys/kernel/debug/"
 #define KMEMLEAK FAULTS "kmemleak"
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
-
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -35,6 +35,8 @@
 enum { PAGES = 140, HOLE = 30, NEXT = 22, SHARED = 70, OTHER = 100, LAST = 128 };
 /* Of areas that a PMD can map, three; the first has small pages. */
 #define WIDE (3 * AREA)
+/* Pages that are written in order: a leaf, and what comes as a block behind it */
+enum { IN_ORDER = 64 + 64 };
 /* Where a cowmem file system is mounted, nowhere else than for this test */
 #define PLACE "/tmp/cowmem_fail_nth"
 #define FAR ((void *)0x200000000000)
@@ -95,18 +97,13 @@ struct op {
 
 static bool usercopy_fails;
 
-static void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
-{
-	static char *buf;
-	size_t i;
-
-	if (!buf)
-		buf = anon(1);
-	for (i = first; i < first + n; i++) {
-		pg_fill(buf, tag, i);
-		must(pwrite(fd, buf, pgsz(), i * pgsz()) == (ssize_t)pgsz());
-	}
-}
+/* An access control list: the owner, a user, the group, the most that both may, others */
+static const struct {
+	uint32_t version;
+	struct { uint16_t tag, perm; uint32_t id; } e[5];
+} some_list = { 2, {
+	{ 1, 7, -1 }, { 2, 4, NOBODY }, { 4, 5, -1 }, { 16, 5, -1 }, { 32, 0, -1 },
+} };
 
 static int region_or_file(unsigned int flags, const char *path)
 {
@@ -139,15 +136,15 @@ static void build(struct world *w, unsigned int flags)
 	put_pages(w->fd[R], 128, 4, 1);
 	w->fd[S] = snapshot(w->fd[R]);
 	put_pages(w->fd[R], 0, 4, 2);
-	put_pages(w->fd[R], 20, 1, 2);
-	put_pages(w->fd[R], 21, 1, 0);
-	put_pages(w->fd[R], 129, 1, 2);
+	put_page(w->fd[R], 20, 2);
+	put_page(w->fd[R], 21, 0);
+	put_page(w->fd[R], 129, 2);
 	/* Gives back the pages that were set aside for the next holes. */
 	must(!do_discard(w->fd[R], 50 * pgsz(), pgsz()));
 	w->fd[O] = region_or_file(flags, PLACE "/o");
 	must(!do_resize(w->fd[O], PAGES * pgsz()));
 	put_pages(w->fd[O], 0, 4, 2);
-	put_pages(w->fd[O], OTHER, 1, 3);
+	put_page(w->fd[O], OTHER, 3);
 }
 
 /* ---- what happens before the operation ---- */
@@ -216,7 +213,7 @@ static void was_kept(struct world *w)
 	arg.fd = w->fd[S];
 	must(!ioctl(w->fd[R], COWMEM_IOC_RESTORE, &arg));
 	must(!touch(w->mem, true));
-	put_pages(w->fd[R], 1, 1, 5);
+	put_page(w->fd[R], 1, 5);
 }
 
 static void pipe_has_data(struct world *w)
@@ -311,19 +308,89 @@ static void area_is_shared(struct world *w)
 	w->fd[N2] = cloned(w->fd[R]);
 }
 
-/* The area before it was written since, as by who goes on to the next. */
+/* The area before it was written since, as by a program that goes on to the next. */
 static void area_is_next(struct world *w)
 {
 	area_is_shared(w);
 	must(!poke(w->new + AREA * pgsz(), 1));
 }
 
-static int expendable(int fd)
+/* N2 holds what the last area was; R has written it since. */
+static void area_is_behind(struct world *w)
 {
-	int new = do_clone(fd, COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE, 0, 0);
+	area_is_shared(w);
+	must(!poke(w->new + (2 * AREA + 7) * pgsz(), 2));
+}
 
-	must(new >= 0);
-	return new;
+/* The same, but N2 is a snapshot. */
+static void area_has_a_snapshot(struct world *w)
+{
+	area_is_written(w);
+	w->fd[N2] = snapshot(w->fd[R]);
+	must(!poke(w->new + (2 * AREA + 7) * pgsz(), 2));
+}
+
+static void area_as_file(struct world *w)
+{
+	area_is_shared(w);
+	w->fd[N3] = file_of(w->fd[R], 0);
+}
+
+/* Pages that were written in order, a leaf of small ones and a block (from Linux 6.12 on) */
+static void written_in_order(struct world *w)
+{
+	size_t i;
+
+	must(!do_resize(w->fd[R], WIDE * pgsz()));
+	w->new = mmap(FAR_TOO, WIDE * pgsz(), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED_NOREPLACE, w->fd[R], 0);
+	must(w->new == FAR_TOO);
+	must(!madvise(w->new, WIDE * pgsz(), MADV_NOHUGEPAGE) || errno == EINVAL);
+	for (i = 0; i < IN_ORDER; i++)
+		must(!poke(w->new + (AREA + i) * pgsz(), 1));
+}
+
+static void block_is_shared(struct world *w)
+{
+	written_in_order(w);
+	w->fd[N2] = cloned(w->fd[R]);
+}
+
+/* On a mount: N2 is a region of the device. */
+static void beside_the_device(struct world *w)
+{
+	was_written(w);
+	w->fd[N2] = region_of(PAGES, 6);
+}
+
+static void has_a_symlink(struct world *w)
+{
+	must(!symlink("r", PLACE "/new"));
+}
+
+static void has_a_directory(struct world *w)
+{
+	must(!mkdir(PLACE "/new", 0700));
+}
+
+/* What is made in the root of the mount gets a list of its own. */
+static void has_a_default_list(struct world *w)
+{
+	must(!setxattr(PLACE, "system.posix_acl_default", &some_list, sizeof(some_list), 0));
+}
+
+/* The mount is full: what R shares with N1 alone has to be yielded to be written. */
+static void with_expendable_on_a_full_mount(struct world *w)
+{
+	struct statfs st;
+	char text[32];
+
+	mapped(w);
+	w->fd[N1] = expendable(w->fd[R]);
+	must(!statfs(PLACE, &st));
+	snprintf(text, sizeof(text), "size=%llu",
+		 (unsigned long long)(st.f_blocks - st.f_bfree) * pgsz());
+	must(!mount("m", PLACE, NULL, MS_REMOUNT, text));
 }
 
 /* N1 may yield, but no limit is reached: whatever fails, it does not. */
@@ -444,19 +511,13 @@ static int run_clone_odd_range(struct world *w)
 static int run_clone_many(struct world *w)
 {
 	int fds[3] = { w->fd[O], w->fd[R], w->fd[S] };
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)&w->fd[N1],
-		.count = 3,
-	};
 
-	return result(ioctl(w->fd[R], COWMEM_IOC_CLONE_MANY, &arg));
+	return result(do_clone_many(w->fd[R], fds, &w->fd[N1], 3, 0));
 }
 
 static int restore(struct world *w, int from, uint32_t flags)
 {
-	struct cowmem_restore arg = { .fd = w->fd[from], .flags = flags };
-
-	return result(ioctl(w->fd[R], COWMEM_IOC_RESTORE, &arg));
+	return result(do_restore(w->fd[R], w->fd[from], flags));
 }
 
 static int run_restore(struct world *w)
@@ -467,6 +528,16 @@ static int run_restore(struct world *w)
 static int run_restore_live(struct world *w)
 {
 	return restore(w, O, 0);
+}
+
+static int run_restore_other(struct world *w)
+{
+	return restore(w, N2, 0);
+}
+
+static int run_keep_other(struct world *w)
+{
+	return restore(w, N2, COWMEM_RESTORE_KEEP);
 }
 
 static int run_keep(struct world *w)
@@ -489,6 +560,15 @@ static int diff(struct world *w, uint32_t flags)
 	return ret;
 }
 
+/* Only one page differs. */
+static int run_diff_area(struct world *w)
+{
+	struct cowmem_extent e[4];
+	int n = do_diff(w->fd[R], w->fd[N2], COWMEM_DIFF_CONTENT, e, 4);
+
+	return n < 0 ? errno : n == 1 ? 0 : -1;
+}
+
 static int run_diff(struct world *w)
 {
 	return diff(w, 0);
@@ -501,17 +581,27 @@ static int run_diff_content(struct world *w)
 
 static int copy(struct world *w, int from, uint64_t src, uint64_t dst, uint64_t n)
 {
-	struct cowmem_copy arg = {
-		.fd = w->fd[from], .src_offset = src * pgsz(),
-		.dst_offset = dst * pgsz(), .length = n * pgsz(),
-	};
-
-	return result(ioctl(w->fd[R], COWMEM_IOC_COPY, &arg));
+	return result(do_copy(w->fd[R], w->fd[from], dst, src, n));
 }
 
 static int run_copy(struct world *w)
 {
 	return copy(w, O, 0, 64, 64);
+}
+
+static int run_copy_area(struct world *w)
+{
+	return copy(w, R, 2 * AREA, AREA, AREA);
+}
+
+static int run_copy_area_odd(struct world *w)
+{
+	return copy(w, R, 2 * AREA + 3, AREA + 5, 300);
+}
+
+static int run_copy_other(struct world *w)
+{
+	return copy(w, N2, 2, 71, 60);
 }
 
 static int run_copy_odd(struct world *w)
@@ -628,6 +718,34 @@ static int run_write_last_area(struct world *w)
 	return 0;
 }
 
+/* Behind what was written in order */
+static int run_write_on(struct world *w)
+{
+	*(volatile char *)(w->new + (AREA + IN_ORDER) * pgsz()) = 'x';
+	return 0;
+}
+
+static int run_write_block(struct world *w)
+{
+	*(volatile char *)(w->new + (AREA + 80) * pgsz()) = 'x';
+	return 0;
+}
+
+static int run_discard_some_of_block(struct world *w)
+{
+	return result(do_discard(w->fd[R], (AREA + 70) * pgsz() + 7, 20 * pgsz()));
+}
+
+static int run_populate_area(struct world *w)
+{
+	return result(madvise(w->new + AREA * pgsz(), AREA * pgsz(), MADV_POPULATE_WRITE));
+}
+
+static int run_shrink_within_area(struct world *w)
+{
+	return result(do_resize(w->fd[R], (2 * AREA + 40) * pgsz() + 100));
+}
+
 /* What is left moves to small pages. */
 static int run_discard_most_of_area(struct world *w)
 {
@@ -718,6 +836,11 @@ static int run_write_call(struct world *w)
 	return write_at(w, SHARED * pgsz() + 50);
 }
 
+static int run_write_call_area(struct world *w)
+{
+	return write_at(w, (AREA + 9) * pgsz());
+}
+
 static int run_append(struct world *w)
 {
 	return write_at(w, 64 * 64 * pgsz() + 50);
@@ -752,6 +875,12 @@ static int run_file_huge(struct world *w)
 static int run_view(struct world *w)
 {
 	w->fd[N1] = do_file(w->fd[R], COWMEM_FILE_VIEW, "fail");
+	return result(w->fd[N1]);
+}
+
+static int run_read_only(struct world *w)
+{
+	w->fd[N1] = do_file(w->fd[R], COWMEM_FILE_RDONLY, NULL);
 	return result(w->fd[N1]);
 }
 
@@ -811,6 +940,17 @@ static int run_unshare(struct world *w)
 {
 	return alloc(w, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
 		     (SHARED - 2) * pgsz(), 5 * pgsz());
+}
+
+static int run_allocate_area(struct world *w)
+{
+	return alloc(w, 0, AREA * pgsz(), AREA * pgsz());
+}
+
+static int run_unshare_area(struct world *w)
+{
+	return alloc(w, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+		     (2 * AREA + 20) * pgsz(), 30 * pgsz());
 }
 
 static int run_ficlone(struct world *w)
@@ -985,12 +1125,84 @@ static int run_fork(struct world *w)
 
 static int run_mount(struct world *w)
 {
-	return result(mount("m", PLACE, "cowmem", 0, "size=1m,mode=700"));
+	return result(mount("m", PLACE, "cowmem", 0,
+			    "size=1m,nr_inodes=30,mode=700,uid=1,gid=1,huge=within_size"));
 }
 
 static int run_remount(struct world *w)
 {
-	return result(mount("m", PLACE, NULL, MS_REMOUNT, "size=17m,mode=700"));
+	return result(mount("m", PLACE, NULL, MS_REMOUNT,
+			    "size=17m,nr_inodes=30,mode=700,huge=advise"));
+}
+
+static int run_statfs(struct world *w)
+{
+	struct statfs st;
+
+	return result(statfs(PLACE, &st));
+}
+
+/* What /proc shows of its options */
+static int run_show_options(struct world *w)
+{
+	static char text[1 << 14];
+
+	if (read_file("/proc/self/mounts", text, sizeof(text)) < 0)
+		return errno;
+	return strstr(text, PLACE) ? 0 : -1;
+}
+
+static int run_readdir(struct world *w)
+{
+	int fd = open(PLACE, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
+	char names[4096];
+
+	if (fd < 0)
+		return errno;
+	err = result(syscall(SYS_getdents64, fd, names, sizeof(names)));
+	close(fd);
+	return err;
+}
+
+static int run_readlink(struct world *w)
+{
+	char text[16];
+
+	return result(readlink(PLACE "/new", text, sizeof(text)));
+}
+
+static int run_chmod(struct world *w)
+{
+	return result(chmod(PLACE "/o", 0640));
+}
+
+static int run_chown(struct world *w)
+{
+	return result(chown(PLACE "/o", NOBODY, NOBODY));
+}
+
+static int run_utimens(struct world *w)
+{
+	const struct timespec times[2] = { { 1, 2 }, { 3, 4 } };
+
+	return result(utimensat(AT_FDCWD, PLACE "/o", times, 0));
+}
+
+static int run_set_list(struct world *w)
+{
+	return result(setxattr(PLACE "/o", "system.posix_acl_access", &some_list,
+			       sizeof(some_list), 0));
+}
+
+static int run_rmdir(struct world *w)
+{
+	return result(rmdir(PLACE "/new"));
+}
+
+static int run_truncating_open(struct world *w)
+{
+	w->fd[N1] = open(PLACE "/r", O_RDWR | O_TRUNC | O_CLOEXEC);
+	return result(w->fd[N1]);
 }
 
 static int run_create(struct world *w)
@@ -1044,6 +1256,11 @@ static int run_exchange(struct world *w)
 	return result(syscall(SYS_renameat2, AT_FDCWD, PLACE "/o", AT_FDCWD, PLACE "/r", 2));
 }
 
+static int run_whiteout(struct world *w)
+{
+	return result(syscall(SYS_renameat2, AT_FDCWD, PLACE "/o", AT_FDCWD, PLACE "/new", 4));
+}
+
 static int run_tmpfile(struct world *w)
 {
 	w->fd[N1] = open(PLACE, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
@@ -1076,6 +1293,7 @@ static const struct op ops[] = {
 	{ "open", FAILS, NULL, run_open },
 	{ "FILE", FAILS, NULL, run_file },
 	{ "FILE, huge", FAILS, was_written, run_file_huge },
+	{ "FILE, to read", FAILS, was_written, run_read_only },
 	{ "FILE, a view", FAILS, was_written, run_view },
 	{ "reopen", FAILS, as_files, run_reopen },
 	{ "fstat", 0, as_files, run_fstat },
@@ -1181,6 +1399,19 @@ static const struct op ops[] = {
 	{ "mount", BARE | FAILS, NULL, run_mount },
 	{ "mount: remount", FAILS | MOUNTED, NULL, run_remount },
 	{ "mount: create", FAILS | MOUNTED, NULL, run_create },
+	{ "mount: statfs", FAILS | MOUNTED, NULL, run_statfs },
+	{ "mount: options in /proc", FAILS | MOUNTED, NULL, run_show_options },
+	{ "mount: getdents", FAILS | MOUNTED, NULL, run_readdir },
+	{ "mount: chmod", FAILS | MOUNTED, NULL, run_chmod },
+	{ "mount: chown", FAILS | MOUNTED, NULL, run_chown },
+	{ "mount: utimensat", FAILS | MOUNTED, NULL, run_utimens },
+	{ "mount: setxattr, a list", FAILS | MOUNTED, NULL, run_set_list },
+	{ "mount: create, with a list of its own", FAILS | MOUNTED, has_a_default_list,
+	  run_create },
+	{ "mount: mkdir, with a list of its own", FAILS | MOUNTED, has_a_default_list,
+	  run_mkdir },
+	{ "mount: rmdir", FAILS | MOUNTED, has_a_directory, run_rmdir },
+	{ "mount: readlink", FAILS | MOUNTED, has_a_symlink, run_readlink },
 	{ "mount: mknod", FAILS | MOUNTED, NULL, run_mknod },
 	{ "mount: mkdir", FAILS | MOUNTED, NULL, run_mkdir },
 	{ "mount: symlink", FAILS | MOUNTED, NULL, run_symlink },
@@ -1189,12 +1420,34 @@ static const struct op ops[] = {
 	{ "mount: rename", FAILS | MOUNTED, NULL, run_rename },
 	{ "mount: rename over a file", FAILS | MOUNTED, NULL, run_rename_over },
 	{ "mount: exchange", FAILS | MOUNTED, NULL, run_exchange },
+	{ "mount: rename, leaving a whiteout", FAILS | MOUNTED, NULL, run_whiteout },
 	{ "mount: O_TMPFILE", FAILS | MOUNTED, NULL, run_tmpfile },
 	{ "mount: open", FAILS | MOUNTED, NULL, run_open_by_name },
+	{ "mount: open, truncating", FAILS | MOUNTED, NULL, run_truncating_open },
+	{ "mount: reopen", FAILS | MOUNTED, as_files, run_reopen },
+	{ "mount: FILE, a view", FAILS | MOUNTED, was_written, run_view },
+	{ "mount: CLONE, a snapshot", FAILS | MOUNTED, was_written, run_snapshot },
+	{ "mount: CLONE, one that yields", FAILS | MOUNTED, was_written, run_expendable },
+	{ "mount: RESTORE", ANSWERS | MOUNTED, was_written, run_restore },
+	{ "mount: RESTORE from the device", ANSWERS | MOUNTED, beside_the_device,
+	  run_restore_other },
+	{ "mount: COPY from the device", FAILS | MOUNTED, beside_the_device, run_copy_other },
+	{ "mount: MERGE", FAILS | MERGES | MOUNTED, was_written, run_merge },
+	{ "mount: DISCARD bytes", FAILS | SPLITS | MOUNTED, was_written, run_discard_bytes },
 	{ "mount: CLONE", FAILS | MOUNTED, was_written, run_clone },
 	{ "mount: CLONE_MANY", FAILS | MOUNTED, was_written, run_clone_many },
 	{ "mount: name a clone", FAILS | MOUNTED, NULL, run_name },
 	{ "mount: FICLONE", FAILS | MOUNTED, written_as_files, run_ficlone },
+	{ "mount: FIDEDUPERANGE", FAILS | ANSWERS | MOUNTED, written_as_files, run_dedupe },
+	{ "mount: copy_file_range", FAILS | MERGES | ANSWERS | MOUNTED, written_as_files,
+	  run_copy_file_range },
+	{ "mount: fallocate", FAILS | GRANTS | MOUNTED, written_as_files, run_allocate },
+	{ "mount: fallocate, punching a hole", FAILS | SPLITS | MOUNTED, written_as_files,
+	  run_punch },
+	{ "mount: fallocate, unsharing", FAILS | GRANTS | MOUNTED, written_as_files,
+	  run_unshare },
+	{ "mount: fault: write a hole", RETRIES | MOUNTED, mapped, run_write_hole },
+	{ "mount: fault: write a shared page", RETRIES | MOUNTED, mapped, run_write_page },
 	{ "mount: write to a hole", FAILS | MOUNTED, mapped, run_write_call_hole },
 	{ "mount: write to a shared page", FAILS | MOUNTED, mapped, run_write_call },
 	{ "mount: unlink", FAILS | MOUNTED, NULL, run_unlink },
@@ -1217,6 +1470,29 @@ static const struct op ops[] = {
 	  run_discard_most_of_area },
 	{ "DISCARD some of an area", FAILS | SPLITS | HUGE_PAGES, area_is_shared,
 	  run_discard_some_of_area },
+	{ "populate: write an area", FAILS | GRANTS | MERGES | HUGE_PAGES, with_areas,
+	  run_populate_area },
+	{ "write to an area", MERGES | HUGE_PAGES, with_areas, run_write_call_area },
+	{ "fallocate, an area", FAILS | GRANTS | MERGES | HUGE_PAGES, area_as_file,
+	  run_allocate_area },
+	{ "fallocate, unsharing a part of an area", FAILS | GRANTS | HUGE_PAGES, area_as_file,
+	  run_unshare_area },
+	{ "RESIZE, shrinking within an area", FAILS | SPLITS | MERGES | HUGE_PAGES,
+	  area_is_next, run_shrink_within_area },
+	{ "RESTORE of an area", ANSWERS | HUGE_PAGES, area_is_behind, run_restore_other },
+	{ "RESTORE of an area with KEEP", ANSWERS | HUGE_PAGES, area_has_a_snapshot,
+	  run_keep_other },
+	{ "DIFF of areas with CONTENT", FAILS | HUGE_PAGES, area_is_behind, run_diff_area },
+	{ "COPY of an area", FAILS | HUGE_PAGES, area_is_written, run_copy_area },
+	{ "COPY of a part of an area", FAILS | HUGE_PAGES, area_is_next, run_copy_area_odd },
+	{ "CLONE_MANY of an area", FAILS | HUGE_PAGES, area_is_written, run_clone_many },
+	{ "fault: write on in order", RETRIES | MERGES, written_in_order, run_write_on },
+	{ "fault: write a page of a shared block", RETRIES, block_is_shared, run_write_block },
+	{ "CLONE of a block", FAILS, written_in_order, run_clone },
+	{ "DISCARD some of a block", FAILS | SPLITS, block_is_shared,
+	  run_discard_some_of_block },
+	{ "mount: write, one yields", FULL | MOUNTED, with_expendable_on_a_full_mount,
+	  run_write_yielding },
 	{ "write, one yields", FULL, with_expendable_at_limit, run_write_yielding },
 	{ "populate: write, one yields", FULL, with_expendable_at_limit,
 	  run_fault_yielding },

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: a region can be had as a regular file.  It is the same region, whose inode,
- * name, mode and owner are its own.  Who may by mode and owner opens it again through
- * /proc; nobody opens a snapshot, a region that is sealed or a view for writing, be it
- * root.  It lives until the last file is gone, whoever opens it at that moment.
+ * Promise: a region can be had as a regular file.  It is the same region, with an inode,
+ * a name, a mode and an owner of its own.  Mode and owner decide who can open it again
+ * through /proc; a snapshot, a sealed region and a view are never opened for writing, not
+ * even by root.  It lives until the last file is gone, whoever opens it at that moment.
  */
-#include <grp.h>
 #include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/syscall.h>
@@ -13,18 +12,13 @@
 #include "../kselftest_harness.h"
 #include "areas.h"
 #include "common.h"
+#include "files.h"
+#include "module.h"
 
 
-enum { PAGES = 4, NOBODY = 65534 };
+enum { PAGES = 4 };
 
 #define LEN (PAGES * pgsz())
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-}
 
 /* errno of opening it again, or 0; what was opened is closed. */
 static int opening(int fd, int flags)
@@ -44,14 +38,6 @@ static int opening_as_nobody(int fd, int flags)
 		become_nobody();
 		_exit(opening(fd, flags));
 	);
-}
-
-static struct stat stat_of(int fd)
-{
-	struct stat st;
-
-	must(!fstat(fd, &st));
-	return st;
 }
 
 static int mode_of(int fd)
@@ -315,7 +301,7 @@ TEST(huge_is_of_the_region_and_inherited)
 	close(file);
 	EXPECT_EQ(1, gets_huge(fd, 4));
 	EXPECT_EQ(1, gets_huge(file_of(fd, 0), 6));
-	/* Who was cloned before stays as it was. */
+	/* A clone from before stays as it was. */
 	EXPECT_EQ(0, gets_huge(clone, 8));
 	EXPECT_EQ(1, gets_huge(cloned(fd), 10));
 	EXPECT_EQ(1, gets_huge(cloned(snapshot(fd)), 10));
@@ -327,7 +313,7 @@ TEST(huge_is_of_the_region_and_inherited)
 	EXPECT_EQ(0, gets_huge(fds[1], 12));
 }
 
-/* What gets the content of another one keeps to what was said of itself. */
+/* A region that takes the content of another one keeps its own setting. */
 TEST(huge_does_not_come_with_content)
 {
 	int a = region(), b = region();
@@ -378,7 +364,7 @@ TEST(huge_needs_a_call_that_succeeds)
 	EXPECT_EQ(1, gets_huge(fd, 4));
 }
 
-/* What the administrator said when the region was made holds, whoever asks. */
+/* The administrator's setting when the region was made holds, whoever asks. */
 TEST(huge_never)
 {
 	int fd, always;
@@ -423,7 +409,7 @@ TEST(large_mappings_fit_pmds)
 				TH_LOG("file %zu, page %llu", i, (unsigned long long)at[k]);
 			/* So that nothing fits by chance. */
 			map_at(fds[i], 1, PROT_READ, MAP_SHARED, 0);
-			/* One that has to move to grow lands well, too. */
+			/* A mapping that has to move to grow is aligned, too. */
 			moved = mremap(mem, (2 * AREA + k) * pgsz(), 5 * huge, MREMAP_MAYMOVE);
 			ASSERT_NE(MAP_FAILED, moved);
 			EXPECT_EQ(at[k] * pgsz() % huge, (uintptr_t)moved % huge);
@@ -632,7 +618,7 @@ TEST(fstat_tells_of_the_region)
 	EXPECT_EQ(0600, stat_of(clone).st_mode & 07777);
 	EXPECT_EQ(0, stat_of(clone).st_uid);
 	EXPECT_EQ(0600, stat_of(dev).st_mode & 07777);
-	/* A clone belongs to who made it, with the mode of a new one. */
+	/* A clone belongs to its maker, with the mode of a new region. */
 	EXPECT_EQ(0600, stat_of(cloned(file)).st_mode & 07777);
 	EXPECT_EQ(0, in_child(
 		prctl(PR_SET_DUMPABLE, 1);
@@ -675,7 +661,7 @@ TEST(by_mode_and_owner)
 	ASSERT_EQ(0, fchmod(file, 0600));
 	ASSERT_EQ(0, fchown(file, NOBODY, -1));
 	EXPECT_EQ(0, opening_as_nobody(ro, O_RDWR));
-	/* Who does not own it does not change that. */
+	/* Only its owner can change that. */
 	ASSERT_EQ(0, fchown(file, 0, -1));
 	EXPECT_EQ(EPERM, in_child(
 		become_nobody();
@@ -822,7 +808,7 @@ TEST_F(view, writes_nothing)
 		EXPECT_EQ(-1, open(path[2], O_RDWR));
 		EXPECT_EQ(EACCES, errno);
 		unmap(mem, PAGES);
-		/* What can be had of it is not more. */
+		/* Nothing that is made of it can do more. */
 		if (i == 0)
 			ASSERT_EQ(0, fchmod(self->view, 0666));
 		if (i == 1)
@@ -830,7 +816,7 @@ TEST_F(view, writes_nothing)
 	}
 	EXPECT_EQ(LEN, info(self->fd).size);
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
-	/* Those were of the region, whose other files can now be opened so. */
+	/* Mode and owner are the region's: its other files can now be opened so, too. */
 	if (!variant->device)
 		EXPECT_EQ(0, opening_as_nobody(self->fd, O_RDWR));
 }
@@ -1120,23 +1106,7 @@ TEST(reopening_races_with_the_last_close)
 		EXPECT_TRUE(uses_fall_to(uses));
 }
 
-/* ---- who watches it ---- */
-
-static uint32_t events(int in)
-{
-	char buf[4096] __attribute__((aligned(8)));
-	uint32_t mask = 0;
-	ssize_t n, at;
-
-	while ((n = read(in, buf, sizeof(buf))) > 0)
-		for (at = 0; at < n;) {
-			struct inotify_event *e = (void *)(buf + at);
-
-			mask |= e->mask;
-			at += sizeof(*e) + e->len;
-		}
-	return mask;
-}
+/* ---- watching it ---- */
 
 static int watch(int fd)
 {

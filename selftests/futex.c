@@ -45,7 +45,7 @@ static void *hammers(void *arg)
 	return NULL;
 }
 
-/* A CPU for who changes the region, the others for who makes futex calls. */
+/* One CPU for the thread that changes the region, the others for the futex calls. */
 static unsigned int share_out_cpus(cpu_set_t *one, cpu_set_t *others)
 {
 	cpu_set_t set;
@@ -70,27 +70,19 @@ struct subject {
 	char *mem;
 };
 
-static void do_restore(const struct subject *s, uint32_t flags)
-{
-	struct cowmem_restore r = { .fd = s->snap, .flags = flags };
-
-	must(!ioctl(s->fd, COWMEM_IOC_RESTORE, &r));
-}
-
 static void do_once(const struct subject *s, enum what what)
 {
-	struct cowmem_copy copy = { .fd = s->snap, .length = 2 * pgsz() };
 	struct cowmem_merge merge = { .flags = 0 };
 
 	switch (what) {
 	case RESTORE:
-		do_restore(s, 0);
+		must_restore(s->fd, s->snap, 0);
 		break;
 	case KEEP:
-		do_restore(s, COWMEM_RESTORE_KEEP);
+		must_restore(s->fd, s->snap, COWMEM_RESTORE_KEEP);
 		break;
 	case COPY:
-		must(!ioctl(s->fd, COWMEM_IOC_COPY, &copy));
+		must(!do_copy(s->fd, s->snap, 0, 0, 2));
 		break;
 	case DISCARD:
 		must(!do_discard(s->fd, 0, 2 * pgsz()));

@@ -12,7 +12,6 @@
  * COWMEM_SEED replays a run, as far as threads can be replayed.  COWMEM_FUZZ_OPS is
  * how many calls each thread makes.
  */
-#include <grp.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <poll.h>
@@ -28,9 +27,9 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "module.h"
 
 enum {
-	NOBODY = 65534,
 	PROCESSES = 2,
 	THREADS = 2,
 	OPS = 2000,
@@ -978,13 +977,9 @@ static void fuzz_process(unsigned int nr, uint64_t first_seed, uint64_t ops,
 	for (i = 0; i < NAMED; i++)
 		place(fds[i], SNAPSHOT + i);
 
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
+	become_nobody();
 	must(open(COWMEM_DEV, O_RDWR) == -1);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Readable again after the change of user. */
-	prctl(PR_SET_DUMPABLE, 1);
 	open_foreign();
 	must(!setrlimit(RLIMIT_NOFILE, &limit));
 
@@ -1032,7 +1027,7 @@ static void set_limit(unsigned int mib)
 	char text[16];
 
 	snprintf(text, sizeof(text), "%u", mib);
-	must(!write_file("/sys/module/cowmem/parameters/limit_mib", text));
+	must(!write_file(LIMIT, text));
 }
 
 int main(void)

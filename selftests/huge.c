@@ -14,11 +14,11 @@
 #include <sys/statfs.h>
 
 #include "../kselftest_harness.h"
-#include "areas.h"
 #include "common.h"
-
-#define PARAMETERS "/sys/module/cowmem/parameters/"
-#define LIMIT PARAMETERS "limit_mib"
+#include "areas.h"
+#include "cgroups.h"
+#include "files.h"
+#include "module.h"
 
 enum { AREAS = 3 };		/* of most regions here */
 
@@ -141,34 +141,6 @@ static long meminfo(const char *key)
 	return strtol(at + strlen(key), NULL, 10);
 }
 
-static int do_restore(int fd, int from, uint32_t flags, uint64_t page, uint64_t n)
-{
-	struct cowmem_restore arg = {
-		.fd = from, .flags = flags, .offset = page * pgsz(), .length = n * pgsz(),
-	};
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
-static int do_diff(int fd, int other, uint32_t flags, struct cowmem_extent *e,
-		   unsigned int count)
-{
-	struct cowmem_diff arg = {
-		.fd = other, .flags = flags, .extents = (uintptr_t)e, .count = count,
-	};
-
-	return ioctl(fd, COWMEM_IOC_DIFF, &arg) ? -1 : (int)arg.count;
-}
-
-/* Write a page by a call. */
-static void write_page(int fd, uint64_t page, uint32_t tag)
-{
-	char buf[pgsz()];
-
-	pg_fill(buf, tag, page);
-	must(pwrite(fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz());
-}
-
 /* ---- what becomes huge ---- */
 
 enum how { MADVISE, FLAG, FLAG_WRITE, STREAM, STREAM_WRITE, NOTHING, NOHUGE, TOO_SHORT };
@@ -221,7 +193,7 @@ FIXTURE_TEARDOWN(populate)
 static void populate(int fd, char *mem, enum how how, size_t page)
 {
 	if (how == FLAG_WRITE || how == STREAM_WRITE)
-		write_page(fd, page, 1);
+		put_page(fd, page, 1);
 	else
 		pg_fill(mem + page * pgsz(), 1, page);
 }
@@ -294,12 +266,12 @@ TEST_F(populate, clones_do_as_their_source)
 	int clone = cloned(self->fd);
 
 	/* Advice is the mapping's. */
-	write_page(clone, 3, 1);
+	put_page(clone, 3, 1);
 	EXPECT_TRUE(has_huge(clone, policy ? AREA : 1, policy ? AREA : 0));
 	EXPECT_TRUE(has_huge(self->fd, 0, 0));
 }
 
-TEST(only_who_may_write_sets_the_policy)
+TEST(only_a_writer_sets_the_policy)
 {
 	const char *why = no_huge_pages();
 	int fd = region_of(1, 1), snap = snapshot(fd), reader = file_of(fd, COWMEM_FILE_RDONLY);
@@ -389,7 +361,7 @@ TEST_F(mount, files_have_its_policy)
 	ASSERT_EQ(0, ftruncate(fd, PAGES * pgsz()));
 	mem = map_huge(fd, PAGES);
 	if (variant->by_write)
-		write_page(fd, AREA + 9, 1);
+		put_page(fd, AREA + 9, 1);
 	else
 		pg_fill(mem + (AREA + 9) * pgsz(), 1, AREA + 9);
 	EXPECT_TRUE(has_huge(fd, n, variant->huge ? AREA : 0));
@@ -614,7 +586,7 @@ TEST_F(huge, a_write_splits_one_page)
 	EXPECT_TRUE(has_huge(clone, PAGES, PAGES));
 	EXPECT_TRUE(holds(self->fd, 1, PAGES - 1));
 	EXPECT_GE(before + 64, held());
-	write_page(clone, 3, 3);
+	put_page(clone, 3, 3);
 	EXPECT_TRUE(has_huge(self->fd, PAGES, PAGES - 1));
 	EXPECT_TRUE(has_huge(clone, PAGES, PAGES - 1));
 	EXPECT_GE(before + 128, held());
@@ -752,7 +724,7 @@ TEST_F(pinned, pipe_keeps_what_was_restored)
 {
 	int snap = huge_region(1, 5);
 
-	ASSERT_EQ(0, do_restore(self->fd, snap, 0, 0, 0));
+	ASSERT_EQ(0, do_restore_pages(self->fd, snap, 0, 0, 0));
 	EXPECT_TRUE(is(self->mem, AREA, 5, 0));
 	fill(self->mem, AREA, 2, 0);
 	EXPECT_TRUE(pipe_has(self->pipe[0], 1));
@@ -850,20 +822,20 @@ TEST_F(huge, restore)
 	int snap = snapshot(self->fd), other;
 
 	fill(self->mem + 100 * pgsz(), 1000, 2, 100);
-	ASSERT_EQ(0, do_restore(self->fd, snap, 0, 0, 0));
+	ASSERT_EQ(0, do_restore_pages(self->fd, snap, 0, 0, 0));
 	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
 	EXPECT_TRUE(has_huge(self->fd, PAGES, PAGES));
 	EXPECT_TRUE(holds(self->fd, 0, PAGES));
 	EXPECT_TRUE(fd_is(snap, 0, PAGES, 1));
 	/* From one that has nothing in common with it. */
 	other = huge_region(AREAS, 3);
-	ASSERT_EQ(0, do_restore(self->fd, other, 0, 0, 0));
+	ASSERT_EQ(0, do_restore_pages(self->fd, other, 0, 0, 0));
 	EXPECT_TRUE(is(self->mem, PAGES, 3, 0));
 	fill(self->mem, AREA, 4, 0);
 	EXPECT_TRUE(fd_is(other, 0, PAGES, 3));
 	/* And from holes */
 	other = region_of(PAGES, 0);
-	ASSERT_EQ(0, do_restore(self->fd, other, 0, 0, 0));
+	ASSERT_EQ(0, do_restore_pages(self->fd, other, 0, 0, 0));
 	EXPECT_TRUE(is(self->mem, PAGES, 0, 0));
 	EXPECT_TRUE(holds(self->fd, 0, 0));
 	close(snap);
@@ -877,14 +849,14 @@ TEST_F(huge, restore_keep)
 		for (i = 0; i < 20; i++)
 			pg_fill(self->mem + i * 71 * pgsz(), round, i * 71);
 		/* Of areas that are huge nothing is kept, or it is right. */
-		ASSERT_EQ(0, do_restore(self->fd, snap, COWMEM_RESTORE_KEEP, 0, 0));
+		ASSERT_EQ(0, do_restore_pages(self->fd, snap, COWMEM_RESTORE_KEEP, 0, 0));
 		ASSERT_TRUE(is(self->mem, PAGES, 1, 0));
 		ASSERT_TRUE(fd_is(self->fd, 0, PAGES, 1));
 	}
 	EXPECT_TRUE(fd_is(snap, 0, PAGES, 1));
 	/* All written, all there again; and the region is the only one that holds it. */
 	fill(self->mem, PAGES, 9, 0);
-	ASSERT_EQ(0, do_restore(self->fd, snap, COWMEM_RESTORE_KEEP, 0, 0));
+	ASSERT_EQ(0, do_restore_pages(self->fd, snap, COWMEM_RESTORE_KEEP, 0, 0));
 	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
 	close(snap);
 	fill(self->mem, PAGES, 2, 0);
@@ -902,7 +874,7 @@ TEST_F(huge, restore_keep_of_what_is_granted)
 	snap = snapshot(self->fd);
 	fill(self->mem, PAGES, 2, 0);
 	for (round = 3; round < 6; round++) {
-		ASSERT_EQ(0, do_restore(self->fd, snap, COWMEM_RESTORE_KEEP, 0, 0));
+		ASSERT_EQ(0, do_restore_pages(self->fd, snap, COWMEM_RESTORE_KEEP, 0, 0));
 		ASSERT_TRUE(is(self->mem, PAGES, 1, 0));
 		fill(self->mem + 10 * pgsz(), AREA, round, 10);
 	}
@@ -914,11 +886,11 @@ TEST_F(huge, restore_range)
 	int snap = snapshot(self->fd);
 
 	fill(self->mem, PAGES, 2, 0);
-	ASSERT_EQ(0, do_restore(self->fd, snap, 0, 100, AREA));
+	ASSERT_EQ(0, do_restore_pages(self->fd, snap, 0, 100, AREA));
 	EXPECT_TRUE(is(self->mem, 100, 2, 0));
 	EXPECT_TRUE(is(self->mem + 100 * pgsz(), AREA, 1, 100));
 	EXPECT_TRUE(is(self->mem + (100 + AREA) * pgsz(), PAGES - AREA - 100, 2, 100 + AREA));
-	ASSERT_EQ(0, do_restore(self->fd, snap, 0, 2 * AREA, AREA));
+	ASSERT_EQ(0, do_restore_pages(self->fd, snap, 0, 2 * AREA, AREA));
 	EXPECT_TRUE(is(self->mem + 2 * AREA * pgsz(), AREA, 1, 2 * AREA));
 	EXPECT_EQ(PAGES, info(self->fd).pages_populated);
 	fill(self->mem, PAGES, 3, 0);
@@ -1256,7 +1228,7 @@ TEST_F(huge, seal)
 	EXPECT_EQ(SIGSEGV, poke(self->mem, 1));
 	EXPECT_EQ(-1, mprotect(self->mem, PAGES * pgsz(), PROT_READ | PROT_WRITE));
 	/* A clone of it can be written. */
-	write_page(cloned(self->fd), 5, 2);
+	put_page(cloned(self->fd), 5, 2);
 	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
 }
 
@@ -1634,8 +1606,8 @@ static bool vast_clone(vast_scene *s)
 
 	if (clone < 0)
 		return false;
-	write_page(s->fd, VAST / 3, 2);
-	write_page(clone, VAST / 5, 2);
+	put_page(s->fd, VAST / 3, 2);
+	put_page(clone, VAST / 5, 2);
 	return !close(clone);
 }
 
@@ -1798,8 +1770,8 @@ TEST_F(limited, a_stream_copies_pages)
 }
 
 /*
- * All of a snapshot goes that hangs everywhere and is mapped by a PMD.  Who lacks memory
- * waits for that, and so would all who make such snapshots or close them.
+ * A snapshot whose pages hang everywhere, mapped by PMDs, goes as a whole.  The writer
+ * that lacks memory waits for that, and so would anyone who makes or closes such snapshots.
  */
 TEST_F(limited, vast_snapshots_yield_soon)
 {
@@ -1896,7 +1868,7 @@ TEST_F(cgroup, limit_is_reached_by_small_pages)
 	EXPECT_LE(max / pgsz() * 3 / 4, *stored);
 	EXPECT_GE(max / pgsz(), n);
 	EXPECT_TRUE(is(mem, *stored, 1, 0));
-	/* Who is not in there can go on. */
+	/* A process outside the cgroup can go on. */
 	fill(mem + *stored * pgsz(), 100, 1, *stored);
 	EXPECT_TRUE(is(mem, *stored + 100, 1, 0));
 	close(fd);
@@ -2124,7 +2096,7 @@ FIXTURE_TEARDOWN(stale)
 {
 }
 
-/* Who reads through a PMD sees a page that is split from it as soon as that is written. */
+/* A reader through a PMD sees a page that is split from it as soon as that is written. */
 TEST_F(stale, no_stale_read)
 {
 	int i, rounds = effort(60), stale = 0, byte = 77 * pgsz();
@@ -2153,7 +2125,7 @@ TEST_F(stale, no_stale_read)
 		usleep(i * 7 % 100);
 		val = 2;
 		if (variant->restored) {
-			ASSERT_EQ(0, do_restore(fd, other, 0, 0, 0));
+			ASSERT_EQ(0, do_restore_pages(fd, other, 0, 0, 0));
 		} else if (variant->mapped) {
 			*(volatile unsigned char *)(alias + byte) = val;
 		} else {
@@ -2533,7 +2505,7 @@ static bool parts_are(int fd, uint32_t tag)
 }
 
 /**
- * struct holder - who has one page in use at a time
+ * struct holder - a thread that has one page in use at a time
  * @thread: it.
  * @mem: maps the region.
  * @pipe: keeps the page.
@@ -2672,9 +2644,9 @@ static int derive_in_use(int fd, int twin, struct holder *h, int how, double *to
 	let_go_of_page(h);
 	/* All of it is granted, as far as nobody shares it, and not mapped. */
 	for (k = 0; k < BEFORE; k += 64)
-		write_page(fd, k, 1);
+		put_page(fd, k, 1);
 	for (k = 1; k <= PARTS; k++)
-		write_page(fd, k * AREA + 200, 1);
+		put_page(fd, k * AREA + 200, 1);
 	must(!madvise(h->mem, PART_PAGES * pgsz(), MADV_DONTNEED));
 	h->page = (1 + below(PARTS)) * AREA + 5 * 64 + below(3 * 64);
 	h->delay = below(1 + *took);
@@ -2722,7 +2694,7 @@ static bool derive_all(int fd, int twin, int *got, struct holder *h, double *too
  * Regions go in any order, and with them what their pages were granted to: what is left
  * knows nothing of it.
  */
-TEST_F(parts, nothing_is_left_of_who_had_them)
+TEST_F(parts, nothing_is_left_of_their_holders)
 {
 	double end = now() + effort(20), took = 1000;
 	struct holder *h = &self->h;
@@ -2753,7 +2725,7 @@ TEST_F(parts, nothing_is_left_of_who_had_them)
 
 			ASSERT_TRUE(parts_are(one, 1))
 				TH_LOG("round %d", round);
-			write_page(one, AREA + 10, 2);
+			put_page(one, AREA + 10, 2);
 			EXPECT_TRUE(fd_is(one, AREA + 10, 1, 2));
 			close(one);
 		}
@@ -2785,7 +2757,7 @@ TEST_F(huge, held_while_pages_are_split_off)
 
 		tag[page] = 2 + i;
 		if (i % 2)
-			write_page(self->fd, page, tag[page]);
+			put_page(self->fd, page, tag[page]);
 		else
 			pg_fill(self->mem + page * pgsz(), tag[page], page);
 		if (i % 64 == 63)
@@ -3202,7 +3174,7 @@ static bool op_restore(void)
 	SAY("restoring %d from %d%s: %llu pages from %llu on", (int)(s - subjects),
 	    (int)(from - subjects), keep ? ", keep" : "", (unsigned long long)n,
 	    (unsigned long long)at);
-	if (do_restore(s->fd, from->fd, keep ? COWMEM_RESTORE_KEEP : 0, at, n))
+	if (do_restore_pages(s->fd, from->fd, keep ? COWMEM_RESTORE_KEEP : 0, at, n))
 		return wrong(s, strerror(errno), s->want, 0, 0);
 	n = n ? n : all_pages;
 	memmove(s->want + at * pgsz(), from->want + at * pgsz(), n * pgsz());

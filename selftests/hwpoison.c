@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: a page whose memory broke is SIGBUS with BUS_MCEERR_AR, or EIO, to who
- * maps or reads it from then on, through whatever region holds it; nobody reads or
+ * Promise: a page whose memory broke is SIGBUS with BUS_MCEERR_AR, or EIO, to anyone
+ * who maps or reads it from then on, through whatever region holds it; nobody reads or
  * copies it, nobody else notices; and what replaces it makes the region whole again.
- * That goes for what holes read as, too.
+ * The same goes for the page that all holes read as.
  *
  * Needs CONFIG_MEMORY_FAILURE, to say that a page broke.
  */
 #include "../kselftest_harness.h"
-#include "areas.h"
 #include "common.h"
+#include "areas.h"
+#include "poison.h"
 
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
@@ -129,7 +130,7 @@ TEST_F(page, can_be_neither_read_nor_written)
 	EXPECT_EQ(BUS_MCEERR_AR, bus_code(mem + BAD * pgsz(), true));
 	EXPECT_EQ(-1, pwrite(self->fd, "x", 1, BAD * pgsz()));
 	EXPECT_EQ(EIO, errno);
-	/* Nor by who has it mapped, once that is gone. */
+	/* Nor through an old mapping, once the page is gone from it. */
 	ASSERT_EQ(0, madvise(self->mem, PAGES * pgsz(), MADV_DONTNEED));
 	EXPECT_EQ(BUS_MCEERR_AR, bus_code(self->mem + BAD * pgsz(), false));
 	EXPECT_EQ(BUS_MCEERR_AR, bus_code(self->mem + BAD * pgsz(), true));
@@ -180,7 +181,7 @@ TEST_F(page, is_bad_for_all_that_share_it)
 	EXPECT_TRUE(only_bad_is_bad(snap, 1));
 }
 
-TEST_F(page, is_no_trouble_to_who_has_a_copy)
+TEST_F(page, is_no_trouble_to_holders_of_copies)
 {
 	int clone = cloned(self->fd);
 
@@ -204,13 +205,6 @@ TEST_F(page, can_be_discarded)
 	pg_fill(self->mem + BAD * pgsz(), 1, BAD);
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
 	EXPECT_TRUE(only_bad_is_bad(clone, 1));
-}
-
-static int do_restore(int fd, int from, uint32_t flags)
-{
-	struct cowmem_restore r = { .fd = from, .flags = flags };
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &r);
 }
 
 FIXTURE(restore) {
@@ -446,7 +440,7 @@ static int folios(int areas)
 	return fd;
 }
 
-/* Is page BROKEN the only one that is, to who reads and, if @write, to who writes? */
+/* Is page BROKEN the only broken one, to readers and, if @write, to writers? */
 static bool only_one_is_broken(int fd, uint32_t tag, bool write)
 {
 	char *mem = map_at(fd, AREA, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, 0);
@@ -514,7 +508,7 @@ TEST_F(folio, only_one_page_of_it_is_broken)
 {
 	EXPECT_TRUE(only_one_is_broken(self->fd, 1, false));
 	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
-	/* To who has it mapped, once that is gone */
+	/* Through an old mapping, once the page is gone from it */
 	ASSERT_EQ(0, madvise(self->mem, AREA * pgsz(), MADV_DONTNEED));
 	EXPECT_EQ(0, bus_code(self->mem + (BROKEN - 1) * pgsz(), false));
 	EXPECT_EQ(BUS_MCEERR_AR, bus_code(self->mem + BROKEN * pgsz(), false));
@@ -560,7 +554,7 @@ TEST_F(folio, is_copied_but_for_the_page)
 	EXPECT_TRUE(only_one_is_broken(self->fd, 1, true));
 }
 
-/* Does anyone get the frame who asks for much memory, an area at a time or less? */
+/* Does the frame turn up again if one asks for much memory, an area at a time or less? */
 static bool somebody_gets(uint64_t frame)
 {
 	enum { TRIES = 16 };

@@ -10,6 +10,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
 
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 8

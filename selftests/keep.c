@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Promise: COWMEM_RESTORE_KEEP restores exactly what the plain call restores,
- * however the region was written; who writes the same pages again takes no page
- * fault; what is not written any more is given back; and where pages cannot be
- * kept, the call does the plain thing without a word.
+ * however the region was written; writing the same pages again takes no page
+ * faults; pages that are no longer written are given back; and where pages cannot
+ * be kept, the call silently does what the plain one does.
  */
 #include <pthread.h>
 #include <sys/resource.h>
@@ -19,8 +19,8 @@
 #define COLD_ROUNDS (4 + 8)
 
 /*
- * Once such pages were found, one is kept if it is written in two rounds, and a look for
- * cold ones, at which what was written is forgotten, may come in between.
+ * After cold pages were given back, a page is kept only if two rounds write it.  A
+ * look for cold pages in between forgets what was written, so that takes up to three.
  */
 #define AGAIN 3
 
@@ -39,7 +39,6 @@ static bool is_hole(size_t page)
 
 static void box_init(struct box *b)
 {
-	struct cowmem_restore arg = { .flags = COWMEM_RESTORE_KEEP };
 	size_t i;
 
 	b->fd = region_of(PAGES, 0);
@@ -54,9 +53,19 @@ static void box_init(struct box *b)
 		}
 	b->snap = snapshot(b->fd);
 	b->snap_mem = map_ro(b->snap, PAGES);
-	/* From then on there are no folios, of which no page is kept. */
-	arg.fd = b->snap;
-	must(!ioctl(b->fd, COWMEM_IOC_RESTORE, &arg));
+	/* From then on the region gets no folios: their pages are never kept. */
+	must_restore(b->fd, b->snap, COWMEM_RESTORE_KEEP);
+}
+
+static void box_end(struct box *b)
+{
+	close(b->fd);
+	close(b->snap);
+	unmap(b->mem, PAGES);
+	unmap(b->mem2, PAGES);
+	unmap(b->snap_mem, PAGES);
+	unmap(b->want, PAGES);
+	unmap(b->buf, PAGES);
 }
 
 /* Byte for byte, where they first differ. */
@@ -91,20 +100,9 @@ static bool restored(struct box *b)
 	return same(b->snap_mem, b->want, "snapshot") && is;
 }
 
-static struct cowmem_restore restore(int fd, int from, uint32_t flags)
-{
-	struct cowmem_restore arg = {
-		.fd = from, .flags = flags, .pages = -1ULL, .nodes = -1ULL,
-		.kept = -1ULL,
-	};
-
-	must(!ioctl(fd, COWMEM_IOC_RESTORE, &arg));
-	return arg;
-}
-
 static uint64_t keep(struct box *b)
 {
-	return restore(b->fd, b->snap, COWMEM_RESTORE_KEEP).kept;
+	return must_restore(b->fd, b->snap, COWMEM_RESTORE_KEEP).kept;
 }
 
 static bool can_keep(void)
@@ -120,16 +118,6 @@ static bool can_keep(void)
 	if (!can_keep())						\
 		SKIP(return, "no COWMEM_FEATURE_KEEP");			\
 } while (0)
-
-/* The kernel's own store of the answer may take one, the first time: so that is not counted. */
-static long faults(void)
-{
-	static struct rusage r;
-
-	getrusage(RUSAGE_SELF, &r);
-	getrusage(RUSAGE_SELF, &r);
-	return r.ru_minflt;
-}
 
 /* ---- ways to write ---- */
 
@@ -232,7 +220,7 @@ struct orders {
 	struct { size_t at; char c[8]; } order[16];
 };
 
-/* Another process writes on order, through a mapping of its own. */
+/* Another process writes what it is told to, through a mapping of its own. */
 static void clerk(struct orders *o, int fd)
 {
 	char *mem = map_rw(fd, PAGES);
@@ -316,43 +304,39 @@ TEST(no_faults_in_the_steady_state)
 
 		box_init(&b);
 		for (round = 0; round < 3; round++) {
-			before = faults();
+			before = faults_taken();
 			write_set(b.mem, sizes[i], 'x');
 			EXPECT_EQ(sizes[i], keep(&b));
-			EXPECT_LE(before, faults());
+			EXPECT_LE(before, faults_taken());
 		}
-		before = faults();
+		before = faults_taken();
 		for (round = 0; round < 60; round++) {
 			struct cowmem_restore r;
 
 			write_set(b.mem, sizes[i], 'a' + round % 26);
-			r = restore(b.fd, b.snap, COWMEM_RESTORE_KEEP);
+			r = must_restore(b.fd, b.snap, COWMEM_RESTORE_KEEP);
 			if (r.kept != sizes[i] || r.pages != sizes[i])
 				break;
 		}
-		EXPECT_EQ(0, faults() - before)
+		EXPECT_EQ(0, faults_taken() - before)
 			TH_LOG("%zu pages", sizes[i]);
 		EXPECT_EQ(60, round);
 		EXPECT_EQ(sizes[i], info(b.fd).pages_exclusive);
 		EXPECT_TRUE(restored(&b));
 		/* The plain way would have taken faults. */
-		restore(b.fd, b.snap, 0);
-		before = faults();
+		must_restore(b.fd, b.snap, 0);
+		before = faults_taken();
 		write_set(b.mem, sizes[i], 'x');
-		EXPECT_LE(sizes[i], faults() - before);
-		restore(b.fd, b.snap, 0);
+		EXPECT_LE(sizes[i], faults_taken() - before);
+		must_restore(b.fd, b.snap, 0);
 		EXPECT_EQ(0, info(b.fd).pages_exclusive);
 		EXPECT_TRUE(restored(&b));
-		close(b.fd);
-		close(b.snap);
-		unmap(b.mem, PAGES);
-		unmap(b.mem2, PAGES);
-		unmap(b.snap_mem, PAGES);
+		box_end(&b);
 	}
 }
 
 /*
- * A region that each round grows and writes what was added: that goes, and what is before
+ * Each round grows the region and writes to what was added: that goes, and what is before
  * it stays mapped.  The end lies in a leaf of which more is kept, in one of which nothing
  * is, and between two.
  */
@@ -379,11 +363,11 @@ TEST(no_faults_where_it_had_grown)
 			EXPECT_TRUE(is(more + end * pgsz(), 100, 0, end));
 			pg_fill(more + end * pgsz(), 2, end);
 			pg_fill(more + (end + 99) * pgsz(), 2, end + 99);
-			before = faults();
+			before = faults_taken();
 			memset(more + 10 * pgsz(), 'a' + round % 26, 5 * pgsz());
 			memset(more + 126 * pgsz(), 'a' + round % 26, 2 * pgsz());
-			taken += round < 3 ? 0 : faults() - before;
-			EXPECT_EQ(7, restore(b.fd, b.snap, flags).kept)
+			taken += round < 3 ? 0 : faults_taken() - before;
+			EXPECT_EQ(7, must_restore(b.fd, b.snap, flags).kept)
 				TH_LOG("end %zu, round %zu", end, round);
 			EXPECT_EQ(end * pgsz(), info(b.fd).size);
 			EXPECT_EQ(7, info(b.fd).pages_exclusive);
@@ -411,11 +395,11 @@ TEST(no_faults_where_it_had_grown_from_within_a_page)
 	b.snap = snapshot(b.fd);
 	for (round = 0; round < 20; round++) {
 		ASSERT_EQ(0, do_resize(b.fd, LEN));
-		before = faults();
+		before = faults_taken();
 		memset(b.mem + 128 * pgsz(), 'x', 3 * pgsz());
-		taken += round < 3 ? 0 : faults() - before;
+		taken += round < 3 ? 0 : faults_taken() - before;
 		memset(b.mem + 131 * pgsz(), 'x', 3 * pgsz());
-		EXPECT_EQ(3, restore(b.fd, b.snap, flags).kept);
+		EXPECT_EQ(3, must_restore(b.fd, b.snap, flags).kept);
 		EXPECT_EQ(end, info(b.fd).size);
 		ASSERT_EQ(0, do_resize(b.fd, LEN));
 		EXPECT_EQ(0, memcmp(b.mem, b.want, end));
@@ -449,7 +433,7 @@ static void cold_pages(struct __test_metadata *_metadata, size_t hot)
 	EXPECT_TRUE(holds(b.fd, hot, PAGES - PAGES / 5 - 5 + 1 -
 			  (hot ? 1 : 0)));
 	EXPECT_TRUE(restored(&b));
-	/* Who was given back comes again, by another way each time. */
+	/* Pages that were given back are written again, in another way each time. */
 	for (round = 0; round < AGAIN; round++) {
 		for (i = 0; i < PAGES; i++)
 			put_bytes(&b, i % BY_CHILD, i * pgsz() + i, 8, "come bac");
@@ -479,8 +463,9 @@ TEST(cold_pages_are_given_back_beside_hot_ones)
 }
 
 /*
- * Some pages are written in each round, and others now and then, holes among them: those are
- * not kept once it is clear that this is in vain, until they are written in each round, too.
+ * Some pages are written in each round, others, with holes among them, only now and then.
+ * Once it is clear that keeping the others is in vain they are not kept, until they are
+ * written in each round, too.
  */
 TEST(what_is_written_once_is_not_kept)
 {
@@ -494,19 +479,19 @@ TEST(what_is_written_once_is_not_kept)
 	NEED_KEEP();
 	must(!do_discard(fd, MANY / 2 * pgsz(), MANY / 2 * pgsz()));
 	snap = snapshot(fd);
-	restore(fd, snap, COWMEM_RESTORE_KEEP);
+	must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 	for (round = 0; round < WARM + ROUNDS + AGAIN + ROUNDS; round++) {
 		bool others_stay = round >= WARM + ROUNDS;
 
 		if (round == WARM || round == WARM + ROUNDS + AGAIN)
-			before = faults();
+			before = faults_taken();
 		for (i = 0; i < HOT; i++)
 			mem[i * MANY / HOT * pgsz() + round] = 'h';
 		/* Never next to each other, in either half, and again when that was forgotten. */
 		at = others_stay ? at : 3 + round % AGES * 50;
 		for (i = 0; i < OTHERS; i++)
 			mem[(at + 2 * i + i % 2 * MANY / 2) % MANY * pgsz() + round] = 'o';
-		r = restore(fd, snap, COWMEM_RESTORE_KEEP);
+		r = must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 		if (round < WARM)
 			continue;
 		EXPECT_EQ(HOT + OTHERS, r.pages);
@@ -517,12 +502,12 @@ TEST(what_is_written_once_is_not_kept)
 		}
 		/* Each of the others, and no more. */
 		if (round == WARM + ROUNDS - 1)
-			EXPECT_EQ(ROUNDS * OTHERS, faults() - before);
+			EXPECT_EQ(ROUNDS * OTHERS, faults_taken() - before);
 	}
-	EXPECT_EQ(0, faults() - before);
+	EXPECT_EQ(0, faults_taken() - before);
 	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
 	EXPECT_TRUE(holds(fd, HOT + OTHERS, MANY / 2 - (HOT + OTHERS) / 2));
-	restore(fd, snap, 0);
+	must_restore(fd, snap, 0);
 	EXPECT_TRUE(holds(fd, 0, MANY / 2));
 	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
 }
@@ -548,17 +533,13 @@ TEST(one_dirty_page_among_clean_ones)
 
 			put_bytes(&b, how, at, 7, "written");
 			EXPECT_EQ(0, memcmp(b.mem + at, "written", 7));
-			r = restore(b.fd, b.snap, COWMEM_RESTORE_KEEP);
+			r = must_restore(b.fd, b.snap, COWMEM_RESTORE_KEEP);
 			EXPECT_EQ(PAGES, r.kept);
 			EXPECT_EQ(PAGES, r.pages);
 			EXPECT_TRUE(restored(&b))
 				TH_LOG("round %d, %s", round, way_name(how));
 		}
-		close(b.fd);
-		close(b.snap);
-		unmap(b.mem, PAGES);
-		unmap(b.mem2, PAGES);
-		unmap(b.snap_mem, PAGES);
+		box_end(&b);
 	}
 }
 
@@ -585,11 +566,7 @@ TEST(written_when_about_to_be_given_back)
 		EXPECT_EQ(0, touch(b.mem + 20 * pgsz(), true));
 		keep(&b);
 		EXPECT_TRUE(restored(&b));
-		close(b.fd);
-		close(b.snap);
-		unmap(b.mem, PAGES);
-		unmap(b.mem2, PAGES);
-		unmap(b.snap_mem, PAGES);
+		box_end(&b);
 	}
 }
 
@@ -612,7 +589,7 @@ FIXTURE_SETUP(plain)
 FIXTURE_TEARDOWN(plain)
 {
 	EXPECT_TRUE(restored(&self->b));
-	EXPECT_EQ(0, restore(self->b.fd, self->b.snap, 0).kept);
+	EXPECT_EQ(0, must_restore(self->b.fd, self->b.snap, 0).kept);
 	EXPECT_EQ(0, info(self->b.fd).pages_exclusive);
 	EXPECT_TRUE(restored(&self->b));
 }
@@ -622,7 +599,7 @@ TEST_F(plain, source_is_not_a_snapshot)
 	int other = cloned(self->b.snap);
 	char *mem;
 
-	EXPECT_EQ(0, restore(self->b.fd, other, COWMEM_RESTORE_KEEP).kept);
+	EXPECT_EQ(0, must_restore(self->b.fd, other, COWMEM_RESTORE_KEEP).kept);
 	EXPECT_TRUE(restored(&self->b));
 	EXPECT_EQ(0, info(self->b.fd).pages_exclusive);
 
@@ -630,7 +607,7 @@ TEST_F(plain, source_is_not_a_snapshot)
 	mem = map_rw(other, PAGES);
 	pg_fill(mem + 7 * pgsz(), 9, 7);
 	write_set(self->b.mem, 40, 'z');
-	EXPECT_EQ(0, restore(self->b.fd, other, COWMEM_RESTORE_KEEP).kept);
+	EXPECT_EQ(0, must_restore(self->b.fd, other, COWMEM_RESTORE_KEEP).kept);
 	pg_fill(mem + 7 * pgsz(), 8, 7);
 	EXPECT_TRUE(pg_is(self->b.mem + 7 * pgsz(), 9, 7));
 	EXPECT_TRUE(same(mem, self->b.mem, "other") == false);
@@ -644,7 +621,7 @@ TEST_F(plain, sealed_source)
 
 	ASSERT_EQ(0, do_seal(other, COWMEM_SEAL_WRITE));
 	EXPECT_EQ(can_keep() ? 40 : 0,
-		  restore(self->b.fd, other, COWMEM_RESTORE_KEEP).kept);
+		  must_restore(self->b.fd, other, COWMEM_RESTORE_KEEP).kept);
 }
 
 TEST_F(plain, sealed_source_that_was_written)
@@ -653,10 +630,10 @@ TEST_F(plain, sealed_source_that_was_written)
 
 	ASSERT_EQ(8, pwrite(other, "modified", 8, 0));
 	ASSERT_EQ(0, do_seal(other, COWMEM_SEAL_WRITE));
-	restore(self->b.fd, other, COWMEM_RESTORE_KEEP);
+	must_restore(self->b.fd, other, COWMEM_RESTORE_KEEP);
 	EXPECT_EQ(0, memcmp(self->b.mem, "modified", 8));
 	EXPECT_EQ(0, memcmp(self->b.mem + 8, self->b.want + 8, LEN - 8));
-	restore(self->b.fd, other, COWMEM_RESTORE_KEEP);
+	must_restore(self->b.fd, other, COWMEM_RESTORE_KEEP);
 	EXPECT_EQ(0, memcmp(self->b.mem, "modified", 8));
 	EXPECT_EQ(0, memcmp(self->b.mem + 8, self->b.want + 8, LEN - 8));
 	keep(&self->b);
@@ -717,25 +694,17 @@ TEST_F(plain, after_discard)
 
 TEST_F(plain, after_copy)
 {
-	struct cowmem_copy c = {
-		.fd = self->b.fd, .src_offset = 0, .dst_offset = 64 * pgsz(),
-		.length = 64 * pgsz(),
-	};
 	int other = region_of(PAGES, 3);
 
-	ASSERT_EQ(0, ioctl(self->b.fd, COWMEM_IOC_COPY, &c));
-	EXPECT_EQ(0, memcmp(self->b.mem, self->b.mem + c.dst_offset, c.length));
+	ASSERT_EQ(0, do_copy(self->b.fd, self->b.fd, 64, 0, 64));
+	EXPECT_EQ(0, memcmp(self->b.mem, self->b.mem + 64 * pgsz(), 64 * pgsz()));
 	EXPECT_PLAIN_ONCE();
-	c.fd = other;
-	c.src_offset = pgsz();
-	ASSERT_EQ(0, ioctl(self->b.fd, COWMEM_IOC_COPY, &c));
-	EXPECT_TRUE(is(self->b.mem + c.dst_offset, 64, 3, 1));
+	ASSERT_EQ(0, do_copy(self->b.fd, other, 64, 1, 64));
+	EXPECT_TRUE(is(self->b.mem + 64 * pgsz(), 64, 3, 1));
 	EXPECT_PLAIN_ONCE();
 	EXPECT_TRUE(fd_is(other, 0, PAGES, 3));
 	/* From the snapshot to where it was: then nothing differs there. */
-	c.fd = self->b.snap;
-	c.src_offset = c.dst_offset;
-	ASSERT_EQ(0, ioctl(self->b.fd, COWMEM_IOC_COPY, &c));
+	ASSERT_EQ(0, do_copy(self->b.fd, self->b.snap, 64, 64, 64));
 	keep(&self->b);
 }
 
@@ -792,7 +761,7 @@ TEST_F(plain, itself)
 	char *was = anon(PAGES);
 
 	memcpy(was, self->b.mem, LEN);
-	restore(self->b.fd, self->b.fd, COWMEM_RESTORE_KEEP);
+	must_restore(self->b.fd, self->b.fd, COWMEM_RESTORE_KEEP);
 	EXPECT_TRUE(region_is(&self->b, was));
 	keep(&self->b);
 }
@@ -815,7 +784,7 @@ static void source_cut(struct __test_metadata *_metadata, uint64_t size)
 		/* All pages are kept, so all that differs is what is kept. */
 		write_set(b.mem, PAGES, 'k');
 		EXPECT_EQ(can_keep() ? PAGES : 0,
-			  restore(b.fd, other, COWMEM_RESTORE_KEEP).kept);
+			  must_restore(b.fd, other, COWMEM_RESTORE_KEEP).kept);
 		ASSERT_TRUE(region_is(&b, want));
 		ASSERT_EQ(0, do_resize(other, size));
 		ASSERT_EQ(0, do_resize(other, LEN));
@@ -824,14 +793,14 @@ static void source_cut(struct __test_metadata *_metadata, uint64_t size)
 		/* A few are written, or none. */
 		if (round)
 			write_set(b.mem, 10, 'k');
-		restore(b.fd, other, COWMEM_RESTORE_KEEP);
+		must_restore(b.fd, other, COWMEM_RESTORE_KEEP);
 		ASSERT_TRUE(region_is(&b, want))
 			TH_LOG("round %d, cut at %#llx", round,
 			       (unsigned long long)size);
-		restore(b.fd, other, COWMEM_RESTORE_KEEP);
+		must_restore(b.fd, other, COWMEM_RESTORE_KEEP);
 		ASSERT_TRUE(region_is(&b, want));
 	}
-	/* Nor has the snapshot that all of it came from noticed. */
+	/* The snapshot that all of it came from has not changed either. */
 	EXPECT_TRUE(same(b.snap_mem, b.want, "snapshot"));
 	keep(&b);
 	EXPECT_TRUE(restored(&b));
@@ -861,18 +830,18 @@ TEST(more_than_is_ever_kept)
 	struct cowmem_restore r;
 
 	NEED_KEEP();
-	/* Of 2 MiB none are kept. */
+	/* Pages of 2 MiB folios are never kept, */
 	ASSERT_EQ(0, madvise(mem, pages * pgsz(), MADV_NOHUGEPAGE));
 	/* Something to go back to that is not a hole. */
 	pg_fill(mem + 5 * pgsz(), 1, 5);
 	pg_fill(mem + max * pgsz(), 1, max);
 	snap = snapshot(fd);
-	/* Nor of smaller folios, which there are no more once it was asked for. */
-	restore(fd, snap, COWMEM_RESTORE_KEEP);
+	/* nor are those of smaller folios, of which there are none after this call. */
+	must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 	for (i = 0; i < max; i++)
 		mem[i * pgsz() + i % 4096] = 'x';
 	for (round = 0; round < 2; round++) {
-		r = restore(fd, snap, COWMEM_RESTORE_KEEP);
+		r = must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 		EXPECT_EQ(max, r.kept);
 		EXPECT_EQ(max, info(fd).pages_exclusive);
 		EXPECT_TRUE(pg_is(mem + 5 * pgsz(), 1, 5));
@@ -883,7 +852,7 @@ TEST(more_than_is_ever_kept)
 	}
 	mem[7 * pgsz()] = 'y';
 	mem[max * pgsz()] = 'y';
-	r = restore(fd, snap, COWMEM_RESTORE_KEEP);
+	r = must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 	EXPECT_EQ(0, r.kept);
 	EXPECT_TRUE(holds(fd, 0, 2));
 	EXPECT_TRUE(pg_is(mem + 5 * pgsz(), 1, 5));
@@ -896,7 +865,7 @@ TEST(more_than_is_ever_kept)
 	/* After that it keeps again. */
 	mem[7 * pgsz()] = 'z';
 	mem[max * pgsz()] = 'z';
-	EXPECT_EQ(2, restore(fd, snap, COWMEM_RESTORE_KEEP).kept);
+	EXPECT_EQ(2, must_restore(fd, snap, COWMEM_RESTORE_KEEP).kept);
 	EXPECT_EQ(0, mem[7 * pgsz()]);
 	EXPECT_TRUE(pg_is(mem + max * pgsz(), 1, max));
 }
@@ -924,7 +893,7 @@ static void two_snapshots(struct __test_metadata *_metadata, bool same_pages)
 		which = round < 80 ? round % 2 : below(2);
 		if (same_pages || round % 3)
 			write_set(b.mem, same_pages ? 50 : 1 + below(60), 'r');
-		kept += restore(b.fd, snap[which], COWMEM_RESTORE_KEEP).kept;
+		kept += must_restore(b.fd, snap[which], COWMEM_RESTORE_KEEP).kept;
 		ASSERT_TRUE(region_is(&b, want[which]))
 			TH_LOG("round %d, to %c", round, 'A' + which);
 		EXPECT_TRUE(same(snap_mem[0], want[0], "snapshot A"));
@@ -971,7 +940,7 @@ TEST(two_snapshots_and_a_hot_set_that_moves)
 		b.mem[0] = 'h';
 		for (i = 0; i < HOT; i++)
 			b.mem[(1 + round * STEP + i) * pgsz() + i] = 'h';
-		kept = restore(b.fd, snap[which], COWMEM_RESTORE_KEEP).kept;
+		kept = must_restore(b.fd, snap[which], COWMEM_RESTORE_KEEP).kept;
 		ASSERT_TRUE(region_is(&b, want[which]))
 			TH_LOG("round %d", round);
 		sum += kept;
@@ -983,12 +952,12 @@ TEST(two_snapshots_and_a_hot_set_that_moves)
 	/* What was written in the last COLD_ROUNDS, and the first page. */
 	EXPECT_GE(1 + HOT + COLD_ROUNDS * STEP, most);
 	EXPECT_EQ(kept, info(b.fd).pages_exclusive);
-	/* Nor is one that does so the last. */
+	/* Nor is a round that does so the last one that keeps. */
 	for (round = 0; round <= COLD_ROUNDS || (!kept && round <= COLD_ROUNDS + 1);
 	     round++) {
 		which = round % 2;
 		b.mem[0] = 'h';
-		kept = restore(b.fd, snap[which], COWMEM_RESTORE_KEEP).kept;
+		kept = must_restore(b.fd, snap[which], COWMEM_RESTORE_KEEP).kept;
 		ASSERT_TRUE(region_is(&b, want[which]));
 	}
 	EXPECT_EQ(1, kept);
@@ -1009,7 +978,7 @@ TEST(other_snapshot_without_a_write)
 	write_set(b.mem, 50, 'r');
 	keep(&b);
 	for (round = 0; round < 50; round++) {
-		restore(b.fd, other, COWMEM_RESTORE_KEEP);
+		must_restore(b.fd, other, COWMEM_RESTORE_KEEP);
 		ASSERT_TRUE(region_is(&b, want));
 		keep(&b);
 		ASSERT_TRUE(restored(&b));
@@ -1088,7 +1057,7 @@ static void *reset_on(void *arg)
 			else
 				must(pwrite(fd, "reset", 1, at) == 1);
 		}
-		r->kept += restore(fd, r->snap, round % 16 ?
+		r->kept += must_restore(fd, r->snap, round % 16 ?
 				   COWMEM_RESTORE_KEEP : 0).kept;
 		must(pread(fd, buf, LEN, 0) == (ssize_t)LEN);
 		if (memcmp(mem, r->want, LEN) || memcmp(buf, r->want, LEN))
@@ -1118,13 +1087,9 @@ TEST(many_regions_from_one_snapshot)
 	/* Others use the snapshot, too; it lets go of nothing. */
 	for (n = 0; n < 40; n++) {
 		int clone = cloned(b.snap), again = snapshot(clone);
-		struct cowmem_copy c = {
-			.fd = b.snap, .src_offset = (n % 100) * pgsz(),
-			.dst_offset = (n % 7) * pgsz(), .length = 90 * pgsz(),
-		};
 
-		ASSERT_EQ(0, ioctl(clone, COWMEM_IOC_COPY, &c));
-		restore(clone, again, 0);
+		ASSERT_EQ(0, do_copy(clone, b.snap, n % 7, n % 100, 90));
+		must_restore(clone, again, 0);
 		ASSERT_TRUE(same(b.snap_mem, b.want, "snapshot"));
 		close(clone);
 		close(again);
@@ -1171,7 +1136,7 @@ TEST(random_model)
 	     step++) {
 		size_t first = below(PAGES), n = 1 + below(PAGES - first), to;
 		size_t at, len, which = below(2);
-		struct cowmem_copy c = {};
+		bool other;
 		struct kept_clone *k = &clones[below(CLONES)];
 		int op = below(100);
 
@@ -1186,19 +1151,10 @@ TEST(random_model)
 			break;
 		case 1:
 			to = below(PAGES - n + 1);
-			c.src_offset = first * pgsz();
-			c.dst_offset = to * pgsz();
-			c.length = n * pgsz();
-			if (k->fd >= 0 && below(2)) {
-				c.fd = k->fd;
-				memcpy(cur + c.dst_offset,
-				       k->want + c.src_offset, c.length);
-			} else {
-				c.fd = b.fd;
-				memmove(cur + c.dst_offset, cur + c.src_offset,
-					c.length);
-			}
-			must(!ioctl(b.fd, COWMEM_IOC_COPY, &c));
+			other = k->fd >= 0 && below(2);
+			must(!do_copy(b.fd, other ? k->fd : b.fd, to, first, n));
+			memmove(cur + to * pgsz(), (other ? k->want : cur) + first * pgsz(),
+				n * pgsz());
 			break;
 		case 2:
 			if (k->fd >= 0) {
@@ -1215,12 +1171,12 @@ TEST(random_model)
 			k->fd = below(2) ? cloned(b.fd) : snapshot(b.fd);
 			break;
 		case 3:
-			restore(b.fd, snap[which], 0);
+			must_restore(b.fd, snap[which], 0);
 			memcpy(cur, want[which], LEN);
 			break;
 		case 4 ... 40:
 			which = below(8) ? step / 64 % 2 : which;
-			kept += restore(b.fd, snap[which],
+			kept += must_restore(b.fd, snap[which],
 					COWMEM_RESTORE_KEEP).kept;
 			memcpy(cur, want[which], LEN);
 			calls++;

@@ -59,38 +59,22 @@ typedef const FIXTURE_DATA(killed) scene;
 
 static int call_restore(scene *s)
 {
-	struct cowmem_restore arg = { .fd = s->snap };
-
-	return ioctl(s->a, COWMEM_IOC_RESTORE, &arg);
+	return do_restore(s->a, s->snap, 0);
 }
 
 static int call_restore_keep(scene *s)
 {
-	struct cowmem_restore arg = {
-		.fd = s->snap, .flags = COWMEM_RESTORE_KEEP,
-	};
-
-	return ioctl(s->a, COWMEM_IOC_RESTORE, &arg);
+	return do_restore(s->a, s->snap, COWMEM_RESTORE_KEEP);
 }
 
 static int call_copy(scene *s)
 {
-	struct cowmem_copy arg = {
-		.fd = s->same, .dst_offset = pgsz(),
-		.length = (PAGES - 1) * pgsz(),
-	};
-
-	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+	return do_copy(s->a, s->same, 1, 0, PAGES - 1);
 }
 
 static int call_copy_within(scene *s)
 {
-	struct cowmem_copy arg = {
-		.fd = s->a, .dst_offset = pgsz(),
-		.length = (PAGES - 1) * pgsz(),
-	};
-
-	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+	return do_copy(s->a, s->a, 1, 0, PAGES - 1);
 }
 
 static int call_clone(scene *s)
@@ -110,11 +94,7 @@ static int call_clone_range(scene *s)
 static int call_clone_many(scene *s)
 {
 	int fds[MANY] = { s->same, s->a, s->same }, clones[MANY];
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones,
-		.count = MANY,
-	};
-	int ret = ioctl(s->a, COWMEM_IOC_CLONE_MANY, &arg), i;
+	int ret = do_clone_many(s->a, fds, clones, MANY, 0), i;
 
 	for (i = 0; !ret && i < MANY; i++)
 		close(clones[i]);
@@ -125,12 +105,8 @@ static int diff(int fd, int other, uint32_t flags)
 {
 	/* More than are ever found: only then is all looked at in one call. */
 	static struct cowmem_extent e[1 << 16];
-	struct cowmem_diff arg = {
-		.fd = other, .flags = flags, .extents = (uintptr_t)e,
-		.count = ARRAY_SIZE(e),
-	};
 
-	return ioctl(fd, COWMEM_IOC_DIFF, &arg);
+	return do_diff(fd, other, flags, e, ARRAY_SIZE(e)) < 0 ? -1 : 0;
 }
 
 static int call_diff(scene *s)
@@ -287,14 +263,8 @@ static int endless(void)
 	int fd = region_of(1, 1), i;
 
 	must(!do_resize(fd, 2 * ENDLESS * pgsz()));
-	for (i = 0; i < DOUBLINGS; i++) {
-		struct cowmem_copy arg = {
-			.fd = fd, .dst_offset = pgsz() << i,
-			.length = pgsz() << i,
-		};
-
-		must(!ioctl(fd, COWMEM_IOC_COPY, &arg));
-	}
+	for (i = 0; i < DOUBLINGS; i++)
+		must(!do_copy(fd, fd, 1ULL << i, 0, 1ULL << i));
 	return fd;
 }
 
@@ -316,21 +286,13 @@ static int go_diff(scene *s)
 
 static int go_copy(scene *s)
 {
-	struct cowmem_copy arg = {
-		.fd = s->a, .src_offset = pgsz(), .length = ENDLESS * pgsz(),
-	};
-
-	return ioctl(s->same, COWMEM_IOC_COPY, &arg);
+	return do_copy(s->same, s->a, 0, 1, ENDLESS);
 }
 
 /* What it shares is odd, too: each node has to be looked through. */
 static int go_copy_within(scene *s)
 {
-	struct cowmem_copy arg = {
-		.fd = s->a, .dst_offset = pgsz(), .length = ENDLESS * pgsz(),
-	};
-
-	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+	return do_copy(s->a, s->a, 1, 0, ENDLESS);
 }
 
 FIXTURE(endless) {
@@ -464,19 +426,15 @@ static int wait_discard(scene *s)
 
 static int wait_copy_from(scene *s)
 {
-	struct cowmem_copy arg = { .fd = s->a, .length = pgsz() };
-
-	return ioctl(s->same, COWMEM_IOC_COPY, &arg);
+	return do_copy(s->same, s->a, 0, 0, 1);
 }
 
 static int wait_copy_to(scene *s)
 {
-	struct cowmem_copy arg = { .fd = s->same, .length = pgsz() };
-
-	return ioctl(s->a, COWMEM_IOC_COPY, &arg);
+	return do_copy(s->a, s->same, 0, 0, 1);
 }
 
-/* What each waits for: nobody who changes the region, no RESIZE. */
+/* What each waits for: that nothing changes the region, that no RESIZE is under way. */
 enum { CHANGES = 1, RESIZES = 2 };
 
 static const struct {
@@ -587,7 +545,7 @@ TEST_F(waiting, ends_by_a_signal)
 			kill_after(s, waiting[i].call, 0.03);
 			EXPECT_EQ(1, get(s->turn))
 				TH_LOG("%s does not wait", waiting[i].name);
-			/* Nor does anybody have to wait for who is gone. */
+			/* Nor does anybody have to wait for a process that is gone. */
 			EXPECT_TRUE(fd_is(s->same, 0, 2, 3));
 		}
 		if (second)
@@ -607,7 +565,7 @@ TEST_F(waiting, ends_by_a_signal)
 }
 
 /* Its source is the page that it splits, and that it then has to fault in again. */
-TEST_F(waiting, write_does_not_wait_for_who_looks)
+TEST_F(waiting, write_does_not_wait_for_a_seek)
 {
 	FIXTURE_DATA(killed) *s = &self->scene;
 	pid_t first;

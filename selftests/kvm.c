@@ -23,12 +23,12 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <linux/falloc.h>
+#include <linux/kvm.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
-
-#ifdef __x86_64__
-#include <linux/kvm.h>
+#include "poison.h"
+#include "module.h"
 
 enum { VCPUS = 2, PAGE = 4096, AREA = 512, AREA_BYTES = AREA * PAGE };
 
@@ -1553,7 +1553,7 @@ TEST(a_snapshot_is_read_only_memory)
 	close(snap);
 }
 
-/* Who says that it is memory to be written gets an error, and the snapshot stays. */
+/* To call a snapshot memory that may be written is an error, and the snapshot stays. */
 TEST(a_snapshot_is_not_written)
 {
 	char *mem;
@@ -1636,8 +1636,6 @@ TEST(a_reset_takes_back_what_is_not_written)
 }
 
 /* ---- where memory is short ---- */
-
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 
 enum { SNAPSHOTS = 12 };
 
@@ -1768,15 +1766,6 @@ TEST(a_snapshot_that_yields_is_gone)
 	vm_end(&vm);
 	close(snap);
 }
-
-#else
-
-static const char *no_kvm(void)
-{
-	return "the guests are written for x86";
-}
-
-#endif
 
 int main(int argc, char **argv)
 {

@@ -11,8 +11,9 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 #define MIB (1UL << 20)
 #define MIB_PAGES (MIB / pgsz())
 
@@ -304,7 +305,7 @@ FIXTURE_TEARDOWN_PARENT(memcg)
 #define in_cgroup(dir, ...)						\
 	in_child(must(!cg_write(dir, "cgroup.procs", "0")); __VA_ARGS__)
 
-/* The region is the parent's, the pages are charged to who writes them. */
+/* The region is the parent's; the pages are charged to the child that writes them. */
 TEST_F(memcg, pages_are_charged_to_the_caller)
 {
 	int fd = region_of(4096, 0), half = 1024;
@@ -366,7 +367,7 @@ TEST_F(memcg, nodes_are_charged_to_the_caller)
 	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
 }
 
-/* A copy is charged to who splits, not to who wrote the page first. */
+/* A copy is charged to the writer that splits the page, not to its first writer. */
 TEST_F(memcg, splits_are_charged_to_the_caller)
 {
 	long *grown = shared_mem(2 * sizeof(*grown));
@@ -421,7 +422,7 @@ FIXTURE_TEARDOWN_PARENT(oom)
 	EXPECT_EQ(0, rmdir(self->dir));
 }
 
-/* 64 MiB for who wants 80: killed or refused, and nobody else notices. */
+/* A process that wants 80 MiB gets 64: killed or refused, and nobody else notices. */
 TEST_F(oom, filling_up_hits_nobody_else)
 {
 	size_t max = 80 * MIB_PAGES, n;

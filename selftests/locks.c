@@ -2,7 +2,7 @@
 /*
  * Promise: flock(), POSIX and OFD locks are of the region, whichever of its descriptors
  * they are taken by, those of the device included.  They conflict with each other as a
- * file's do, and with no other region's; they go when who took them closes or ends.
+ * file's do, and with no other region's; they go when their owner closes or ends.
  */
 #include <pthread.h>
 #include <sys/file.h>

@@ -85,7 +85,7 @@ static bool pin_shows(int gup, char *seen, uint32_t tag)
 	return is(seen, PAGES, tag, 0);
 }
 
-/* Who pinned is gone; the other one, who holds the pages alone now, writes. */
+/* The region that was pinned is gone; the other one, now their only holder, writes. */
 TEST_F(pins, last_holder_does_not_write_in_place)
 {
 	int clone = cloned(self->fd);
@@ -98,7 +98,7 @@ TEST_F(pins, last_holder_does_not_write_in_place)
 	EXPECT_TRUE(pin_shows(self->gup, self->seen, 1));
 }
 
-/* The pinned pages stay with who pinned them, and the clone gets copies. */
+/* The pinned pages stay with the region that was pinned, and the clone gets copies. */
 TEST_F(pins, clone_of_pinned_pages)
 {
 	int clone;
@@ -122,7 +122,7 @@ TEST_F(pins, discarded_while_pinned)
 	EXPECT_TRUE(pin_shows(self->gup, self->seen, 1));
 }
 
-/* Since 6.5 the kernel refuses: who pins for long would write past page_mkwrite. */
+/* Since 6.5 the kernel refuses: a long-term pin would write past page_mkwrite. */
 TEST_F(pins, not_for_writing)
 {
 	fill(self->mem, PAGES, 2, 0);

@@ -4,7 +4,10 @@
  * several processes write meanwhile, stays as it is whatever happens to the
  * others, and gives its memory back.
  *
- * Usage: many_clones [CLONES [SEED]]; scripts/torture asks for 100,000.
+ * Usage: many_clones [CLONES [SEED [huge]]]; scripts/torture asks for 100,000.
+ *
+ * With "huge", for a module with huge=always, the region begins with two areas of
+ * one folio each.  Nobody writes to the first; the end of the second is written.
  *
  * Each writer has a word of its own in each page, which it counts up from the
  * first page to the last.  It waits between two writes until some clones were
@@ -14,6 +17,8 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
 enum { PAGES = 70, WRITERS = 3, PACE = 12, MANY = 2000 };
 
@@ -24,17 +29,18 @@ struct shared {
 
 static struct shared *shared;
 static unsigned int clones;
+static unsigned int lead;	/* pages before those that are written */
 static int live, *fds;
 static uint64_t *sums;
 
 static uint64_t *word(char *mem, unsigned int page, unsigned int who)
 {
-	return (uint64_t *)(mem + page * pgsz()) + 1 + who * 64;
+	return (uint64_t *)(mem + (lead + page) * pgsz()) + 1 + who * 64;
 }
 
 static void write_on(unsigned int who)
 {
-	char *mem = map_rw(live, PAGES);
+	char *mem = map_rw(live, lead + PAGES);
 	uint64_t round;
 	unsigned int page;
 
@@ -63,10 +69,15 @@ static void write_on(unsigned int who)
 /* Is it a cut, and not before @last?  Returns a sum of it, or 0. */
 static uint64_t look(int fd, uint64_t last[WRITERS])
 {
-	char *mem = map_ro(fd, PAGES);
+	char *mem = map_ro(fd, lead + PAGES);
 	uint64_t sum = 1, total, first, was, x;
 	unsigned int page, who;
 
+	if (lead && (mem[0] != 'h' || mem[pgsz()])) {
+		dprintf(2, "# the area that nobody writes has changed\n");
+		sum = 0;
+		goto out;
+	}
 	for (who = 0; who < WRITERS; who++) {
 		first = was = *word(mem, 0, who);
 		total = 0;
@@ -94,8 +105,29 @@ static uint64_t look(int fd, uint64_t last[WRITERS])
 	}
 	sum += !sum;
 out:
-	unmap(mem, PAGES);
+	unmap(mem, lead + PAGES);
 	return sum;
+}
+
+static unsigned int area_pages(void)
+{
+	char size[32];
+
+	must(read_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", size, sizeof(size)) > 0);
+	return strtoul(size, NULL, 10) / pgsz();
+}
+
+/* A region whose first two areas are huge, all zeroes but for a byte in each. */
+static int huge_region(void)
+{
+	int fd = region_of(lead + PAGES, 0);
+	char *mem = map_rw(fd, lead + PAGES);
+	unsigned int area = area_pages();
+
+	mem[0] = mem[area * pgsz()] = 'h';
+	unmap(mem, lead + PAGES);
+	must(info(fd).pages_huge == 2 * area);
+	return fd;
 }
 
 static bool as_before(unsigned int i)
@@ -120,6 +152,8 @@ int main(int argc, char **argv)
 	clones = argc > 1 ? atoi(argv[1]) : effort(MANY);
 	if (argc > 2)
 		setenv("COWMEM_SEED", argv[2], 1);
+	if (argc > 3)
+		lead = 2 * area_pages() - PAGES / 2;
 	rng_init();
 	ksft_print_header();
 	ksft_set_plan(5);
@@ -133,7 +167,7 @@ int main(int argc, char **argv)
 	memset(fds, 0xff, clones * sizeof(*fds));
 	memset(sums, 0, clones * sizeof(*sums));
 	shared = shared_mem(sizeof(*shared));
-	live = region_of(PAGES, 0);
+	live = lead ? huge_region() : region_of(PAGES, 0);
 	/* What is allocated from here on is charged to it. */
 	why = cg_make(dir, sizeof(dir));
 	if (!why) {
@@ -187,7 +221,7 @@ int main(int argc, char **argv)
 	for (k = 0; ok && k < writes && clones > 2; k++) {
 		i = 1 + below(clones - 2);
 		i -= i & 1;
-		if (pwrite(fds[i], "x", 1, below(PAGES) * pgsz()) != 1)
+		if (pwrite(fds[i], "x", 1, (lead + below(PAGES)) * pgsz()) != 1)
 			ok = false;
 		held++;
 		ok = ok && as_before(i + 1) && (!i || as_before(i - 1));

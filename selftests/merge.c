@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: COWMEM_IOC_MERGE shares pages of equal content, turns zeroes into
- * holes, says exactly what it did, and nobody can tell from what any region
- * holds: no content changes, no write is lost, none shows up elsewhere, nor in
- * what was taken from the page before.
+ * Promise: COWMEM_IOC_MERGE shares pages of equal content, turns pages of zeroes
+ * into holes, and says exactly what it did.  Content does not tell: none changes,
+ * no write is lost, and none shows up elsewhere, nor in what was taken from the
+ * page before.
  */
 #include <linux/futex.h>
 #include <pthread.h>
@@ -1123,7 +1123,7 @@ TEST_F(pin, later_writes_do_not_leak)
 			pin_it(variant->pinned, self->mem, pipes);
 		m = merge(self->fds, 2);
 		EXPECT_EQ(2 * NPIN, m.scanned);
-		/* Who could be written through the pin is left alone. */
+		/* A page that could be written through the pin is left alone. */
 		if (variant->granted && variant->pinned && !variant->later) {
 			EXPECT_EQ(0, m.merged);
 			EXPECT_TRUE(holds(self->fds[0], NPIN, 0));

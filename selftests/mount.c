@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -19,6 +20,8 @@
 #include "../kselftest_harness.h"
 #include "areas.h"
 #include "common.h"
+#include "files.h"
+#include "module.h"
 
 #ifndef SYS_fsopen
 #define SYS_fsopen	430
@@ -37,15 +40,7 @@ enum {
 	RECONFIGURE,
 };
 
-enum { MIB = 256, NOBODY = 65534 };	/* pages of what sized() takes for a MiB */
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-	must(!prctl(PR_SET_DUMPABLE, 1));
-}
+enum { MIB = 256 };	/* pages of what sized() takes for a MiB */
 
 /* ---- two mounts, in a namespace of their own ---- */
 
@@ -174,15 +169,6 @@ static int open_at(const char *where, const char *name, int flags)
 	return open(path, flags | O_CLOEXEC, 0644);
 }
 
-static void put_pages(int fd, uint64_t first, size_t n, uint32_t tag)
-{
-	char *buf = anon(n);
-
-	fill(buf, n, tag, first);
-	must(pwrite(fd, buf, n * pgsz(), first * pgsz()) == (ssize_t)(n * pgsz()));
-	unmap(buf, n);
-}
-
 /* A file of @n pages of tag @tag, or an empty one */
 static int file_at(const char *where, const char *name, size_t n, uint32_t tag)
 {
@@ -212,14 +198,6 @@ static int name_it(int fd, const char *where, const char *name)
 	return linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) ? errno : 0;
 }
 
-static struct stat stat_of(int fd)
-{
-	struct stat st;
-
-	must(!fstat(fd, &st));
-	return st;
-}
-
 /* 0 or errno */
 static int ficlone(int to, int from)
 {
@@ -238,28 +216,17 @@ static int ficlonerange(int to, uint64_t dst, int from, uint64_t src, uint64_t p
 
 static int copy_pages(int to, uint64_t dst, int from, uint64_t src, uint64_t pages)
 {
-	struct cowmem_copy arg = {
-		.fd = from, .src_offset = src * pgsz(), .dst_offset = dst * pgsz(),
-		.length = pages * pgsz(),
-	};
-
-	return ioctl(to, COWMEM_IOC_COPY, &arg) ? errno : 0;
+	return do_copy(to, from, dst, src, pages) ? errno : 0;
 }
 
 static int restore_from(int to, int from, uint32_t flags)
 {
-	struct cowmem_restore arg = { .fd = from, .flags = flags };
-
-	return ioctl(to, COWMEM_IOC_RESTORE, &arg) ? errno : 0;
+	return do_restore(to, from, flags) ? errno : 0;
 }
 
 static int clone_many(const int *fds, int *clones, unsigned int n, uint32_t flags)
 {
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones, .count = n, .flags = flags,
-	};
-
-	return ioctl(fds[0], COWMEM_IOC_CLONE_MANY, &arg) ? errno : 0;
+	return do_clone_many(fds[0], fds, clones, n, flags) ? errno : 0;
 }
 
 /* ---- pages count once ---- */
@@ -282,11 +249,11 @@ TEST_F(mount, shared_pages_count_once)
 		EXPECT_EQ(MIB * pgsz(), stat_of(clone[i]).st_size);
 	}
 	/* A page that is split counts, be it by a call or by a store. */
-	put_pages(clone[3], 7, 1, 2);
+	put_page(clone[3], 7, 2);
 	EXPECT_EQ(MIB + 1, pages_at(self->a));
 	EXPECT_EQ(0, poke(map_rw(clone[4], MIB) + 9 * pgsz(), 1));
 	EXPECT_EQ(MIB + 2, pages_at(self->a));
-	put_pages(fd, 7, 1, 3);
+	put_page(fd, 7, 3);
 	EXPECT_EQ(MIB + 3, pages_at(self->a));
 	EXPECT_TRUE(fd_is(clone[5], 0, MIB, 1));
 	EXPECT_TRUE(fd_is(clone[3], 0, 7, 1));
@@ -351,7 +318,7 @@ FIXTURE_VARIANT_ADD(limit, by_allocating) { .how = BY_ALLOCATING };
 FIXTURE_VARIANT_ADD(limit, by_unsharing) { .how = BY_UNSHARING };
 FIXTURE_VARIANT_ADD(limit, by_symlink) { .how = BY_LINKING };
 
-enum { LIMIT = 64, HALF = LIMIT / 2 };
+enum { ROOM = 64, HALF = ROOM / 2 };
 
 /* 32 pages, and the same in another file: room for 32 more */
 FIXTURE_SETUP(limit)
@@ -429,7 +396,7 @@ TEST_F(limit, is_exact)
 		EXPECT_EQ(how == BY_STORE ? SIGBUS : ENOSPC,
 			  take(where, how, more, mem, how + (how == BY_LINKING) * 50))
 			TH_LOG("by %d", how);
-	EXPECT_EQ(LIMIT, pages_at(where));
+	EXPECT_EQ(ROOM, pages_at(where));
 	EXPECT_EQ(HALF * pgsz(), stat_of(more).st_size);
 	EXPECT_TRUE(is(mem, HALF, 1, 0));
 	EXPECT_TRUE(fd_is(self->shared, 0, HALF, 1));
@@ -440,11 +407,11 @@ TEST_F(limit, is_exact)
 		EXPECT_EQ(0, poke(self->mem + i * pgsz(), 'z'));
 	}
 	/* Nobody else notices. */
-	other = file_at(self->place[1], "other", LIMIT, 4);
-	EXPECT_EQ(LIMIT, pages_at(self->place[1]));
-	EXPECT_EQ(-1, pwrite(other, "x", 1, LIMIT * pgsz()));
+	other = file_at(self->place[1], "other", ROOM, 4);
+	EXPECT_EQ(ROOM, pages_at(self->place[1]));
+	EXPECT_EQ(-1, pwrite(other, "x", 1, ROOM * pgsz()));
 	EXPECT_EQ(ENOSPC, errno);
-	EXPECT_TRUE(fd_is(other, 0, LIMIT, 4));
+	EXPECT_TRUE(fd_is(other, 0, ROOM, 4));
 	EXPECT_EQ(0, take(where, BY_WRITE, region_of(4, 1), NULL, 7));
 	/* Once something goes, it works again. */
 	for (i = 0; i < HALF && variant->how == BY_LINKING; i++) {
@@ -455,7 +422,7 @@ TEST_F(limit, is_exact)
 	EXPECT_TRUE(pages_fall_to(where, HALF));
 	for (i = 0; i < HALF; i++)
 		EXPECT_EQ(0, take(where, BY_WRITE, more, NULL, i));
-	EXPECT_EQ(LIMIT, pages_at(where));
+	EXPECT_EQ(ROOM, pages_at(where));
 }
 
 /* Threads take pages at once: neither more nor fewer than there are. */
@@ -464,7 +431,7 @@ static void *takes_pages(void *arg)
 	int fd = *(int *)arg;
 	long i, n = 0;
 
-	for (i = 0; i < 2 * LIMIT; i++)
+	for (i = 0; i < 2 * ROOM; i++)
 		n += pwrite(fd, "x", 1, i * pgsz()) == 1;
 	return (void *)n;
 }
@@ -492,7 +459,7 @@ TEST_F(limit, is_exact_with_threads)
 			sum += (long)n;
 		}
 		ASSERT_EQ(HALF, sum);
-		ASSERT_EQ(LIMIT, pages_at(where));
+		ASSERT_EQ(ROOM, pages_at(where));
 		for (i = 0; i < 4; i++) {
 			must(!ftruncate(fd[i], 0));
 			close(fd[i]);
@@ -626,7 +593,7 @@ TEST_F(mount, clones_get_names)
 	EXPECT_EQ(4, pages_at(self->a));
 	EXPECT_EQ(0, stat_of(clone).st_nlink);
 	EXPECT_EQ(stat_of(fd).st_dev, stat_of(clone).st_dev);
-	put_pages(fd, 0, 1, 2);
+	put_page(fd, 0, 2);
 	EXPECT_EQ(5, pages_at(self->a));
 	ASSERT_EQ(0, name_it(clone, self->a, "clone"));
 	EXPECT_EQ(1, stat_of(clone).st_nlink);
@@ -639,7 +606,7 @@ TEST_F(mount, clones_get_names)
 	ASSERT_LE(0, again);
 	EXPECT_EQ(stat_of(clone).st_ino, stat_of(again).st_ino);
 	EXPECT_TRUE(fd_is(again, 0, 4, 1));
-	put_pages(again, 3, 1, 3);
+	put_page(again, 3, 3);
 	EXPECT_TRUE(fd_is(clone, 3, 1, 3));
 	EXPECT_TRUE(fd_is(fd, 1, 3, 1));
 	close(clone);
@@ -684,7 +651,7 @@ static int cloning_as_nobody(const char *where, uint32_t flags)
 	);
 }
 
-/* Who may not write does not get to fill the mount by writing to a clone. */
+/* A reader cannot fill the mount by writing to a clone. */
 TEST_F(mount, clones_of_others)
 {
 	int fd;
@@ -804,7 +771,7 @@ TEST_F(mount, named_snapshots_are_never_written)
 	/* It can be reflinked, and that can be written. */
 	i = file_at(self->a, "copy", 0, 0);
 	EXPECT_EQ(0, ficlone(i, snap));
-	put_pages(i, 0, 1, 7);
+	put_page(i, 0, 7);
 	EXPECT_EQ(0, restore_from(fd, snap, 0));
 	EXPECT_TRUE(fd_is(fd, 0, 4, 1));
 	EXPECT_EQ(0, unlink(path));
@@ -911,7 +878,7 @@ TEST_F(mount, a_device_region_gets_pages_of_a_mount)
 	close(fd);
 	EXPECT_EQ(0, unlink_at(self->a, "file"));
 	EXPECT_TRUE(pages_fall_to(self->a, 6));
-	/* Written in place, by the last who has them. */
+	/* Written in place by their last holder. */
 	put_pages(dev, 2, 6, 4);
 	EXPECT_EQ(6, pages_at(self->a));
 	/* The mount may go before the region does. */
@@ -1039,7 +1006,7 @@ TEST_F(mount, lazily_unmounted)
 	mem = map_rw(clone, MIB);
 	ASSERT_EQ(0, umount2(self->a, MNT_DETACH));
 	EXPECT_EQ(-1, open_at(self->a, "file", O_RDWR));
-	/* All goes on for who has it open. */
+	/* For those who have it open all goes on. */
 	fill(mem, 10, 2, 0);
 	put_pages(fd, 20, 10, 3);
 	put_pages(tmp, 0, 10, 4);
@@ -1738,7 +1705,7 @@ TEST_F(mount, programs_and_reflinks)
 	EXPECT_EQ(ENOEXEC, run_program(other) == 139 ? ENOEXEC : run_program(other));
 }
 
-/* ---- /proc and who watches ---- */
+/* ---- /proc, and watching files ---- */
 
 static bool maps_show(const void *mem, const char *want)
 {
@@ -1768,7 +1735,7 @@ TEST_F(mount, names_in_proc)
 	of_clone = map_rw(clone, 1);
 	EXPECT_TRUE(maps_show(of_clone, "(deleted)"));
 	EXPECT_EQ(0, name_it(clone, self->a, "clone"));
-	/* Who opens it by its name sees that. */
+	/* To open it by its name shows that. */
 	close(clone);
 	unmap(of_clone, 1);
 	clone = open_at(self->a, "clone", O_RDWR);
@@ -1778,22 +1745,6 @@ TEST_F(mount, names_in_proc)
 	EXPECT_EQ(0, unlink_at(self->a, "file"));
 	snprintf(want, sizeof(want), "%s/file (deleted)\n", self->a);
 	EXPECT_TRUE(maps_show(mem, want));
-}
-
-static uint32_t events(int in)
-{
-	char buf[4096] __attribute__((aligned(8)));
-	uint32_t mask = 0;
-	ssize_t n, at;
-
-	while ((n = read(in, buf, sizeof(buf))) > 0)
-		for (at = 0; at < n;) {
-			struct inotify_event *e = (void *)(buf + at);
-
-			mask |= e->mask & ~IN_ISDIR;
-			at += sizeof(*e) + e->len;
-		}
-	return mask;
 }
 
 TEST_F(mount, events_of_clones)

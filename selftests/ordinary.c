@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: a mapping of a region is an ordinary one.  It stays one mapping whatever its
- * protection went through, costs fork() nothing, can be locked in memory, and tells of
- * stores as others do; and who maps a region ever so often makes nobody else wait.
+ * Promise: a mapping of a region is an ordinary one.  It stays one mapping however its
+ * protection was changed, costs fork() nothing, can be locked in memory, and tells of
+ * stores as others do; and to map a region very often makes nobody else wait.
  */
 #include <sys/syscall.h>
 #include <linux/mempolicy.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "module.h"
 
 enum { PAGES = 256 };
 
@@ -43,27 +44,17 @@ static int mappings(const char *mem, size_t len)
 	return n;
 }
 
-/* The kernel's own store of the answer may take one, the first time: so that is not counted. */
-static long faults(void)
-{
-	static struct rusage usage;
-
-	must(!getrusage(RUSAGE_SELF, &usage));
-	must(!getrusage(RUSAGE_SELF, &usage));
-	return usage.ru_minflt + usage.ru_majflt;
-}
-
 /* Store to all pages and return how many faults that took. */
 static long faults_of_stores(char *mem, size_t pages)
 {
 	long before;
 	size_t i;
 
-	faults();
-	before = faults();
+	faults_taken();
+	before = faults_taken();
 	for (i = 0; i < pages; i++)
 		((volatile char *)mem)[i * pgsz()] = 7;
-	return faults() - before;
+	return faults_taken() - before;
 }
 
 /* ---- protection, fork() ---- */
@@ -238,17 +229,16 @@ TEST_F(locked, clone_shows_one_instant)
 /* More than the module may hold: locking fails, and storing would. */
 TEST(locking_more_than_there_is)
 {
-	const char *limit = "/sys/module/cowmem/parameters/limit_mib";
 	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	size_t pages = (16 << 20) / pgsz();
 	int fd = region(), populated;
 	char old[32], *mem;
 
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &unlimited));
-	if (read_file(limit, old, sizeof(old)) < 0)
-		SKIP(return, "no %s", limit);
+	if (read_file(LIMIT, old, sizeof(old)) < 0)
+		SKIP(return, "no %s", LIMIT);
 	mem = map_rw(fd, pages);
-	ASSERT_EQ(0, write_file(limit, "8"));
+	ASSERT_EQ(0, write_file(LIMIT, "8"));
 	EXPECT_EQ(-1, mlock(mem, pages * pgsz()));
 	EXPECT_EQ(ENOMEM, errno);
 	/* It is the limit, not some page before it, that stopped it. */
@@ -256,12 +246,12 @@ TEST(locking_more_than_there_is)
 	EXPECT_LT(pages / 4, populated);
 	EXPECT_GT(pages, populated);
 	EXPECT_EQ(SIGBUS, poke(mem + (pages - 1) * pgsz(), 1));
-	ASSERT_EQ(0, write_file(limit, old));
+	ASSERT_EQ(0, write_file(LIMIT, old));
 	EXPECT_EQ(0, mlock(mem, pages * pgsz()));
 	EXPECT_EQ(0, faults_of_stores(mem, pages));
 }
 
-/* ---- who wants to know what was written ---- */
+/* ---- finding out what was written ---- */
 
 /* 1, 0, or -1 if there is no such thing here */
 static int soft_dirty(const char *mem)
@@ -450,7 +440,7 @@ TEST(memory_policy)
 	EXPECT_EQ(EINVAL, errno);
 }
 
-/* ---- nobody waits for who maps a region very often ---- */
+/* ---- a region that is mapped very often makes nobody wait ---- */
 
 /* Mappings of the attacker's own region, and leaves that each call unmaps from them. */
 enum { MAPPERS = 2, MAPPINGS = 20000, LEAVES = 24, LEAF = 64 };
@@ -509,17 +499,12 @@ FIXTURE_TEARDOWN(stall)
 static int attack(const FIXTURE_DATA(stall) *s, int call, int snap)
 {
 	int fds[2] = { snap, s->mine }, clones[2], ret;
-	struct cowmem_restore restore = { .fd = snap };
-	struct cowmem_copy copy = { .fd = snap, .length = ATTACKED * pgsz() };
-	struct cowmem_clone_many many = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones, .count = 2,
-	};
 
 	if (call == COPY)
-		return ioctl(s->mine, COWMEM_IOC_COPY, &copy);
+		return do_copy(s->mine, snap, 0, 0, ATTACKED);
 	if (call == RESTORE)
-		return ioctl(s->mine, COWMEM_IOC_RESTORE, &restore);
-	ret = ioctl(s->mine, COWMEM_IOC_CLONE_MANY, &many);
+		return do_restore(s->mine, snap, 0);
+	ret = do_clone_many(s->mine, fds, clones, 2, 0);
 	if (!ret) {
 		close(clones[0]);
 		close(clones[1]);
@@ -599,7 +584,7 @@ TEST_F(stall, of_a_snapshot)
 	int elsewhere = snapshot(self->live), round;
 	struct waits other, same;
 
-	/* The machine has others to serve: who waits for a lock does so each time. */
+	/* The machine has others to serve: a wait for a lock shows each time. */
 	for (round = 0; round < 3; round++) {
 		/* With the same load on the machine, but nothing in common. */
 		other = under_attack(self, variant->call, elsewhere);

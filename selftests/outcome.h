@@ -18,7 +18,7 @@ struct outcome {
 
 static struct outcome *out;
 
-static __attribute__((format(printf, 1, 2))) void note(const char *fmt, ...)
+static inline __attribute__((format(printf, 1, 2))) void note(const char *fmt, ...)
 {
 	size_t room = sizeof(out->text) - out->used - 2;
 	va_list ap;
@@ -34,12 +34,12 @@ static __attribute__((format(printf, 1, 2))) void note(const char *fmt, ...)
 }
 
 /* No use going on. */
-static __maybe_unused void end_op(void)
+static inline void end_op(void)
 {
 	_exit(0);
 }
 
-static __maybe_unused __attribute__((format(printf, 1, 2))) void skip_op(const char *fmt, ...)
+static inline __attribute__((format(printf, 1, 2))) void skip_op(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -57,7 +57,7 @@ static const char *error(void)
 	return name ?: "an unknown errno";
 }
 
-static __maybe_unused long note_ret(const char *what, long ret, bool value)
+static inline long note_ret(const char *what, long ret, bool value)
 {
 	if (ret == -1)
 		note("%s: %s", what, error());
@@ -80,8 +80,30 @@ static __maybe_unused long note_ret(const char *what, long ret, bool value)
 	note_ret(__what, (long)(expr), true);				\
 } while (0)
 
+/* Let the times of files move on: by a tick, which comes late where the machine is busy. */
+static inline void nap(void)
+{
+	struct timespec before, after;
+
+	must(!clock_gettime(CLOCK_REALTIME_COARSE, &before));
+	do {
+		usleep(10000);
+		must(!clock_gettime(CLOCK_REALTIME_COARSE, &after));
+	} while (after.tv_sec == before.tv_sec && after.tv_nsec == before.tv_nsec);
+}
+
+/* Was it asked for, by a word of its name or by none at all? */
+static inline bool wanted(const char *name, char **words)
+{
+	bool any = !*words;
+
+	for (; *words; words++)
+		any |= !!strstr(name, *words);
+	return any;
+}
+
 /* A line of text and the rest of it */
-static __maybe_unused char *next_line(char **rest)
+static inline char *next_line(char **rest)
 {
 	char *line = strsep(rest, "\n");
 
@@ -89,8 +111,8 @@ static __maybe_unused char *next_line(char **rest)
 }
 
 /* Print the lines in which two outcomes differ, with the one before. */
-static __maybe_unused void print_differing(const char *name, char *text,
-					   const char *like_name, char *like)
+static inline void print_differing(const char *name, char *text, const char *like_name,
+				   char *like)
 {
 	const char *before = NULL;
 	int n = 0;

@@ -3,20 +3,13 @@
  * Promise: by default only root can open the device; whoever is given a
  * descriptor can use it, for no more than it was opened for.
  */
-#include <grp.h>
 #include <sys/sysmacros.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
 
-enum { PAGES = 4, NOBODY = 65534 };
-
-static void become_nobody(void)
-{
-	must(!setgroups(0, NULL));
-	must(!setresgid(NOBODY, NOBODY, NOBODY));
-	must(!setresuid(NOBODY, NOBODY, NOBODY));
-}
+enum { PAGES = 4 };
 
 TEST(device_is_roots)
 {

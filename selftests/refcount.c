@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Nobody drives the reference count of a page towards its overflow: a page with
+ * Promise: nobody drives the reference count of a page towards its overflow: a page with
  * 2^30 references is not mapped once more, be it one of a region or the one that
  * all holes of all regions read as.  What needs no further reference goes on,
  * and when the references are gone all is as before.
@@ -25,7 +25,7 @@
 FIXTURE(many)
 {
 	int uffd;
-	char *stuck;	/* one page: who writes to it waits for us */
+	char *stuck;	/* one page: a write to it waits for us */
 	int nr;
 	char *seen;	/* one page, at AT_ONCE addresses */
 	pthread_t threads[THREADS];
@@ -67,7 +67,7 @@ static void pin_by(struct _test_data_many *self, int n)
 	pthread_attr_t attr;
 
 	pthread_attr_init(&attr);
-	must(!pthread_attr_setstacksize(&attr, 1 << 16));
+	must(!pthread_attr_setstacksize(&attr, 1 << 17)); /* what arm64 wants at least */
 	for (; self->nr < n; self->nr++) {
 		must(!pthread_create(&self->threads[self->nr], &attr, pin, self));
 		must(read(self->uffd, &msg, sizeof(msg)) == sizeof(msg));
@@ -124,7 +124,7 @@ TEST_F(many, references_to_the_zero_page)
 	pin_by(self, THREADS);
 	EXPECT_EQ(SIGBUS, touch(hole, false));
 	EXPECT_EQ(-EMFILE, reads(self->fd, 2 * AT_ONCE, 0));
-	/* Where it is mapped already, it stays; who writes gets another page. */
+	/* Where it is mapped already, it stays; a write gets another page. */
 	EXPECT_TRUE(is(mem, AT_ONCE, 0, 0));
 	EXPECT_EQ(0, poke(hole, 'x'));
 	EXPECT_EQ('x', *hole);

@@ -2,8 +2,7 @@
 /*
  * Promise: FICLONE, FICLONERANGE, FIDEDUPERANGE and copy_file_range() share pages of
  * regions that are regular files.  They follow the rules that other file systems have
- * for them, and who writes the source, or reads or writes the target meanwhile, sees all
- * of it or nothing.
+ * for them, and writers of the source and users of the target see all of it or nothing.
  */
 #include <pthread.h>
 #include <linux/fs.h>
@@ -517,7 +516,7 @@ TEST(dedupe_of_ends)
 	EXPECT_TRUE(holds(c, 0, 4));
 }
 
-/* Content does not change, so who may not write may do it if it is his; but no seal yields. */
+/* Content does not change, so an owner may do it without write access; but no seal yields. */
 TEST(dedupe_of_others)
 {
 	int a = file_with(PAGES, 1), b = file_with(PAGES, 1), sealed = file_with(PAGES, 1);
@@ -528,7 +527,7 @@ TEST(dedupe_of_others)
 	EXPECT_EQ(-EPERM, dedupe(sealed, 0, a, 0, LEN, NULL));
 	EXPECT_TRUE(holds(sealed, PAGES, 0));
 	EXPECT_EQ(0, in_child(
-		must(!setresuid(65534, 65534, 65534));
+		become_nobody();
 		if (dedupe(ro, 0, a, 0, LEN, NULL) != -EPERM)
 			_exit(1);
 	));
@@ -555,7 +554,7 @@ static uint64_t load(char *mem, size_t page)
 	return __atomic_load_n(stamp_at(mem, page), __ATOMIC_ACQUIRE);
 }
 
-/* One round after the other through all pages of the source: no page is ahead of one before. */
+/* Goes through all pages of the source, round by round: no page is ahead of one before it. */
 static void *stamps_source(void *arg)
 {
 	struct scene *s = arg;
@@ -620,7 +619,7 @@ static uint64_t look(struct scene *s, size_t page, bool mapped)
 	return val;
 }
 
-/* Readers of the target: a page that was looked at later is no older, and is never empty. */
+/* Reads the target: what is looked at later is never older, and never empty. */
 static void *reads_target(void *arg)
 {
 	struct scene *s = arg;
@@ -677,7 +676,7 @@ TEST(readers_of_the_target)
 	EXPECT_LT(100, s.rounds);
 }
 
-/* Writes what the source has, and something else: each stays until the next one. */
+/* Writes what the source has, and then something else: each write stays until the next. */
 static void *writes_target(void *arg)
 {
 	struct scene *s = arg;

@@ -1,52 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promise: RESTORE makes a region equal to another one, in place and at one
- * instant, or a range of it.  Mappings stay and show the other's content, in every
- * process; afterwards neither sees what is written to the other.  It costs what
+ * Promise: RESTORE makes a region, or a range of it, equal to another one, in place
+ * and at one instant.  Mappings stay and show the other's content, in every process;
+ * afterwards neither sees what is written to the other.  The cost is that of what
  * differs.  The size comes along if that is asked for.
  */
 #include <linux/futex.h>
-#include <pthread.h>
-#include <sys/syscall.h>
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "live.h"
 
 /* Several leaves: pages with tag 1, then a hole. */
 enum { DATA = 150, PAGES = 200 };
 
-static int do_restore(int fd, int from, struct cowmem_restore *arg)
-{
-	*arg = (struct cowmem_restore) { .fd = from };
-	return ioctl(fd, COWMEM_IOC_RESTORE, arg);
-}
-
 /* Returns how many pages differed. */
 static uint64_t restored(int fd, int from)
 {
-	struct cowmem_restore arg;
-
-	must(!do_restore(fd, from, &arg));
-	return arg.pages;
-}
-
-/* 1 MiB at a time: faster than by faults. */
-static int big_region(size_t pages, uint32_t tag)
-{
-	size_t step = 256, i;
-	char *buf = anon(step);
-	int fd = region();
-
-	for (i = 0; i < pages; i += step) {
-		size_t n = pages - i < step ? pages - i : step, k;
-
-		for (k = 0; k < n; k++)
-			*(uint64_t *)(buf + k * pgsz()) = pattern(tag, i + k, 0);
-		must(pwrite(fd, buf, n * pgsz(), i * pgsz()) ==
-		     (ssize_t)(n * pgsz()));
-	}
-	unmap(buf, step);
-	return fd;
+	return must_restore(fd, from, 0).pages;
 }
 
 static int sparse_region(size_t pages, size_t data, uint32_t tag)
@@ -59,15 +30,7 @@ static int sparse_region(size_t pages, size_t data, uint32_t tag)
 	return fd;
 }
 
-static void put_page_at(int fd, uint64_t page, uint32_t tag)
-{
-	char buf[pgsz()];
-
-	pg_fill(buf, tag, page);
-	must(pwrite(fd, buf, pgsz(), page * pgsz()) == (ssize_t)pgsz());
-}
-
-/* ---- what is undone, and who sees it ---- */
+/* ---- what is undone, and where it shows ---- */
 
 enum how {
 	BY_MMAP = 1, BY_PWRITE = 2, BY_DISCARD = 4, INTO_HOLES = 8, BY_RESIZE = 16,
@@ -142,7 +105,7 @@ static uint64_t mess_up(int fd, char *mem, char *second, int how)
 		}
 	if (how & BY_PWRITE)
 		for (i = 5; i < 100; i += 9) {
-			put_page_at(fd, i, 3);
+			put_page(fd, i, 3);
 			changed[i] = true;
 		}
 	if (how & BY_DISCARD) {
@@ -158,7 +121,7 @@ static uint64_t mess_up(int fd, char *mem, char *second, int how)
 			if (i % 2)
 				pg_fill(mem + i * pgsz(), 4, i);
 			else
-				put_page_at(fd, i, 4);
+				put_page(fd, i, 4);
 			changed[i] = true;
 		}
 	for (i = 0; i < PAGES; i++)
@@ -203,7 +166,7 @@ TEST_F(undo, shows_everywhere_at_once)
 	/* What the private mapping shows is mapped from the changed region. */
 	read_in(self->priv);
 
-	ASSERT_EQ(0, do_restore(self->fd, self->snap, &arg));
+	arg = must_restore(self->fd, self->snap, 0);
 	EXPECT_TRUE(is_original(self->mem));
 	EXPECT_TRUE(is_original(self->second));
 	EXPECT_TRUE(is(self->priv, 2, 1, 0));
@@ -221,7 +184,7 @@ TEST_F(undo, shows_everywhere_at_once)
 	EXPECT_TRUE(fd_is(self->snap, 0, DATA, 1));
 
 	/* Once more: there is nothing to do. */
-	ASSERT_EQ(0, do_restore(self->fd, self->snap, &arg));
+	arg = must_restore(self->fd, self->snap, 0);
 	EXPECT_EQ(0, arg.pages);
 	EXPECT_EQ(0, arg.nodes);
 	EXPECT_TRUE(is_original(self->mem));
@@ -265,7 +228,7 @@ TEST_F(undo, stays_apart_afterwards)
 			fill(then, PAGES, 8, 0);
 		else
 			for (k = 0; k < PAGES; k++)
-				put_page_at(then == there ? self->snap :
+				put_page(then == there ? self->snap :
 					    self->fd, k, 8);
 		for (k = 0; k < PAGES; k++)
 			EXPECT_TRUE(pg_is(first + k * pgsz(),
@@ -288,7 +251,7 @@ TEST(unrelated_region)
 	fill(there + 100 * pgsz(), 80, 2, 100);
 	fill(there + 110 * pgsz(), 1, 0, 110);
 	EXPECT_TRUE(is_original(mem));
-	ASSERT_EQ(0, do_restore(fd, other, &arg));
+	arg = must_restore(fd, other, 0);
 	EXPECT_EQ(180, arg.pages);
 	for (i = 0; i < 2; i++) {
 		char *m = i ? there : mem;
@@ -349,7 +312,7 @@ TEST(huge_and_sparse)
 	EXPECT_TRUE(fd_is_as(b, 1, 0, 1));
 	EXPECT_TRUE(holds(b, 0, 2));
 	ASSERT_EQ((ssize_t)pgsz(), pwrite(b, buf, pgsz(), far / 2));
-	ASSERT_EQ(0, do_restore(b, snap, &arg));
+	arg = must_restore(b, snap, 0);
 	EXPECT_EQ(1, arg.pages);
 	EXPECT_GE(40, arg.nodes);
 }
@@ -423,8 +386,8 @@ static struct cowmem_restore cost(size_t pages, size_t from, size_t step)
 	size_t i;
 
 	for (i = 0; i < 100; i++)
-		put_page_at(fd, from + i * step, 2);
-	must(!do_restore(fd, snap, &arg));
+		put_page(fd, from + i * step, 2);
+	arg = must_restore(fd, snap, 0);
 	must(holds(fd, 0, pages));
 	close(snap);
 	close(fd);
@@ -470,7 +433,7 @@ TEST(cost_grows_with_what_differs)
 		struct cowmem_restore arg;
 
 		ASSERT_EQ(0, do_resize(empty, pages * pgsz()));
-		ASSERT_EQ(0, do_restore(fd, empty, &arg));
+		arg = must_restore(fd, empty, 0);
 		EXPECT_EQ(pages, arg.pages);
 		nodes[i] = arg.nodes;
 		EXPECT_TRUE(holds(fd, 0, 0));
@@ -498,7 +461,7 @@ TEST(two_hundred_rounds)
 
 			*(uint64_t *)(mem + page * pgsz()) = i + 1;
 		}
-		ASSERT_EQ(0, do_restore(fd, snap, &arg));
+		arg = must_restore(fd, snap, 0);
 		ASSERT_EQ(30, arg.pages);
 		ASSERT_TRUE(holds(fd, 0, 1000));
 		ASSERT_EQ(index_bytes, info(fd).index_bytes);
@@ -581,13 +544,13 @@ TEST_F(refused, sealed_target)
 	for (i = 0; i < 3; i++) {
 		int other = cloned(self->snap);
 
-		put_page_at(other, 1, 7);
+		put_page(other, 1, 7);
 		ASSERT_EQ(0, do_seal(other, seals[i]));
 		EXPECT_REFUSED(EPERM, other, self->snap);
 		EXPECT_REFUSED(EPERM, other, other);
 		EXPECT_TRUE(fd_is(other, 1, 1, 7));
 		EXPECT_TRUE(fd_is(other, 2, DATA - 2, 1));
-		/* As a source it is as good as any. */
+		/* It may be a source like any other. */
 		EXPECT_EQ(1, restored(cloned(self->snap), other));
 		close(other);
 	}
@@ -599,7 +562,7 @@ TEST_F(refused, not_by_other_seals)
 {
 	int other = cloned(self->snap);
 
-	put_page_at(other, 1, 7);
+	put_page(other, 1, 7);
 	ASSERT_EQ(0, do_seal(other, COWMEM_SEAL_GROW | COWMEM_SEAL_SHRINK |
 			     COWMEM_SEAL_SEAL));
 	EXPECT_EQ(1, restored(other, self->snap));
@@ -627,8 +590,8 @@ TEST_F(refused, modes)
 	EXPECT_REFUSED(EBADF, rd, rd);
 	EXPECT_REFUSED(EBADF, self->fd, wr);
 	EXPECT_REFUSED(EBADF, wr, wr);
-	/* Who may write may take in what it may read. */
-	ASSERT_EQ(0, do_restore(wr, self->snap, &arg));
+	/* What may be written takes in what may be read. */
+	arg = must_restore(wr, self->snap, 0);
 	EXPECT_EQ(DATA, arg.pages);
 	EXPECT_EQ(-1, pread(wr, &arg, 1, 0));
 	EXPECT_EQ(0, restored(region(), rd));
@@ -741,7 +704,7 @@ static void futex_test(struct __test_metadata *_metadata, bool process)
 	}
 	EXPECT_EQ(1, n);
 	EXPECT_EQ(0, reap(pid));
-	/* And now it is the other value that nobody waits for. */
+	/* And now the value is the other one: a waiter for 7 does not sleep. */
 	EXPECT_EQ(-1, futex(word, FUTEX_WAIT, 7, &ts));
 	EXPECT_EQ(EAGAIN, errno);
 	EXPECT_EQ(1, restored(fd, snap));
@@ -802,7 +765,7 @@ TEST_F(pinned, pipe_keeps_the_old_data)
 	EXPECT_TRUE(is(there, 4, now, 0));
 	EXPECT_TRUE(fd_is(self->fd, 0, 4, now));
 
-	/* Of the region that was restored, nothing gets there any more. */
+	/* No later write to the restored region gets into the pipe. */
 	fill(self->mem, 4, 3, 0);
 	EXPECT_TRUE(is(there, 4, now, 0));
 	if (!variant->source) {
@@ -840,52 +803,6 @@ TEST_F(pinned, last_holder_does_not_write_in_place)
 
 /* ---- while others write ---- */
 
-enum { RING = 37 };
-
-struct ctl {
-	int stop, ready, trouble, phase;
-	uint64_t done[4];	/* the last write that writer has done */
-};
-
-static uint64_t *word_at(char *mem, size_t page)
-{
-	return (uint64_t *)(mem + page * pgsz() + page * 64 % pgsz());
-}
-
-static uint64_t load(char *mem, size_t page)
-{
-	return __atomic_load_n(word_at(mem, page), __ATOMIC_ACQUIRE);
-}
-
-struct writer {
-	struct ctl *ctl;
-	int fd, nr;
-	bool pwrite;
-	char *mem;
-};
-
-/* Write 1, 2, 3... round a ring of pages. */
-static void *write_ring(void *arg)
-{
-	struct writer *w = arg;
-	uint64_t s;
-
-	yield_to_main();
-	__atomic_add_fetch(&w->ctl->ready, 1, __ATOMIC_ACQ_REL);
-	for (s = 1; !get(&w->ctl->stop); s++) {
-		size_t page = w->nr * RING + s % RING;
-		uint64_t *word = word_at(w->mem, page);
-
-		if (w->pwrite)
-			must(pwrite(w->fd, &s, sizeof(s), (char *)word -
-				    w->mem) == sizeof(s));
-		else
-			__atomic_store_n(word, s, __ATOMIC_RELEASE);
-		__atomic_store_n(&w->ctl->done[w->nr], s, __ATOMIC_RELEASE);
-	}
-	return NULL;
-}
-
 /*
  * Restored from the live region again and again: each time the ring shows the
  * last RING writes up to some instant within the call.
@@ -893,52 +810,34 @@ static void *write_ring(void *arg)
 TEST(from_a_live_region)
 {
 	int src = region_of(3 * RING, 0), fd = region_of(3 * RING, 1), i, n, k;
-	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	struct live *live = shared_mem(sizeof(*live));
 	char *mem = map_rw(fd, 3 * RING), *there = map_rw(src, 3 * RING);
-	struct writer w[3];
-	pthread_t thread[3];
+	struct users writers = { .live = live };
 	uint64_t last[3] = {};
-	pid_t pid;
 
 	for (i = 0; i < 3; i++)
-		w[i] = (struct writer) {
-			.ctl = ctl, .fd = src, .nr = i, .pwrite = i == 1,
-			.mem = there,
+		writers.user[i] = (struct user) {
+			.fd = src, .nr = i, .ring = i * RING, .call = i == 1, .mem = there,
 		};
-	pid = spawn();
-	if (!pid) {
-		write_ring(&w[2]);
-		_exit(0);
-	}
-	for (i = 0; i < 2; i++)
-		must(!pthread_create(&thread[i], NULL, write_ring, &w[i]));
-	await(&ctl->ready, 3);
+	users_start(&writers, write_ring);
 	for (n = 0; n < effort(150); n++) {
 		uint64_t before[3], after[3];
 
 		usleep(1000);
 		for (i = 0; i < 3; i++)
-			before[i] = __atomic_load_n(&ctl->done[i],
-						    __ATOMIC_ACQUIRE);
+			before[i] = last_done(live, i);
 		restored(fd, src);
 		for (i = 0; i < 3; i++)
-			after[i] = __atomic_load_n(&ctl->done[i],
-						   __ATOMIC_ACQUIRE) + 1;
+			after[i] = last_done(live, i) + 1;
 		for (k = 0; k < 2; k++)
 			for (i = 0; i < 3; i++) {
-				uint64_t top = 0, s;
+				uint64_t top = ring_top(mem, i * RING);
 
-				for (s = 0; s < RING; s++)
-					if (load(mem, i * RING + s) > top)
-						top = load(mem, i * RING + s);
 				ASSERT_LE(before[i], top);
 				ASSERT_GE(after[i], top);
 				ASSERT_LE(last[i], top);
-				for (s = top; s && s + RING > top; s--)
-					ASSERT_EQ(s, load(mem, i * RING +
-							  s % RING))
-						TH_LOG("writer %d, round %d", i,
-						       n);
+				ASSERT_TRUE(ring_is(mem, i * RING, top))
+					TH_LOG("writer %d, round %d", i, n);
 				/* It stays as it is. */
 				if (k)
 					ASSERT_EQ(last[i], top);
@@ -946,18 +845,11 @@ TEST(from_a_live_region)
 			}
 	}
 	for (i = 0; i < 3; i++)
-		await_count(&ctl->done[i], 101);
-	put(&ctl->stop, 1);
-	for (i = 0; i < 2; i++)
-		pthread_join(thread[i], NULL);
-	EXPECT_EQ(0, reap(pid));
+		await_count(&live->done[i], 101);
+	EXPECT_EQ(0, users_stop(&writers));
 	restored(fd, src);
-	for (i = 0; i < 3; i++) {
-		uint64_t s, top = ctl->done[i];
-
-		for (s = top; s && s + RING > top; s--)
-			EXPECT_EQ(s, load(mem, i * RING + s % RING));
-	}
+	for (i = 0; i < 3; i++)
+		EXPECT_TRUE(ring_is(mem, i * RING, live->done[i]));
 }
 
 /*
@@ -966,48 +858,34 @@ TEST(from_a_live_region)
  */
 TEST(while_the_region_is_written)
 {
-	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	struct live *live = shared_mem(sizeof(*live));
 	int fd = region_of(3 * RING, 0), snap, i, n, cut_inside = 0;
 	char *mem = map_rw(fd, 3 * RING), *second = map_rw(fd, 3 * RING);
 
 	/* Zeroes, half of them holes, half of them pages. */
 	for (i = 0; i < 3 * RING; i += 2)
-		*word_at(mem, i) = 0;
+		store(mem, i, 0);
 	snap = snapshot(fd);
 	for (n = 0; n < effort(60); n++) {
-		struct writer w[3];
-		pthread_t thread[3];
+		struct users writers = { .live = live };
 		uint64_t before[3];
-		pid_t pid;
 
 		restored(fd, snap);
-		memset(ctl, 0, sizeof(*ctl));
+		memset(live, 0, sizeof(*live));
 		for (i = 0; i < 3; i++)
-			w[i] = (struct writer) {
-				.ctl = ctl, .fd = fd, .nr = i,
-				.pwrite = i == 1, .mem = i ? second : mem,
+			writers.user[i] = (struct user) {
+				.fd = fd, .nr = i, .ring = i * RING, .call = i == 1,
+				.mem = i ? second : mem,
 			};
-		pid = spawn();
-		if (!pid) {
-			write_ring(&w[2]);
-			_exit(0);
-		}
-		for (i = 0; i < 2; i++)
-			must(!pthread_create(&thread[i], NULL, write_ring,
-					     &w[i]));
-		await(&ctl->ready, 3);
+		users_start(&writers, write_ring);
 		usleep(500 + n * 3000 / effort(60));
 		for (i = 0; i < 3; i++)
-			before[i] = __atomic_load_n(&ctl->done[i],
-						    __ATOMIC_ACQUIRE);
+			before[i] = last_done(live, i);
 		restored(fd, snap);
-		put(&ctl->stop, 1);
-		for (i = 0; i < 2; i++)
-			pthread_join(thread[i], NULL);
-		ASSERT_EQ(0, reap(pid));
+		ASSERT_EQ(0, users_stop(&writers));
 
 		for (i = 0; i < 3; i++) {
-			uint64_t end = ctl->done[i], s;
+			uint64_t end = live->done[i], s;
 			bool cut = false;
 
 			/* From the last write back. */
@@ -1037,181 +915,56 @@ TEST(while_the_region_is_written)
 }
 
 /*
- * Readers: who has seen one restored page sees them all.  In an even phase the
+ * A reader that has seen one restored page sees them all.  In an even phase the
  * region holds the number of the round everywhere, until it is restored to 0.
  */
-struct reader {
-	struct ctl *ctl;
-	int fd;
-	bool pread;
-	char *mem;
-	uint64_t seen, rng;
-};
-
 enum { SEEN_PAGES = 300 };
-
-static uint64_t look(struct reader *r, size_t page)
-{
-	uint64_t val;
-
-	if (!r->pread)
-		return load(r->mem, page);
-	must(pread(r->fd, &val, sizeof(val), (char *)word_at(r->mem, page) -
-		   r->mem) == sizeof(val));
-	return val;
-}
-
-static size_t some_page(struct reader *r)
-{
-	r->rng = r->rng * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (r->rng >> 33) % SEEN_PAGES;
-}
-
-static void *read_all(void *arg)
-{
-	struct reader *r = arg;
-	int i;
-
-	yield_to_main();
-	__atomic_add_fetch(&r->ctl->ready, 1, __ATOMIC_ACQ_REL);
-	while (!get(&r->ctl->stop)) {
-		int phase = get(&r->ctl->phase);
-		uint64_t first;
-
-		if (phase % 2) {
-			usleep(200);
-			continue;
-		}
-		first = look(r, some_page(r));
-		if (first) {
-			if (first != (uint64_t)phase / 2 &&
-			    phase == get(&r->ctl->phase))
-				put(&r->ctl->trouble, 2);
-			continue;
-		}
-		for (i = 0; i < 10; i++) {
-			uint64_t later = look(r, some_page(r));
-
-			if (phase != get(&r->ctl->phase))
-				break;
-			if (later)
-				put(&r->ctl->trouble, 1);
-			__atomic_add_fetch(&r->ctl->done[0], 1,
-					   __ATOMIC_RELAXED);
-		}
-	}
-	return NULL;
-}
 
 TEST(readers_see_one_instant)
 {
-	struct ctl *ctl = shared_mem(sizeof(*ctl));
+	struct live *live = shared_mem(sizeof(*live));
 	int fd = region_of(SEEN_PAGES, 0), snap = snapshot(fd), round, i;
 	char *mem = map_rw(fd, SEEN_PAGES);
-	struct reader r[3] = {
-		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 1 },
-		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 2, .pread = true },
-		{ .ctl = ctl, .fd = fd, .mem = mem, .rng = 3 },
-	};
+	struct users readers = { .live = live, .user = {
+		{ .mem = mem, .rng = 1 }, { .mem = mem, .rng = 2, .call = 1 }, { .rng = 3 },
+	} };
 	double end = now() + effort(10), in_calls = 0;
-	pthread_t thread[2];
-	pid_t pid;
 
-	ctl->phase = 1;
-	pid = spawn();
-	if (!pid) {
-		r[2].mem = map_ro(fd, SEEN_PAGES);
-		read_all(&r[2]);
-		_exit(0);
+	for (i = 0; i < USERS; i++) {
+		readers.user[i].fd = fd;
+		readers.user[i].pages = SEEN_PAGES;
+		readers.user[i].to_zero = true;
 	}
-	for (i = 0; i < 2; i++)
-		must(!pthread_create(&thread[i], NULL, read_all, &r[i]));
-	await(&ctl->ready, 3);
+	live->phase = 1;
+	users_start(&readers, see_pages_turn);
 	for (round = 1; round <= 120 && (round < 10 || now() < end); round++) {
 		for (i = 0; i < SEEN_PAGES; i++)
-			__atomic_store_n(word_at(mem, i), round,
-					 __ATOMIC_RELEASE);
-		put(&ctl->phase, 2 * round);
+			store(mem, i, round);
+		put(&live->phase, 2 * round);
 		usleep(500);
 		in_calls -= now();
 		ASSERT_EQ(SEEN_PAGES, restored(fd, snap));
 		in_calls += now();
 		usleep(500);
-		put(&ctl->phase, 2 * round + 1);
+		put(&live->phase, 2 * round + 1);
 	}
-	put(&ctl->stop, 1);
-	for (i = 0; i < 2; i++)
-		pthread_join(thread[i], NULL);
-	EXPECT_EQ(0, reap(pid));
-	EXPECT_EQ(0, ctl->trouble);
+	EXPECT_EQ(0, users_stop(&readers));
+	EXPECT_EQ(0, live->trouble);
 	TH_LOG("%d rounds, %.1f ms for each restore, %llu pages looked at",
-	       round - 1, 1000 * in_calls / (round - 1),
-	       (unsigned long long)ctl->done[0]);
-	EXPECT_LT(100, ctl->done[0]);
+	       round - 1, 1000 * in_calls / (round - 1), (unsigned long long)live->looked);
+	EXPECT_LT(100, live->looked);
 }
 
-/*
- * Faults under way when the pages are exchanged: no writer is left with a page
- * table entry of a page that the region no longer has.  Each write is through a
- * mapping without page tables, so that it is under way for long.
- */
-static void scribble(struct ctl *ctl, int fd, size_t page)
+static int restore_all(int fd, int from)
 {
-	size_t huge = 4 << 20;
-	char *mem = mmap(NULL, 2 * huge, PROT_NONE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t n, seen;
-
-	must(mem != MAP_FAILED);
-	mem += huge - (uintptr_t)mem % huge;
-	yield_to_main();
-	__atomic_add_fetch(&ctl->ready, 1, __ATOMIC_ACQ_REL);
-	for (n = 1; !get(&ctl->stop); n++) {
-		volatile uint64_t *word = (void *)mem;
-
-		must(mmap(mem, pgsz(), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_FIXED, fd, page * pgsz()) == mem);
-		*word = n;
-		/* Who does not see it there any more must not see it here. */
-		must(pread(fd, &seen, sizeof(seen), page * pgsz()) ==
-		     sizeof(seen));
-		if (seen != n && *word == n)
-			put(&ctl->trouble, 1);
-		must(!munmap(mem, pgsz()));
-	}
+	return do_restore(fd, from, 0);
 }
 
 TEST(no_stale_mapping)
 {
-	enum { WRITERS = 2, CALLS = 3000 };
-	struct ctl *ctl = shared_mem(sizeof(*ctl));
-	int fd = region_of(64, 1), snap = snapshot(fd), i;
-	double end = now() + effort(12);
-	pid_t pid[WRITERS];
+	int fd = region_of(64, 1);
 
-	rng_init();
-	for (i = 0; i < WRITERS; i++) {
-		pid[i] = spawn();
-		if (!pid[i]) {
-			scribble(ctl, fd, 7 * i);
-			_exit(0);
-		}
-	}
-	await(&ctl->ready, WRITERS);
-	for (i = 0; i < CALLS && now() < end && !get(&ctl->trouble); i++) {
-		volatile int spin = below(3000);
-
-		while (spin)
-			spin--;
-		restored(fd, snap);
-		if (!below(20))
-			usleep(1);
-	}
-	put(&ctl->stop, 1);
-	for (i = 0; i < WRITERS; i++)
-		EXPECT_EQ(0, reap(pid[i]));
-	EXPECT_EQ(0, ctl->trouble)
-		TH_LOG("after %d calls", i);
+	EXPECT_TRUE(no_mapping_goes_stale(fd, snapshot(fd), restore_all));
 }
 
 /* Two regions restored to each other, from both sides at once: no deadlock. */
@@ -1242,7 +995,7 @@ TEST(each_other)
 		must(!pthread_create(&thread[i], NULL, restores, &s[i]));
 	for (i = 0; i < effort(300); i++) {
 		pg_fill(i % 2 ? mem : there, i, 0);
-		put_page_at(i % 2 ? b : a, 1, i);
+		put_page(i % 2 ? b : a, 1, i);
 		close(cloned(a));
 	}
 	for (i = 0; i < 2; i++)
@@ -1290,13 +1043,6 @@ FIXTURE_TEARDOWN(size)
 	EXPECT_TRUE(fd_is(self->snap, 0, 1, 1));
 }
 
-static int restore_with(int fd, int from, uint32_t flags)
-{
-	struct cowmem_restore arg = { .fd = from, .flags = flags };
-
-	return ioctl(fd, COWMEM_IOC_RESTORE, &arg);
-}
-
 TEST_F(size, comes_back_after_growing)
 {
 	const uint64_t sizes[] = { PAGES + 1, 2 * PAGES, 100 * PAGES };
@@ -1312,10 +1058,10 @@ TEST_F(size, comes_back_after_growing)
 		pg_fill(more + pgsz(), 2, 1);
 		pg_fill(priv + PAGES * pgsz(), 4, PAGES);
 		pg_fill(priv + 2 * pgsz(), 4, 2);
-		EXPECT_EQ(-1, restore_with(self->fd, self->snap, 0));
+		EXPECT_EQ(-1, do_restore(self->fd, self->snap, 0));
 		EXPECT_EQ(EINVAL, errno);
 		EXPECT_TRUE(is(more + PAGES * pgsz(), 1, 2, PAGES));
-		ASSERT_EQ(0, restore_with(self->fd, self->snap, variant->flags));
+		ASSERT_EQ(0, do_restore(self->fd, self->snap, variant->flags));
 		EXPECT_EQ(PAGES * pgsz(), info(self->fd).size);
 		EXPECT_TRUE(is_original(more));
 		/* Private copies inside stay; beyond they go, as when a file is truncated. */
@@ -1323,11 +1069,11 @@ TEST_F(size, comes_back_after_growing)
 		EXPECT_EQ(SIGBUS, touch(more + PAGES * pgsz(), false));
 		EXPECT_EQ(SIGBUS, touch(more + PAGES * pgsz(), true));
 		EXPECT_EQ(SIGBUS, touch(priv + PAGES * pgsz(), false));
-		/* Nothing of it comes to light again. */
+		/* Nothing of it shows up again. */
 		ASSERT_EQ(0, do_resize(self->fd, sizes[i] * pgsz()));
 		EXPECT_TRUE(is(more + PAGES * pgsz(), 1, 0, PAGES));
 		EXPECT_TRUE(is(priv + PAGES * pgsz(), 1, 0, PAGES));
-		ASSERT_EQ(0, restore_with(self->fd, self->snap, variant->flags));
+		ASSERT_EQ(0, do_restore(self->fd, self->snap, variant->flags));
 		unmap(more, sizes[i]);
 		unmap(priv, sizes[i]);
 	}
@@ -1339,12 +1085,12 @@ TEST_F(size, comes_back_after_shrinking)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		struct cowmem_restore arg = { .fd = self->snap, .flags = variant->flags };
+		struct cowmem_restore arg;
 
 		ASSERT_EQ(0, do_resize(self->fd, sizes[i]));
 		if (sizes[i])
 			pg_fill(self->mem, 5, 0);
-		ASSERT_EQ(0, ioctl(self->fd, COWMEM_IOC_RESTORE, &arg));
+		arg = must_restore(self->fd, self->snap, variant->flags);
 		EXPECT_EQ(PAGES * pgsz(), info(self->fd).size);
 		EXPECT_TRUE(is_original(self->mem));
 		EXPECT_LE(arg.pages, DATA);
@@ -1361,7 +1107,7 @@ TEST_F(size, unaligned)
 	snap = snapshot(fd);
 	ASSERT_EQ(0, do_resize(fd, PAGES * pgsz()));
 	fill(mem + 99 * pgsz(), 3, 2, 99);
-	ASSERT_EQ(0, restore_with(fd, snap, variant->flags));
+	ASSERT_EQ(0, do_restore(fd, snap, variant->flags));
 	EXPECT_EQ(100 * pgsz() + 100, info(fd).size);
 	EXPECT_TRUE(is(mem, 100, 1, 0));
 	EXPECT_EQ(pattern(1, 100, 0), *(uint64_t *)(mem + 100 * pgsz()));
@@ -1370,9 +1116,9 @@ TEST_F(size, unaligned)
 	ASSERT_EQ(0, do_resize(fd, 101 * pgsz()));
 	EXPECT_EQ(0, mem[101 * pgsz() - 1]);
 	/* And from a live region, to a larger one and back. */
-	ASSERT_EQ(0, restore_with(fd, self->fd, variant->flags));
+	ASSERT_EQ(0, do_restore(fd, self->fd, variant->flags));
 	EXPECT_TRUE(is_original(mem));
-	ASSERT_EQ(0, restore_with(fd, region(), variant->flags));
+	ASSERT_EQ(0, do_restore(fd, region(), variant->flags));
 	EXPECT_EQ(0, info(fd).size);
 	EXPECT_EQ(0, info(fd).pages_populated);
 	EXPECT_EQ(SIGBUS, touch(mem, false));
@@ -1393,9 +1139,9 @@ TEST_F(size, seals)
 		int fd = cloned(self->fd);
 
 		ASSERT_EQ(0, do_resize(fd, at[i].size * pgsz()));
-		put_page_at(fd, 1, 6);
+		put_page(fd, 1, 6);
 		ASSERT_EQ(0, do_seal(fd, at[i].seal));
-		EXPECT_EQ(at[i].ok ? 0 : -1, restore_with(fd, self->snap, variant->flags))
+		EXPECT_EQ(at[i].ok ? 0 : -1, do_restore(fd, self->snap, variant->flags))
 			TH_LOG("case %zu", i);
 		if (!at[i].ok)
 			EXPECT_EQ(EPERM, errno);
@@ -1409,12 +1155,12 @@ TEST_F(size, seals)
 /* Same size: the flag changes nothing. */
 TEST_F(size, stays)
 {
-	struct cowmem_restore arg = { .fd = self->snap, .flags = variant->flags };
+	struct cowmem_restore arg;
 
 	fill(self->mem, 5, 2, 0);
-	ASSERT_EQ(0, ioctl(self->fd, COWMEM_IOC_RESTORE, &arg));
+	arg = must_restore(self->fd, self->snap, variant->flags);
 	EXPECT_EQ(5, arg.pages);
-	EXPECT_EQ(0, restore_with(self->fd, self->fd, variant->flags));
+	EXPECT_EQ(0, do_restore(self->fd, self->fd, variant->flags));
 }
 
 /* ---- a range ---- */
@@ -1564,7 +1310,7 @@ TEST_F(range, errors)
 		EXPECT_EQ(EINVAL, errno) TH_LOG("case %zu", i);
 	}
 	arg.flags = 0;
-	/* Past the end of the one, of the other. */
+	/* Past the end of either. */
 	EXPECT_EQ(-1, restore_range(self->fd, small, 99 * pgsz(), 2 * pgsz(), &arg));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, restore_range(small, self->fd, 99 * pgsz(), 2 * pgsz(), &arg));

@@ -384,7 +384,7 @@ TEST(seal_write_against_mmap)
 	}
 }
 
-/* ---- FUTURE_WRITE: who maps it already may go on writing ---- */
+/* ---- FUTURE_WRITE: mappings that exist may go on writing ---- */
 
 FIXTURE(future) {
 	int fd, other;
@@ -469,8 +469,6 @@ TEST_F(future, no_new_ones_do)
 
 TEST_F(future, no_call_does)
 {
-	struct cowmem_copy copy = { .fd = self->other, .length = pgsz() };
-	struct cowmem_restore restore = { .fd = self->other };
 	int pipes[2];
 	loff_t off = 0;
 
@@ -484,21 +482,18 @@ TEST_F(future, no_call_does)
 	EXPECT_EQ(EPERM, errno);
 	EXPECT_EQ(-1, do_discard(self->fd, 0, pgsz()));
 	EXPECT_EQ(EPERM, errno);
-	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_COPY, &copy));
+	EXPECT_EQ(-1, do_copy(self->fd, self->other, 0, 0, 1));
 	EXPECT_EQ(EPERM, errno);
-	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(-1, do_restore(self->fd, self->other, 0));
 	EXPECT_EQ(EPERM, errno);
-	restore.flags = COWMEM_RESTORE_KEEP;
-	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(-1, do_restore(self->fd, self->other, COWMEM_RESTORE_KEEP));
 	EXPECT_EQ(EPERM, errno);
-	restore.flags = COWMEM_RESTORE_SIZE;
-	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(-1, do_restore(self->fd, self->other, COWMEM_RESTORE_SIZE));
 	EXPECT_EQ(EPERM, errno);
-	restore = (struct cowmem_restore) { .fd = self->other, .length = pgsz() };
-	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(-1, do_restore_pages(self->fd, self->other, 0, 0, 1));
 	EXPECT_EQ(EPERM, errno);
 	if (variant->file) {
-		/* Memory for who goes on to write is no change, as with a memfd. */
+		/* Memory for old mappings to write to is no change, as with a memfd. */
 		EXPECT_EQ(0, fallocate(self->fd, 0, 0, LEN));
 		EXPECT_EQ(-1, fallocate(self->fd, 3, 0, pgsz()));
 		EXPECT_EQ(EPERM, errno);
@@ -513,8 +508,6 @@ TEST_F(future, no_call_does)
 
 TEST_F(future, reading_and_sharing_go_on)
 {
-	struct cowmem_restore restore = { .fd = self->fd };
-	struct cowmem_copy copy = { .fd = self->fd, .length = pgsz() };
 	struct cowmem_merge merge = {};
 	int clone = cloned(self->fd), dup = region_of(PAGES, 1);
 	char *mem = map_rw(clone, PAGES);
@@ -525,21 +518,20 @@ TEST_F(future, reading_and_sharing_go_on)
 	ASSERT_EQ(0, do_resize(clone, LEN));
 	EXPECT_TRUE(fd_is(self->fd, 0, PAGES, 1));
 	/* It is a source as good as any; MERGE changes no content. */
-	EXPECT_EQ(0, ioctl(clone, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(0, do_restore(clone, self->fd, 0));
 	EXPECT_TRUE(is(mem, PAGES, 1, 0));
-	EXPECT_EQ(0, ioctl(self->other, COWMEM_IOC_COPY, &copy));
+	EXPECT_EQ(0, do_copy(self->other, self->fd, 0, 0, 1));
 	EXPECT_TRUE(fd_is(self->other, 0, 1, 1));
 	unmap(mem, PAGES);
 	close(clone);
-	EXPECT_EQ(0, ioctl(self->other, COWMEM_IOC_COPY,
-			   &(struct cowmem_copy){ .fd = dup, .length = pgsz() }));
+	EXPECT_EQ(0, do_copy(self->other, dup, 0, 0, 1));
 	EXPECT_EQ(0, do_merge(&merge, (int[]){ dup, self->fd }, 2));
 	EXPECT_LT(0, merge.merged);
 	EXPECT_TRUE(is(self->mem, PAGES, 1, 0));
 	pg_fill(self->mem, 7, 0);
 	EXPECT_TRUE(fd_is(dup, 0, PAGES, 1));
 	/* To restore it to itself changes nothing, but is a RESTORE of what is sealed. */
-	EXPECT_EQ(-1, ioctl(self->fd, COWMEM_IOC_RESTORE, &restore));
+	EXPECT_EQ(-1, do_restore(self->fd, self->fd, 0));
 	EXPECT_EQ(EPERM, errno);
 }
 

@@ -108,7 +108,7 @@ FIXTURE_VARIANT(race) {
 	bool hole, mapped;
 };
 
-/* Who writes: write(), or a thread in another mapping. What: a shared page, a hole. */
+/* By write() or by a thread in another mapping; to a shared page or to a hole. */
 FIXTURE_VARIANT_ADD(race, split_by_write) { };
 FIXTURE_VARIANT_ADD(race, split_by_store) { .mapped = true };
 FIXTURE_VARIANT_ADD(race, hole_by_write) { .hole = true };

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Promise: what regions hold shows where a memfd's memory does, as shared memory of
- * the machine, of the node, of the memory cgroup and of who maps it, no more and no
+ * the machine, of the node, of the memory cgroup and of its mappers, no more and no
  * less; held_kib tells what it is in all; and when it is freed, it is gone from there.
  */
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "cgroups.h"
+#include "module.h"
 
 #define NODES "/sys/devices/system/node"
 

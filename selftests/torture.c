@@ -23,12 +23,14 @@
 #include <pthread.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
 #include "../kselftest.h"
 #include "areas.h"
 #include "common.h"
+#include "files.h"
 
 enum {
 	REGIONS = 6,
@@ -43,6 +45,7 @@ enum {
 	WORKERS = 2,
 	SHARERS = 2,		/* processes */
 	SHARER_THREADS = 2,	/* of each of them */
+	NAMES = 4,		/* that files of the mount may have */
 };
 
 /* Pages that it has where some are to be huge, and what is more than these anywhere */
@@ -61,6 +64,8 @@ struct model {
 	uint32_t flags;		/* COWMEM_CLONE_SNAPSHOT, or that and more, or 0 */
 	uint32_t seals;
 	bool regular;		/* @fd is a regular file, not one of the device */
+	bool mounted;		/* it is a file of the mount */
+	bool lost;		/* it has lost its last name, and gets no more */
 	uint64_t base, size;	/* in bytes */
 	char *want;		/* MAX bytes, zeroes past the end */
 };
@@ -97,6 +102,7 @@ static struct progress *progress;
 static struct model models[REGIONS];
 static struct map maps[MAPS];
 static struct inflight pipes[PIPES];
+static struct model *names[NAMES];	/* which file of the mount has it, or NULL */
 static struct cowmem_merge_entry table[256];
 static char *buf, *buf2;
 static int direct = -1;
@@ -165,7 +171,7 @@ static char *map_page(const struct map *p, uint64_t i)
 			   p->m->want + (p->off + i) * pgsz();
 }
 
-/* A region's content is about to change: who looks at it in a pipe may see both. */
+/* A region's content is about to change: a pipe that has pages of it may show both. */
 static void changing(struct model *m)
 {
 	unsigned int i;
@@ -184,7 +190,7 @@ static void changing(struct model *m)
 	}
 }
 
-/* The same after the last change; for who reads the pipe. */
+/* The same after the last change, for readers of the pipe. */
 #define changed changing
 
 static void map_forget(struct map *p)
@@ -197,7 +203,43 @@ static void map_forget(struct map *p)
 	p->m = NULL;
 }
 
-/* Without descriptor and mapping a region is gone. */
+/* A mount of this episode's own, or NULL if there can be none. */
+static const char *mount_dir(void)
+{
+	const char *name = "/tmp/torture_mount";
+	static const char *dir;
+	static bool tried;
+
+	if (tried)
+		return dir;
+	tried = true;
+	if ((!mkdir(name, 0700) || errno == EEXIST) && !unshare(CLONE_NEWNS) &&
+	    !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	    !mount("cowmem", name, "cowmem", 0, "size=0"))
+		dir = name;
+	return dir;
+}
+
+static const char *name_path(unsigned int i)
+{
+	static char path[NAMES][64];
+
+	snprintf(path[i], sizeof(path[i]), "%s/%u", mount_dir(), i);
+	return path[i];
+}
+
+static void unname(unsigned int i)
+{
+	struct model *m = names[i];
+	unsigned int k;
+
+	names[i] = NULL;
+	for (k = 0; k < NAMES && names[k] != m; k++)
+		;
+	m->lost = k == NAMES;
+}
+
+/* Without descriptor and mapping a region is gone from here, and goes for good. */
 static void maybe_gone(struct model *m)
 {
 	unsigned int i;
@@ -211,6 +253,11 @@ static void maybe_gone(struct model *m)
 		if (pipes[i].m == m) {
 			changed(m);
 			pipes[i].m = NULL;
+		}
+	for (i = 0; i < NAMES; i++)
+		if (names[i] == m) {
+			NEED(!unlink(name_path(i)));
+			unname(i);
 		}
 	m->used = false;
 }
@@ -248,6 +295,8 @@ static void plant(struct model *m, int fd, uint32_t flags, uint64_t base,
 	m->flags = flags;
 	m->seals = 0;
 	m->regular = true;
+	m->mounted = false;
+	m->lost = false;
 	m->base = base;
 	m->size = size;
 	memset(m->want, 0, MAX);
@@ -466,6 +515,126 @@ static void op_open(void)
 	m->regular = false;
 }
 
+/* A file of the mount, with a name or without. */
+static void op_create(void)
+{
+	unsigned int i = below(NAMES);
+	bool name = below(3);
+	struct model *m;
+	int fd;
+
+	if (!mount_dir() || (name && names[i]))
+		return;
+	m = place();
+	SAY("create %d%s", nr(m), name ? " by name" : "");
+	if (name)
+		fd = open(name_path(i), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	else
+		fd = open(mount_dir(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	NEED(fd >= 0);
+	plant(m, fd, 0, episode_base, 0, NULL);
+	m->mounted = true;
+	if (name)
+		names[i] = m;
+}
+
+static void name_again(struct model *m, unsigned int i)
+{
+	char path[64];
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
+	SAY("link %d to %u", nr(m), i);
+	ret = linkat(AT_FDCWD, path, AT_FDCWD, name_path(i), AT_SYMLINK_FOLLOW);
+	if (as_expected("link", ret, names[i] ? EEXIST : m->lost ? ENOENT : 0))
+		names[i] = m;
+}
+
+/* Two names of one file stay as they are. */
+static void rename_one(unsigned int i, unsigned int to, bool exchange)
+{
+	struct model *m = names[i], *other = names[to];
+	int ret;
+
+	SAY("%s %u to %u", exchange ? "exchange" : "rename", i, to);
+	ret = syscall(SYS_renameat2, AT_FDCWD, name_path(i), AT_FDCWD, name_path(to),
+		      exchange ? 2 : 0);
+	if (!as_expected("rename", ret, !m || (exchange && !other) ? ENOENT : 0) || m == other)
+		return;
+	names[to] = m;
+	names[i] = exchange ? other : NULL;
+	if (other && !exchange) {
+		/* It has lost this name, if it has others. */
+		names[i] = other;
+		unname(i);
+	}
+}
+
+static void open_by_name(struct model *m, unsigned int i)
+{
+	int fd;
+
+	SAY("open %d by its name %u", nr(m), i);
+	fd = open(name_path(i), O_CLOEXEC | (m->flags ? O_RDONLY : O_RDWR));
+	if (!as_expected("open by name", fd < 0 ? -1 : 0, m->flags || writable(m) ? 0 : EPERM))
+		return;
+	if (m->fd >= 0)
+		close(m->fd);
+	m->fd = fd;
+	m->regular = true;
+	check(m);
+}
+
+/* The limits change, and all that is there stays. */
+static void remount(void)
+{
+	struct statfs fs;
+
+	SAY("remount");
+	NEED(!mount(NULL, mount_dir(), NULL, MS_REMOUNT, "size=1g,nr_inodes=1000"));
+	NEED(!statfs(mount_dir(), &fs));
+	if (fs.f_blocks * fs.f_bsize != 1 << 30 || fs.f_files != 1000)
+		WRONG("the mount has %llu blocks", ULL(fs.f_blocks));
+	NEED(!mount(NULL, mount_dir(), NULL, MS_REMOUNT, "size=0,nr_inodes=0"));
+	check_all();
+}
+
+/* Something is done to the names on the mount, as content does not care. */
+static void op_names(void)
+{
+	unsigned int i = below(NAMES), to = (i + below(NAMES)) % NAMES, what = below(8);
+	struct model *m = any();
+
+	if (!mount_dir())
+		return;
+	switch (what) {
+	case 0:
+	case 1:
+		if (m && m->mounted)
+			name_again(m, i);
+		break;
+	case 2:
+	case 3:
+		rename_one(i, to, what == 2);
+		break;
+	case 4:
+		if (!names[i])
+			break;
+		SAY("unlink %u", i);
+		NEED(!unlink(name_path(i)));
+		unname(i);
+		break;
+	case 5:
+		remount();
+		break;
+	default:
+		if (names[i])
+			open_by_name(names[i], i);
+	}
+	if (m && m->used)
+		check(m);
+}
+
 static void op_close(void)
 {
 	struct model *m = any();
@@ -510,6 +679,7 @@ static void op_clone(void)
 {
 	struct model *m = any(), *to;
 	uint32_t flags = clone_flags();
+	bool mounted = m && m->mounted;
 	uint64_t first = 0, n = 0, base, size;
 	char *want;
 	int fd;
@@ -552,6 +722,7 @@ static void op_clone(void)
 	NEED(fd >= 0);
 	to = place();
 	plant(to, fd, flags, base, size, want);
+	to->mounted = mounted;
 	free(want);
 	check_fd(to);
 }
@@ -561,10 +732,6 @@ static void op_clone_many(void)
 	uint32_t flags = clone_flags();
 	unsigned int n = 1 + below(3), i;
 	int fds[3], clones[3] = { -1, -1, -1 };
-	struct cowmem_clone_many arg = {
-		.fds = (uintptr_t)fds, .clones = (uintptr_t)clones,
-		.count = n, .flags = flags,
-	};
 	struct model from[3];
 
 	for (i = 0; i < n; i++) {
@@ -578,10 +745,12 @@ static void op_clone_many(void)
 		memcpy(from[i].want, m->want, MAX);
 	}
 	SAY("clone_many of %u", n);
-	NEED(!ioctl(fds[0], COWMEM_IOC_CLONE_MANY, &arg));
+	NEED(!do_clone_many(fds[0], fds, clones, n, flags));
 	for (i = 0; i < n; i++) {
-		plant(place(), clones[i], flags, from[i].base, from[i].size,
-		      from[i].want);
+		struct model *to = place();
+
+		plant(to, clones[i], flags, from[i].base, from[i].size, from[i].want);
+		to->mounted = from[i].mounted;
 		free(from[i].want);
 	}
 }
@@ -792,7 +961,7 @@ static void op_keep(void)
 		/* The next round would hide it. */
 		check_map(p);
 	}
-	/* Who looked from a pipe may have seen any of it. */
+	/* A reader of a pipe may have seen any of it. */
 	for (i = 0; i < PIPES; i++)
 		if (pipes[i].m == m)
 			pipes[i].any = true;
@@ -980,7 +1149,8 @@ static bool any_reflink(const struct model *m, const struct model *from,
 {
 	uint64_t pages;
 
-	if (!any_pages(round_up(inside(from)) / pgsz(), src, &pages))
+	if (m->mounted != from->mounted ||
+	    !any_pages(round_up(inside(from)) / pgsz(), src, &pages))
 		return false;
 	*dst = below(2) ? *src : below(window);
 	if (pages > window - *dst)
@@ -1108,7 +1278,8 @@ static void op_copy_file_range(void)
 	int in, out, err = 0;
 
 	if (!m || !any_range(inside(from), &at, &n) ||
-	    !any_range(MAX, &to, &room) || (!m->regular && !writable(m)))
+	    !any_range(MAX, &to, &room) || (!m->regular && !writable(m)) ||
+	    m->mounted != from->mounted)
 		return;
 	if (n > MAX - to)
 		n = MAX - to;
@@ -2069,23 +2240,6 @@ static void op_exec(void)
 
 /* ---- snapshots that yield ---- */
 
-/* A mount of this episode's own, or NULL if there can be none. */
-static const char *mount_dir(void)
-{
-	const char *name = "/tmp/torture_yield";
-	static const char *dir;
-	static bool tried;
-
-	if (tried)
-		return dir;
-	tried = true;
-	if ((!mkdir(name, 0700) || errno == EEXIST) && !unshare(CLONE_NEWNS) &&
-	    !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
-	    !mount("cowmem", name, "cowmem", 0, "size=0"))
-		dir = name;
-	return dir;
-}
-
 /* As many pages as there are now, or any number. */
 static void limit_mount(const char *dir, bool limit)
 {
@@ -2284,7 +2438,8 @@ static void op_kill(void)
 	case 10:
 		at -= at % pgsz();
 		n = round_up(n);
-		if (at + n > inside(m) || at + n > inside(from))
+		if (at + n > inside(m) || at + n > inside(from) ||
+		    m->mounted != from->mounted)
 			return;
 		memcpy(buf + at, from->want + at, n);
 		fd = regular(m);
@@ -2294,7 +2449,7 @@ static void op_kill(void)
 		reflink.dest_offset = m->base + at;
 		break;
 	}
-	SAY("kill -9 of who does %u to %d (%d), %#llx bytes at %#llx", what,
+	SAY("kill -9 of a process that does %u to %d (%d), %#llx bytes at %#llx", what,
 	    nr(m), nr(from), ULL(n), ULL(at));
 	pid = fork();
 	NEED(pid >= 0);
@@ -2409,7 +2564,7 @@ static const struct {
 	{ "splice_into", op_splice_into, 2 }, { "process_vm", op_vm_rw, 4 },
 	{ "proc_mem", op_proc_mem, 2 }, { "direct", op_direct, 3 },
 	{ "fork", op_fork, 2 }, { "exec", op_exec, 1 }, { "kill", op_kill, 3 },
-	{ "yield", op_yield, 4 },
+	{ "yield", op_yield, 4 }, { "create", op_create, 4 }, { "names", op_names, 6 },
 };
 
 /* ---- what goes on beside it ---- */

@@ -9,6 +9,7 @@
 #include "../kselftest_harness.h"
 #include "areas.h"
 #include "common.h"
+#include "module.h"
 
 enum { PAGES = 8 };
 
@@ -239,7 +240,7 @@ TEST_F(trace, reuse)
 	e = events(self->dir);
 	EXPECT_EQ(1, e.reuse);
 	EXPECT_EQ(0, e.split);
-	/* Who writes in order gets up to as many more ahead as were written before. */
+	/* Writing in order gets up to as many more pages ahead as were written before. */
 	fill(self->mem, 4, 2, 0);
 	e = events(self->dir);
 	EXPECT_LE(3, e.reuse);
@@ -264,8 +265,6 @@ TEST_F(trace, zap)
 	EXPECT_TRUE(fd_is(self->fd, 2, 2, 1));
 	EXPECT_EQ(0, events(self->dir).zap);
 }
-
-#define LIMIT "/sys/module/cowmem/parameters/limit_mib"
 
 TEST_F(trace, yield)
 {

@@ -9,6 +9,7 @@
  */
 #include <grp.h>
 #include <pthread.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -17,6 +18,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "files.h"
 
 enum { VALUE_MAX = 1 << 16, LIST_MAX = 1 << 16, DIR_SIZE = 32 };
 enum { OTHER = 1000, THIRD = 1001 };	/* users */
@@ -311,7 +313,7 @@ TEST_F(xattr, permissions)
 		EXPECT_FALSE(as_user(OTHER, _exit(lists("f", "trusted.a"))));
 		EXPECT_TRUE(lists("f", "trusted.a"));
 	}
-	/* Who may set them is up to security modules. */
+	/* Security modules decide who may set them. */
 	if (self->has[SECURITY]) {
 		EXPECT_EQ(0, may_get("f", "security.a"));
 		EXPECT_TRUE(as_user(OTHER, _exit(lists("f", "security.a"))));

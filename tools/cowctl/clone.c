@@ -73,8 +73,9 @@ static int bring(const struct region *region, const struct place *place, uint64_
 	return file;
 }
 
-int clone_to(const struct region *region, const struct place *place, unsigned int flags,
-	     uint64_t offset, uint64_t length)
+/* A descriptor of a clone, which is a file of the place's mount and has no name yet; or -1 after it was said why. */
+static int clone_to(const struct region *region, const struct place *place, unsigned int flags,
+		    uint64_t offset, uint64_t length)
 {
 	int clone, file;
 

@@ -73,8 +73,9 @@ include $(S)/cowctl/stream.mk
 
 # ---- each verb under valgrind ----
 
-TESTS += memcheck-cowctl-each
-GUEST_TESTS += memcheck-cowctl-each
+CTL_MEMCHECKS := $(if $(VALGRIND),memcheck-cowctl-each)
+TESTS += $(CTL_MEMCHECKS)
+GUEST_TESTS += $(CTL_MEMCHECKS)
 
 # ---- some of them once more, with a cowctl that finds stray accesses, leaks, and what C does not define ----
 

@@ -56,7 +56,8 @@ static const char *kind_of(const struct cowmem_info *info)
 	return info->seals ? "sealed" : "live";
 }
 
-void add_info(json_t *object, const struct cowmem_info *info)
+/* What INFO said, in bytes. */
+static void add_info(json_t *object, const struct cowmem_info *info)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 

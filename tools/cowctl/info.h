@@ -15,9 +15,6 @@ unsigned int seal_by_name(const char *name, size_t length);
 /* seals_json - an array of names for COWMEM_SEAL_* bits */
 json_t *seals_json(unsigned int bits);
 
-/* add_info - put what INFO said into an object, in bytes */
-void add_info(json_t *object, const struct cowmem_info *info);
-
 /* add_region - its "id" and what INFO says of it. Returns 0, or -1 with errno. */
 int add_region(json_t *object, int fd);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "signals.h"
+#include "vm-dir.h"
 #include "vm.h"
 
 /* The disks that change, which have to be snapshotted along, by the names of their nodes. */
@@ -200,7 +201,7 @@ int vm_save(int argc, char **argv)
 	int err = -1;
 
 	argv = options_of(argc, argv, &seconds);
-	if (!vm_open(&vm, argv[0], "save", seconds) && !vm_check_dir(&vm, &place, argv[1])) {
+	if (!vm_open(&vm, argv[0], "save", seconds) && !vm_check_dir(&place, argv[1], vm.fds[0])) {
 		err = vm_make_dir(&place);
 		if (!err) {
 			err = save(&vm, &place, &laps);

@@ -73,25 +73,6 @@ int vm_add_node(struct vm *vm, json_t *options);
 /* vm_drop_node - whatever else went wrong */
 void vm_drop_node(struct vm *vm, const char *node);
 
-/* vm_check_text - can QEMU be told of a path? Returns 0, or -1 after it was said why not. */
-int vm_check_text(const char *path);
-
-/*
- * vm_check_dir - see that a new directory can be made, on the mount where the VM's memory is, where nobody else may
- * change what is in it. place_close() if it returns 0.
- */
-int vm_check_dir(const struct vm *vm, struct place *place, const char *arg);
-
-/* vm_make_dir - make it; vm_remove_dir() undoes that, with the files in it and those in directories there. */
-int vm_make_dir(const struct place *place);
-void vm_remove_dir(const char *path);
-
-/* in_dir - a place for @name in a directory; place_close() it. */
-int in_dir(struct place *place, const char *dir, const char *name);
-
-/* link_clone - give a clone of @fd, as for cowmem_clone(), the name @name in @dir */
-int link_clone(int fd, unsigned int flags, const char *dir, const char *name);
-
 /**
  * struct laps - how long each part of something took, in ms
  * @last: when the part that is being done began

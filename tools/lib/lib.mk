@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # libcowmem: $(LIBCOWMEM_A) and $(LIBCOWMEM_SO) are what programs link; its tests are in lib/test.
 
-LIB_SONAME := libcowmem.so.1
+LIB_SONAME := libcowmem.so.$(firstword $(subst ., ,$(VERSION)))
 LIB_REAL := libcowmem.so.$(VERSION)
 LIBCOWMEM_A := $(B)/libcowmem.a
 LIBCOWMEM_SO := $(B)/libcowmem.so
@@ -96,7 +96,7 @@ $(B)/tests/lib-shared: $(S)/lib/test/regions.c $(S)/lib/test/tap.h $(LIBCOWMEM_S
 $(B)/tests/lib-exports: $(S)/lib/test/exports.sh $(S)/lib/libcowmem.h $(LIBCOWMEM_SO)
 	@mkdir -p $(@D)
 	sed -n 's/^[a-z].*[ *]\(cowmem_[a-z_]*\)(.*/\1@@LIBCOWMEM_1.0/p' $(S)/lib/libcowmem.h | sort >$@.header
-	nm -D --defined-only $(LIBCOWMEM_SO) | awk '$$2 != "A" { print $$3 }' | sort >$@.library
+	$(NM) -D --defined-only $(LIBCOWMEM_SO) | awk '$$2 != "A" { print $$3 }' | sort >$@.library
 	$(INSTALL) -m 755 $< $@
 
 LIB_TESTS += lib-examples lib-shared lib-exports
@@ -113,7 +113,7 @@ $(B)/tests/sanitized-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)
 LIB_TESTS += $(SANITIZED:%=sanitized-%)
 
 # One under valgrind, which knows of memory that was never set, too, but is slow, and does not know pidfd_open().
-LIB_MEMCHECKS := memcheck-lib-regions
+LIB_MEMCHECKS := $(if $(VALGRIND),memcheck-lib-regions)
 
 $(B)/tests/memcheck-%: $(S)/lib/test/memcheck.sh $(B)/tests/% $(B)/tests/valgrind.options
 	$(INSTALL) -m 755 $< $@
@@ -126,11 +126,11 @@ LIB_TESTS += $(LIB_MEMCHECKS)
 
 # Two tests once more as 32-bit programs, if the compiler can: static, as guests have no libraries for those.
 LIB_CAN_32 := $(shell echo 'int main(void) { return 0; }' | \
-	$(CC) -m32 -static -include asm/types.h -x c - -o /dev/null 2>/dev/null && echo y)
+	$(CC32) -static -include asm/types.h -x c - -o /dev/null 2>/dev/null && echo y)
 
 $(B)/tests/lib32-%: $(S)/lib/test/%.c $(LIB_TEST_SOURCES) $(LIB_NAMES:%=$(S)/lib/%.c) $(LIB_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -m32 -static $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ \
+	$(CC32) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -static $(LDFLAGS) $(LIB_TEST_FLAGS_$*) -o $@ \
 		$< $(LIB_NAMES:%=$(S)/lib/%.c)
 
 LIB_TESTS += $(if $(LIB_CAN_32),lib32-regions lib32-old)

@@ -36,7 +36,7 @@
 extern "C" {
 #endif
 
-/* The version of this header, and of the library that is linked: "1.0". */
+/* The version of this header; and of the library that is linked: "1.0", or "1.0.2" once that was mended twice. */
 #define LIBCOWMEM_VERSION_MAJOR	1
 #define LIBCOWMEM_VERSION_MINOR	0
 const char *cowmem_version(void);

@@ -188,6 +188,9 @@ static void add_up(struct cowmem_merge_stats *stats, const struct cowmem_merge *
 	stats->rounds += args->next == args->count;
 }
 
+/* As with cowmem_get_info(): programs have room for no more. */
+_Static_assert(sizeof(struct cowmem_merge_stats) == 40, "cowmem_merger_step@LIBCOWMEM_1.0 writes 40 bytes");
+
 int cowmem_merger_step(struct cowmem_merger *merger, uint64_t budget, struct cowmem_merge_stats *stats)
 {
 	struct cowmem_merge args;

@@ -28,6 +28,22 @@
  *  - a caller may pass a shorter struct than the module knows, down to the
  *    first published version of it; the missing fields count as zero.
  *
+ * What stays, and what may grow
+ *
+ * A program works with every module that is newer than the header it was built with.
+ * It works with older ones, too, as long as it asks for nothing that they do not know,
+ * which is an error and never ignored.
+ *
+ *  - Constants, ioctls, structs and fields stay: none of them changes its name, value,
+ *    place or type, or goes.
+ *  - What may come: ioctls; flags and seals, which change nothing for who does not set
+ *    them; bits of @features and @state, and fields at the end of an ioctl's struct, which
+ *    a program that does not know them ignores.
+ *  - A struct that is an element of an array never grows, as nothing tells its size.  New
+ *    kinds of elements are for who asks for them by a flag.
+ *  - Errors keep their meaning.  What fails with EINVAL, E2BIG or EOPNOTSUPP may get a
+ *    meaning of its own.
+ *
  * These errors mean the same for every ioctl and are not listed again:
  *
  *  ENOTTY	the command is unknown

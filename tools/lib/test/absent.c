@@ -146,11 +146,12 @@ static void messages(void)
 
 static void version(void)
 {
-	char header[32];
+	int major, minor;
 
-	snprintf(header, sizeof(header), "%d.%d", LIBCOWMEM_VERSION_MAJOR, LIBCOWMEM_VERSION_MINOR);
-	if (strcmp(cowmem_version(), header))
-		FAIL("the header is of %s, the library of %s", header, cowmem_version());
+	if (sscanf(cowmem_version(), "%d.%d", &major, &minor) != 2 || major != LIBCOWMEM_VERSION_MAJOR ||
+	    minor != LIBCOWMEM_VERSION_MINOR)
+		FAIL("the header is of %d.%d, the library of %s", LIBCOWMEM_VERSION_MAJOR, LIBCOWMEM_VERSION_MINOR,
+		     cowmem_version());
 }
 
 static const struct test tests[] = {
