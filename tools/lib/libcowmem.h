@@ -83,7 +83,7 @@ int cowmem_is_region(int fd);
 /* ---- regions ---- */
 
 /* Flags of cowmem_create(). */
-#define COWMEM_CREATE_HUGE	COWMEM_FILE_HUGE	/* memory is had 2 MiB at a time where that can be */
+#define COWMEM_CREATE_HUGE	COWMEM_FILE_HUGE	/* memory is had 2 MiB (with pages of 4 KiB) at a time */
 
 /**
  * cowmem_create - make a new region, full of zeroes
