@@ -364,7 +364,7 @@ TEST_F(memcg, nodes_are_charged_to_the_caller)
 	EXPECT_LE(want - index / 3, *grown);
 	EXPECT_GE(want + index + (long)MIB, *grown);
 	close(fd);
-	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
+	EXPECT_TRUE(cg_falls_below(self->dir, 256 * pgsz()));
 }
 
 /* A copy is charged to the writer that splits the page, not to its first writer. */
@@ -389,7 +389,7 @@ TEST_F(memcg, splits_are_charged_to_the_caller)
 	EXPECT_TRUE(fd_is(clone, 0, 20, 1));
 	unmap(mem, 1024);
 	close(fd);
-	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
+	EXPECT_TRUE(cg_falls_below(self->dir, 256 * pgsz()));
 	EXPECT_TRUE(fd_is(clone, 1000, 24, 1));
 }
 
@@ -465,7 +465,7 @@ TEST_F(oom, filling_up_hits_nobody_else)
 	unmap(mem, max);
 	/* The region is mapped no more, but by the mapping of above. */
 	ASSERT_EQ(0, do_resize(fd, 0));
-	EXPECT_TRUE(cg_falls_below(self->dir, MIB));
+	EXPECT_TRUE(cg_falls_below(self->dir, 256 * pgsz()));
 	EXPECT_TRUE(is(self->mem, NEIGHBOUR, 7, 0));
 	fill(self->mem, NEIGHBOUR, 8, 0);
 	EXPECT_TRUE(fd_is(self->neighbour, 0, NEIGHBOUR, 8));
