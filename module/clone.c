@@ -14,10 +14,13 @@
 #include "cut.h"
 #include "expendable.h"
 #include "file.h"
+#include "lock.h"
 #include "region.h"
+#include "share.h"
+#include "size.h"
 #include "trace.h"
 
-/* COWMEM_CLONE_*, of both ioctls. */
+/* The flags of both ioctls. */
 static int check_flags(u32 flags)
 {
 	if (flags & ~(COWMEM_CLONE_SNAPSHOT | COWMEM_CLONE_EXPENDABLE))
@@ -25,7 +28,7 @@ static int check_flags(u32 flags)
 	return flags == COWMEM_CLONE_EXPENDABLE ? -EINVAL : 0;
 }
 
-/* The file of a clone of @of that is empty yet. */
+/* The file of a clone of @of, which is still empty. */
 static struct file *clone_file(struct file *of, u32 flags)
 {
 	bool snapshot = flags & COWMEM_CLONE_SNAPSHOT;
@@ -38,7 +41,7 @@ static struct file *clone_file(struct file *of, u32 flags)
 	if (snapshot)
 		cowmem_file_region(file)->seals = COWMEM_SNAPSHOT_SEALS;
 	if (flags & COWMEM_CLONE_EXPENDABLE) {
-		err = cowmem_expendable_create(file);
+		err = cowmem_file_expendable(file);
 		if (err) {
 			fput(file);
 			return ERR_PTR(err);
@@ -47,16 +50,16 @@ static struct file *clone_file(struct file *of, u32 flags)
 	return file;
 }
 
-/* The clone, which nobody has yet, got its pages. */
+/* The clone has its pages, and nobody can use it yet. */
 static void clone_done(struct cowmem_region *clone, const struct cowmem_share *s,
 		       u64 size)
 {
 	cowmem_region_grow(clone, size);
-	cowmem_expendable_publish(clone);
+	cowmem_expendable_publish(clone->expendable);
 	trace_cowmem_clone(s->region, clone, s->nr_cut, s->nr_copied);
 }
 
-/* Let @clone have what @args names of @region. */
+/* Share the range of @region that @args names with @clone. */
 static int clone_range(struct cowmem_region *region, struct cowmem_region *clone,
 		       const struct cowmem_clone *args)
 {
@@ -126,11 +129,11 @@ put_fd:
 
 /**
  * struct many - one of the regions of a CLONE_MANY
- * @file: the region's file; one region may be named more often than once.
+ * @file: the region's file; a region may be named more than once.
  * @clone: the clone's file.
- * @fd: the descriptor that is to be the clone's, or -1.
- * @write: how the region was locked, in the first one that names it.
- * @told: whether lockdep knows, likewise.
+ * @fd: the descriptor for the clone, or -1.
+ * @write: how the region was locked; valid in the first entry that names the region.
+ * @told: whether lockdep knows of the lock; valid in the same entry.
  */
 struct many {
 	struct file *file;
@@ -140,7 +143,7 @@ struct many {
 	bool told;
 };
 
-/* Lockdep counts no more than 2047 locks under one that nests them. */
+/* Lockdep counts at most 2047 locks that are nested under one lock. */
 #define LOCKDEP_MOST	1024
 
 static struct cowmem_region *many_region(const struct many *m)
@@ -155,13 +158,13 @@ static int many_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Of those that name the same region, which are neighbours. */
+/* Is this the first entry that names its region?  All that do are neighbours. */
 static bool is_first(const struct many *many, unsigned int i)
 {
 	return !i || many_region(&many[i]) != many_region(&many[i - 1]);
 }
 
-/* Undo lock_nested(), below, with lockdep told as it was there. */
+/* Undo lock_nested(), and tell lockdep if it was told there. */
 static void unlock_nested(const struct many *m)
 {
 	struct cowmem_region *region = many_region(m);
@@ -174,10 +177,10 @@ static void unlock_nested(const struct many *m)
 }
 
 /*
- * The kernel has this with _killable or with _nest_lock.  Who holds the lock may need
- * long for what it does, so have both: lockdep hears of it from us.  It takes all locks
- * under @nest for one that is held several times, in the mode of the first, so it is
- * told of no other mode than writing.
+ * The kernel can take a lock killably or nested, but not both.  We need both, as the lock
+ * may be held for long, so we tell lockdep ourselves.  Lockdep treats all locks nested under
+ * @nest as one lock that is held several times in the mode of the first one.  So it is
+ * always told that the lock is held for writing.
  */
 static int lock_nested(struct many *m, bool write, struct mutex *nest)
 {
@@ -199,7 +202,7 @@ static int lock_nested(struct many *m, bool write, struct mutex *nest)
 	return err;
 }
 
-/* As cowmem_lock_to_share(), with others locked already. */
+/* As cowmem_lock_to_share(), while other regions are locked already. */
 static int lock_source(struct many *m, struct mutex *nest)
 {
 	struct cowmem_region *region = many_region(m);
@@ -214,7 +217,7 @@ static int lock_source(struct many *m, struct mutex *nest)
 	return lock_nested(m, true, nest);
 }
 
-/* Share the pages of a region, which was cut, with a clone. */
+/* Share the pages of a region, whose writers are stopped, with its clone. */
 static int clone_source(const struct many *m)
 {
 	struct cowmem_region *region = many_region(m);
@@ -231,7 +234,7 @@ static int clone_source(const struct many *m)
 	return err;
 }
 
-/* Most of what keeps writers waiting is done before they have to wait for all. */
+/* Do most of the work region by region, before writers have to wait for all of them. */
 static int cut_sources(struct many *many, unsigned int count)
 {
 	unsigned int i;
@@ -250,9 +253,9 @@ static int cut_sources(struct many *many, unsigned int count)
 }
 
 /*
- * All regions are locked before the first one is cut, and until the last one is,
- * so what holds for one region holds for all: a write that follows another one
- * that had to wait is itself too late.  From then on each waits only for its own part.
+ * All regions are locked from before the first one is cut until after the last one is.  So
+ * together they are cut as consistently as a single region: a write that follows one that
+ * had to wait is too late as well.  After that, each region is locked only for its own part.
  */
 static int clone_locked(struct many *many, unsigned int count, struct mutex *nest)
 {
@@ -264,7 +267,7 @@ static int clone_locked(struct many *many, unsigned int count, struct mutex *nes
 			many[locked].told = told++ < LOCKDEP_MOST;
 			err = lock_source(&many[locked], nest);
 		}
-	/* The last one was not. */
+	/* The last one was not locked. */
 	if (err)
 		locked--;
 	for (i = 0; i < locked && !err; i++)
@@ -290,7 +293,7 @@ static int clone_all(struct many *many, unsigned int count)
 	err = cut_sources(many, count);
 	if (err)
 		return err;
-	/* Tells lockdep that nobody else locks these in another order. */
+	/* Tells lockdep that the order of these locks is right: that of their addresses. */
 	mutex_init(&nest);
 	mutex_lock(&nest);
 	err = clone_locked(many, count, &nest);
@@ -299,7 +302,7 @@ static int clone_all(struct many *many, unsigned int count)
 	return err;
 }
 
-/* Get hold of all that is needed, so that only cloning itself can fail. */
+/* Allocate all that is needed, so that from then on only cloning itself can fail. */
 static int many_prepare(struct many *many, const s32 *fds, unsigned int count,
 			u32 flags)
 {

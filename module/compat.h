@@ -25,7 +25,7 @@
 
 #include "probes.h"
 
-/* Until 6.3 a driver changes vm_flags by hand. */
+/* Until 6.3 drivers change vm_flags directly. */
 #ifndef HAVE_VM_FLAGS_INIT
 #define vm_flags_init cowmem_vm_flags_init
 static inline void vm_flags_init(struct vm_area_struct *vma, vm_flags_t flags)
@@ -46,6 +46,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #define nop_mnt_idmap init_user_ns
 #endif
 
+/* Until 6.3 mnt_idmap() has another name. */
 static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 {
 #ifndef HAVE_MNT_IDMAP
@@ -55,7 +56,7 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 #endif
 }
 
-/* Until 7.1 what removes the PTEs of a part of one VMA has other names. */
+/* Until 7.1 zap_vma_range() has other names. */
 #if defined(HAVE_ZAP_VMA_RANGE)
 /* As it is. */
 #elif defined(HAVE_ZAP_PAGE_RANGE_SINGLE)
@@ -64,14 +65,14 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 #define zap_vma_range(vma, addr, size)	zap_page_range(vma, addr, size)
 #endif
 
-/* Until 6.3 nothing but a flag of the VMA keeps unmapping from marking pages accessed. */
+/* Until 6.3 only a flag of the VMA keeps unmapping from marking pages accessed. */
 #ifndef FMODE_NOREUSE
 #define FMODE_NOREUSE	((__force fmode_t)0)
 #endif
 
 /*
- * Until 6.5 the splice that copies through ->read_iter has another name.  It
- * copies as long as ->read_iter uses copy_to_iter(), never copy_page_to_iter().
+ * Until 6.5 copy_splice_read() has another name.  It copies as long as ->read_iter uses
+ * copy_to_iter(), never copy_page_to_iter().
  */
 #ifndef HAVE_COPY_SPLICE_READ
 #define copy_splice_read generic_file_splice_read
@@ -89,8 +90,8 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 #endif
 
 /*
- * Until 6.6 generic_fillattr() fills in all there is, and inodes have fields for their
- * times until 6.7.
+ * Until 6.6 generic_fillattr() takes no mask.  Until 6.7 the times of an inode are plain
+ * fields.
  */
 #ifndef HAVE_FILLATTR_MASK
 #define cowmem_fillattr(idmap, mask, inode, stat) \
@@ -136,8 +137,8 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #endif
 
 /*
- * Until 6.2 ->set_acl and what calls it are told the inode, not the dentry, and lists are
- * attributes to the VFS, too, with handlers.
+ * Until 6.2 ->set_acl and its callers take the inode, not the dentry, and the VFS wants
+ * handlers for access control lists, as for attributes.
  */
 #ifndef HAVE_SET_ACL_OF_DENTRY
 #define cowmem_acl_target_t			struct inode
@@ -155,14 +156,14 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #define COWMEM_ACL_HANDLERS
 #endif
 
-/* Until 6.7 the array of handlers for attributes is not taken for constant. */
+/* Until 6.7 the array of attribute handlers is not const. */
 #ifndef HAVE_CONST_XATTR_HANDLERS
 #define COWMEM_CONST_HANDLERS
 #else
 #define COWMEM_CONST_HANDLERS const
 #endif
 
-/* Until 6.15 ->mkdir returns an int, and until 7.3 ->create is told about O_EXCL. */
+/* Until 6.15 ->mkdir returns an int.  Until 7.3 ->create takes a flag for O_EXCL. */
 #ifndef HAVE_MKDIR_OF_DENTRY
 #define COWMEM_MKDIR_RETURNS		int
 #define COWMEM_MKDIR_RETURN(err)	(err)
@@ -177,8 +178,8 @@ static inline struct timespec64 inode_set_mtime_to_ts(struct inode *inode,
 #endif
 
 /*
- * Until 6.19 a reference keeps a dentry that is all there is of a file, and what drops
- * those has a name of its own.
+ * Until 6.19 a file system that exists in the dentry cache only keeps a reference to each
+ * dentry, and a function of its own drops these.
  */
 #ifndef HAVE_D_MAKE_PERSISTENT
 #define d_make_persistent cowmem_d_make_persistent
@@ -193,7 +194,7 @@ static inline void d_make_persistent(struct dentry *dentry, struct inode *inode)
 #define cowmem_kill_ramfs_super(sb)	kill_anon_super(sb)
 #endif
 
-/* An inode that is new has no name yet, but linkat() may give it one. */
+/* A new inode has no name yet, but linkat() may give it one. */
 static inline void cowmem_make_linkable(struct inode *inode)
 {
 	clear_nlink(inode);
@@ -206,7 +207,7 @@ static inline void cowmem_make_linkable(struct inode *inode)
 	spin_unlock(&inode->i_lock);
 }
 
-/* Until 6.9 the fields of a file lock are all in one struct, with other names. */
+/* Until 6.9 all fields of a file lock are in one struct, with other names. */
 #ifndef HAVE_FILE_LOCK_CORE
 #define cowmem_lock_field(lock, field)	((lock)->fl_##field)
 #else
@@ -214,8 +215,8 @@ static inline void cowmem_make_linkable(struct inode *inode)
 #endif
 
 /*
- * From 6.14 on alloc_file_pseudo() makes files that tell fsnotify nothing.  Ours tell
- * it all that a file does that was opened, but ask nobody for permission.
+ * From 6.14 on files from alloc_file_pseudo() do not notify fsnotify of anything.  Ours do so
+ * like a file that was opened, except that they ask nobody for permission.
  */
 static inline void cowmem_file_notifies(struct file *file)
 {
@@ -224,7 +225,7 @@ static inline void cowmem_file_notifies(struct file *file)
 #endif
 }
 
-/* Until 6.13 vma_alloc_folio() wants to know about huge pages. */
+/* Until 6.13 vma_alloc_folio() has another argument, which tells about huge pages. */
 static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order,
 						   struct vm_area_struct *vma,
 						   unsigned long addr)
@@ -239,7 +240,7 @@ static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order
 #define cowmem_vma_alloc_page(gfp, vma, addr) \
 	(&cowmem_vma_alloc_folio(gfp, 0, vma, addr)->page)
 
-/* Until 6.8 the core wants to have pages removed that broke, not folios. */
+/* Until 6.8 the core asks to remove a page that failed, not a folio. */
 #ifndef HAVE_ERROR_REMOVE_FOLIO
 #define error_remove_folio	error_remove_page
 #define cowmem_broken		page
@@ -248,8 +249,8 @@ static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order
 #endif
 
 /*
- * Without MAPPING_DIRTY_HELPERS (distribution kernels have them) nothing exported
- * tells which pages were written.  COWMEM_NO_DIRTY_BITS does without on any kernel.
+ * Without MAPPING_DIRTY_HELPERS (distribution kernels have it) no exported function tells
+ * which pages were written.  COWMEM_NO_DIRTY_BITS does without them on any kernel.
  */
 #if defined(CONFIG_MAPPING_DIRTY_HELPERS) && !defined(COWMEM_NO_DIRTY_BITS)
 #define COWMEM_HAVE_DIRTY_BITS true
@@ -260,8 +261,8 @@ static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order
 #endif
 
 /*
- * How often an order-0 page is mapped; page_mapcount() is gone since 6.16.  Of one of a
- * folio nobody can tell: as often as somebody refers to the folio, at most.
+ * How often a page of order 0 is mapped: page_mapcount() is gone since 6.16.  For a page of a
+ * large folio this is an upper bound, the number of references to the folio.
  */
 static inline int cowmem_page_mapcount(struct page *page)
 {
@@ -273,10 +274,10 @@ static inline int cowmem_page_mapcount(struct page *page)
 }
 
 /*
- * Do PTEs that map pages of one folio, in order, take less time to remove than others?
- * Since 6.9 the core takes them together: one look at the folio, one change of its counts.
- * Tried from 6.12 on; what comes between is as it was.  Before, a large folio makes all that
- * only dearer.
+ * Are PTEs that map pages of one folio in order removed faster than others?  Since 6.9 the
+ * core batches them, with one look at the folio and one change of its counts.  This was only
+ * tried from 6.12 on, so nothing changes for the kernels in between.  On earlier ones a large
+ * folio only makes it slower.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 #define COWMEM_HAVE_BLOCKS true
@@ -285,8 +286,8 @@ static inline int cowmem_page_mapcount(struct page *page)
 #endif
 
 /*
- * Until 6.4 only copy_mc_user_highpage() is there, and who calls it reports the page.
- * Without ARCH_HAS_COPY_MC both copy as if nothing could go wrong.
+ * Until 6.4 there is only copy_mc_user_highpage(), and its callers report the page.  Without
+ * ARCH_HAS_COPY_MC both copy as if nothing could go wrong.
  */
 #ifndef HAVE_COPY_MC_HIGHPAGE
 #define copy_mc_highpage cowmem_copy_mc_highpage
@@ -312,12 +313,11 @@ static inline int copy_mc_highpage(struct page *to, struct page *from)
 #endif
 
 /*
- * munlock() and what unmaps locked memory leave references on lists of this CPU; let go
- * of them.  Whatever unmaps does so itself on kernels that are too old for this: until
- * after 6.12.
+ * munlock(), and unmapping locked memory, leave references to pages on lists of this CPU.
+ * Drop them.  Up to 6.12, unmapping does that by itself.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-/* Has batches of folios, whose own header has another name on each. */
+/* Defines struct folio_batch; its own header has different names. */
 #include <linux/folio_queue.h>
 
 static inline void cowmem_munlock_drain(void)
@@ -334,8 +334,8 @@ static inline void cowmem_munlock_drain(void)
 #endif
 
 /*
- * Were two pages of order 0 charged to the same memcg, on the same node?  False if it
- * takes more to tell.
+ * Were two pages of order 0 charged to the same memcg, on the same node?  May be false even
+ * if they were.
  */
 static inline bool cowmem_charged_together(struct page *x, struct page *y)
 {
@@ -347,9 +347,9 @@ static inline bool cowmem_charged_together(struct page *x, struct page *y)
 }
 
 /*
- * Does the machine live on after the kernel read broken memory?  An AMD processor
- * without SUCCOR does not, whatever the code that read it was prepared for (see
- * mce_severity_amd()), so it may as well copy in the quickest way.
+ * Does the machine survive if the kernel reads broken memory?  An AMD processor without
+ * SUCCOR does not, even if the code that reads is prepared for it (see mce_severity_amd()),
+ * so it may as well copy in the fastest way.
  */
 static inline bool cowmem_copy_recovers(void)
 {

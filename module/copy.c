@@ -12,9 +12,11 @@
 #include "file.h"
 #include "join.h"
 #include "map.h"
+#include "node.h"
 #include "page.h"
 #include "region.h"
-#include "restore.h"
+#include "share.h"
+#include "size.h"
 #include "thin.h"
 #include "trace.h"
 #include "tree-range.h"
@@ -24,15 +26,15 @@
 
 /**
  * struct copy - a range that is being copied
- * @region: where it goes.
- * @from: where it comes from; may be the same.
+ * @region: the destination.
+ * @from: the source; may be the same region.
  * @to: first index in @region.
- * @nr: how many pages.
- * @share: what it is in @from.
- * @fresh: what @share fills.
+ * @nr: number of pages.
+ * @share: the range in @from.
+ * @fresh: the tree that @share fills.
  * @end: byte after the last one in @region.
- * @grow: whether @region may grow to reach there.
- * @restore: the RESTORE that this is a part of, which counts what changes, or NULL.
+ * @grow: whether @region may grow to @end.
+ * @restore: the RESTORE that this is part of, which counts what changes; or NULL.
  */
 struct copy {
 	struct cowmem_region *region;
@@ -46,7 +48,7 @@ struct copy {
 	struct cowmem_restore *restore;
 };
 
-/* @length bytes at @src of @from go to @dst of @region; pages are shared whole. */
+/* Copy @length bytes at @src of @from to @dst of @region.  Whole pages are shared. */
 static void copy_init(struct copy *c, struct cowmem_region *region, u64 dst,
 		      struct cowmem_region *from, u64 src, u64 length)
 {
@@ -71,7 +73,7 @@ static void copy_init(struct copy *c, struct cowmem_region *region, u64 dst,
 	cowmem_tree_init(&c->fresh, cowmem_region_account(region));
 }
 
-/* May @c->region get it?  For sure under region->lock for writing. */
+/* Do seals and size allow it?  The answer is final only under region->lock for writing. */
 static int may_copy(const struct copy *c)
 {
 	const struct cowmem_region *region = c->region;
@@ -86,17 +88,14 @@ static int may_copy(const struct copy *c)
 	return 0;
 }
 
-/*
- * Put what was shared in place of what @c->region has there.  Under its lock, for
- * writing.
- */
+/* Replace the range of @c->region with what was shared.  Under its lock, for writing. */
 static int copy_install(struct copy *c)
 {
 	struct cowmem_tree *tree = &c->region->tree;
 	pgoff_t last = c->to + c->nr - 1;
 	int err;
 
-	/* First whatever can fail, and none of it can be seen. */
+	/* First whatever can fail.  Nobody can see any of it. */
 	err = may_copy(c);
 	if (!err)
 		err = cowmem_tree_own_edge(tree, c->to);
@@ -106,7 +105,7 @@ static int copy_install(struct copy *c)
 		err = cowmem_tree_raise(&c->fresh, tree);
 	if (!err)
 		err = cowmem_tree_raise(tree, &c->fresh);
-	/* What stays what it is may stay mapped, if there is not too much that does not. */
+	/* In a RESTORE pages that do not change stay mapped. */
 	if (!err && c->restore)
 		err = cowmem_unmap_difference(c->region, &c->fresh, c->to, last + 1,
 					      &c->restore->pages, &c->restore->nodes);
@@ -124,7 +123,7 @@ static int copy_install(struct copy *c)
 	return 0;
 }
 
-/* Within one region: nobody changes it between the two halves. */
+/* Within one region: keep it locked between sharing and installing. */
 static int copy_within(struct copy *c)
 {
 	struct cowmem_share *s = &c->share;
@@ -149,7 +148,7 @@ static int copy_between(struct copy *c)
 {
 	int err = cowmem_share_now(&c->share);
 
-	/* Pages that came to count in a mount go on to do so. */
+	/* From here on failing leaves pages charged to the mount. */
 	if (!err)
 		err = may_copy(c);
 	if (!err)
@@ -174,14 +173,14 @@ static int copy_do(struct copy *c)
 }
 
 /**
- * cowmem_copy_range - share a range of a region in another one, or elsewhere in it
- * @region: where it goes
- * @dst: offset there in bytes, a multiple of the page size
- * @from: where it comes from
- * @src: offset there, likewise
+ * cowmem_copy_range - share a range of a region with another one, or elsewhere in it
+ * @region: the destination
+ * @dst: offset in @region in bytes, a multiple of the page size
+ * @from: the source
+ * @src: offset in @from, likewise
  * @length: in bytes, likewise
- * @restore: NULL; or what this is a part of, then it takes time in proportion to what
- *	changes, and counts that
+ * @restore: the RESTORE that this is part of, or NULL.  With it the copy takes time in
+ *	proportion to what changes, and counts that.
  *
  * Context: may sleep; no region is locked.
  * Return: 0; -EINVAL if a range reaches past the end of its region, -EPERM if
@@ -235,9 +234,8 @@ int cowmem_copy(struct cowmem_call *call)
 }
 
 /*
- * How much of a range is to be remapped, in bytes: all up to the end of the source if
- * @len is 0, and of its last page the part that is inside, if nothing of the target
- * comes after it.
+ * How many bytes of a range to remap.  0 as @len means up to the end of the source.  The
+ * last page of the source may be a part of one, if nothing of the target comes after it.
  */
 static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t dst,
 			   loff_t len, unsigned int flags)
@@ -248,7 +246,7 @@ static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t 
 		return -EINVAL;
 	if (!len)
 		len = max(src_size - src, 0);
-	/* The VFS has looked at overflows, but only of the length that it was given. */
+	/* The VFS has checked for overflows, but only of the length that it was given. */
 	if (check_add_overflow(dst, len, &end))
 		return -EINVAL;
 	if (src + len > src_size) {
@@ -260,13 +258,16 @@ static loff_t remap_length(loff_t src_size, loff_t src, loff_t dst_size, loff_t 
 		return -EINVAL;
 	if (PAGE_ALIGNED(len) || (src + len == src_size && dst + len >= dst_size))
 		return len;
-	/* The rest of the page is not to be changed. */
+	/* The rest of the page must not change. */
 	if (!(flags & (REMAP_FILE_CAN_SHORTEN | REMAP_FILE_DEDUP)))
 		return -EINVAL;
 	return round_down(len, PAGE_SIZE);
 }
 
-/* Do two trees, which hold nothing outside of the range of @c, hold the same in it? */
+/*
+ * Do two trees hold the same in the range of @c?  They hold nothing outside of it.  Returns
+ * 0, -EBADE or -EINTR.
+ */
 static int trees_equal(const struct copy *c, const struct cowmem_tree *a,
 		       const struct cowmem_tree *b)
 {
@@ -297,20 +298,20 @@ static int trees_equal(const struct copy *c, const struct cowmem_tree *a,
 	}
 }
 
-/* Has the range of @c not changed since @then was shared with it?  Under the lock. */
+/* Is the range of @c still what @then shared?  Under region->lock. */
 static bool unchanged(const struct copy *c, const struct cowmem_tree *then)
 {
 	pgoff_t base = c->to, end = c->to + c->nr;
 	unsigned long budget = COWMEM_TREE_BUDGET;
 	u64 slots = cowmem_tree_diff(&c->region->tree, then, &base, &budget);
 
-	/* What was not found for want of looking that far counts as a change. */
+	/* If the budget ran out, assume that it is not. */
 	return base >= end || (slots && base + __ffs64(slots) >= end);
 }
 
 /*
- * Share a range if the two are equal.  They are compared as they were at one instant
- * each, with no lock held.
+ * Share the range if source and target are equal.  They are compared as they were at one
+ * instant each, with no lock held.
  */
 static int dedupe(struct copy *c)
 {
@@ -343,7 +344,7 @@ static int dedupe(struct copy *c)
 	return err;
 }
 
-/* What can be said of the length is said.  Under i_rwsem of what remap_lock() says. */
+/* Remap a range whose length was checked, between remap_lock() and remap_unlock(). */
 static int remap(struct cowmem_region *from, loff_t src, struct file *file,
 		 loff_t dst, loff_t len, unsigned int flags)
 {
@@ -366,9 +367,9 @@ static int remap(struct cowmem_region *from, loff_t src, struct file *file,
 }
 
 /*
- * A clone is not to get half of what a write() adds to the source, whose size it gets.
- * But to find two ranges equal may take long, and who may only read the source is not
- * to keep its writers waiting: dedupe() leaves that unlocked and gets no size.
+ * A clone gets the size of the source, so it must not get half of what a write() adds to it.
+ * dedupe() leaves the size alone.  It may take long to compare, and a caller who may only
+ * read the source must not keep its writers waiting, so the source is not locked then.
  */
 static void remap_lock(struct cowmem_region *from, struct cowmem_region *region,
 		       unsigned int flags)
@@ -386,19 +387,19 @@ static void remap_unlock(struct cowmem_region *from, struct cowmem_region *regio
 
 /**
  * cowmem_remap_file_range - FICLONE, FICLONERANGE, FIDEDUPERANGE
- * @file_in: the file to share pages of
- * @pos_in: offset there in bytes
+ * @file_in: the file that has the pages
+ * @pos_in: offset in @file_in in bytes
  * @file_out: the file that gets them
- * @pos_out: offset there in bytes
- * @len: how much, 0 for all up to the end
+ * @pos_out: offset in @file_out in bytes
+ * @len: number of bytes; 0 means up to the end
  * @remap_flags: REMAP_FILE_*
  *
- * Readers and writers of @file_out, mappings too, see all of it or nothing.
+ * Readers and writers of @file_out, through mappings as well, see all of it or nothing.
  *
  * Context: may sleep.
- * Return: how much in bytes; -EINVAL for what is misaligned, overlaps or reaches past
- * the end, -EBADE if there is a difference, -EBUSY if @file_out is being written or
- * is in use, -EPERM, -EFBIG, -ENOMEM, -ENOSPC or -EINTR.
+ * Return: number of bytes; -EINVAL if the range is misaligned, overlaps or reaches past the
+ * end, -EBADE if the ranges differ, -EBUSY if @file_out is being written or is in use,
+ * -EPERM, -EFBIG, -ENOMEM, -ENOSPC or -EINTR.
  */
 loff_t cowmem_remap_file_range(struct file *file_in, loff_t pos_in,
 			       struct file *file_out, loff_t pos_out, loff_t len,

@@ -10,29 +10,31 @@
 #include "call.h"
 #include "diff.h"
 #include "file.h"
+#include "lock.h"
+#include "node.h"
 #include "page.h"
+#include "peek.h"
 #include "region.h"
 #include "tree-walk.h"
 #include "tree.h"
-#include "zero.h"
 
 /* How many extents are collected before they are handed to the caller. */
 #define DIFF_BATCH	64
 
-/* How many leaves that differ are looked at before the locks are let go. */
+/* How many leaves that differ are looked at before the locks are released. */
 #define DIFF_LEAVES		256
 #define DIFF_LEAVES_CONTENT	4
 
 /**
- * struct diff - a comparison under way
+ * struct diff - a comparison in progress
  * @a: the region whose extents are reported.
  * @b: the other one.
  * @content: compare bytes.
- * @index: how far the comparison is; ULONG_MAX when it is complete.
- * @extents: found in this round.
- * @nr: how many of them.
- * @room: how many there may be.
- * @nodes: how many nodes were compared.
+ * @index: where to go on; ULONG_MAX when the comparison is complete.
+ * @extents: the extents found in this round.
+ * @nr: number of @extents.
+ * @room: the most that there may be.
+ * @nodes: number of nodes that were compared.
  */
 struct diff {
 	struct cowmem_region *a, *b;
@@ -43,31 +45,11 @@ struct diff {
 	unsigned long nodes;
 };
 
-/* The page of an index, with a reference, or the zero page. */
-static struct page *get_slot(struct cowmem_region *region, pgoff_t index)
-{
-	struct cowmem_node *leaf = cowmem_tree_leaf(&region->tree, index, NULL);
-	struct page *page = NULL;
-
-	if (leaf) {
-		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
-		page = leaf->slots[cowmem_slot(index)];
-		if (page)
-			get_page(page);
-		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
-	}
-	if (!page) {
-		page = cowmem_zero_page();
-		get_page(page);
-	}
-	return page;
-}
-
 /* Under both locks. */
 static bool same_content(struct diff *d, pgoff_t index)
 {
-	struct page *x = get_slot(d->a, index);
-	struct page *y = get_slot(d->b, index);
+	struct page *x = cowmem_get_page(d->a, index);
+	struct page *y = cowmem_get_page(d->b, index);
 	bool same = x == y || cowmem_pages_equal(x, y);
 
 	put_page(y);
@@ -96,9 +78,8 @@ static bool add_page(struct diff *d, pgoff_t index, u32 kind)
 }
 
 /*
- * Go on with the first leaf from @from on that differs, and let @from be what comes
- * after it.  Returns false if there is no room, the budget is used up or the
- * comparison is complete.
+ * Find the first leaf from *@from on that differs, and let *@from be the index after it.
+ * Returns false if there is no room, the budget is used up or the comparison is complete.
  */
 static bool diff_leaf(struct diff *d, pgoff_t *from, pgoff_t size,
 		      unsigned long *budget)
@@ -128,8 +109,8 @@ static bool diff_leaf(struct diff *d, pgoff_t *from, pgoff_t size,
 }
 
 /*
- * Go on until there is no room, the comparison is complete or it is time to let
- * go of the locks.  Under both locks for reading.
+ * Go on until there is no room, the comparison is complete or it is time to release the
+ * locks.  Under both locks for reading.
  */
 static void diff_locked(struct diff *d)
 {

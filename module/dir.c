@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Directories of a mount, and what else has a name there
+ * Directories of a mount, and whatever has a name in them
  *
- * They live in the dentry cache alone.  What libfs does is left to it; sizes, link
- * counts and times are what tmpfs makes of them.  VFS locks the directories.
+ * They exist in the dentry cache only, and libfs does most of the work.  Sizes, link counts
+ * and times are as on tmpfs.  The VFS locks the directories.
  */
 #include <linux/fs.h>
 #include <linux/security.h>
@@ -12,12 +12,14 @@
 #include "account.h"
 #include "dir.h"
 #include "file.h"
+#include "inode.h"
+#include "life.h"
 #include "region.h"
 #include "xattr.h"
 
-/* What an entry adds to the size of its directory, on tmpfs as well. */
+/* An entry adds this to the size of its directory, as on tmpfs. */
 #define DIRENT_SIZE	20
-/* A symbolic link to a path that is as long takes a page, on tmpfs as well. */
+/* A symbolic link to a path of this length or more takes a page, as on tmpfs. */
 #define LONG_SYMLINK	128
 
 static const struct inode_operations dir_inode_ops;
@@ -36,7 +38,7 @@ static const struct inode_operations symlink_inode_ops = {
 	.listxattr	= cowmem_listxattr,
 };
 
-/* A new inode of any type for @dir; it has no name yet. */
+/* Make an inode of any type for @dir.  It has no name yet. */
 static struct inode *make_inode(struct mnt_idmap *idmap, struct super_block *sb,
 				struct inode *dir, umode_t mode, dev_t dev)
 {
@@ -80,14 +82,14 @@ struct inode *cowmem_dir_root(struct super_block *sb, umode_t mode)
 	return make_inode(&nop_mnt_idmap, sb, NULL, S_IFDIR | mode, 0);
 }
 
-/* @dir has one entry more, or less. */
+/* @dir has @entries more entries. */
 static void dir_changed(struct inode *dir, int entries)
 {
 	i_size_write(dir, dir->i_size + entries * DIRENT_SIZE);
 	inode_set_mtime_to_ts(dir, inode_set_ctime_current(dir));
 }
 
-/* @inode, which is new, gets the rights and labels that @dir or the system wants. */
+/* Give the new @inode the rights and labels that @dir or the system asks for. */
 static int inherit(struct inode *dir, struct inode *inode, const struct qstr *name)
 {
 	int err = cowmem_acl_create(dir, inode);
@@ -98,7 +100,7 @@ static int inherit(struct inode *dir, struct inode *inode, const struct qstr *na
 	return err == -EOPNOTSUPP ? 0 : err;
 }
 
-/* Give @inode, which is new, its name. */
+/* Give the new @inode its name. */
 static int add_name(struct inode *dir, struct dentry *dentry, struct inode *inode)
 {
 	int err = inherit(dir, inode, &dentry->d_name);
@@ -148,7 +150,7 @@ static int dir_symlink(struct mnt_idmap *idmap, struct inode *dir,
 	inode = make_inode(idmap, dir->i_sb, dir, S_IFLNK | 0777, 0);
 	if (IS_ERR(inode))
 		return PTR_ERR(inode);
-	/* Or size= would be no limit for what many of them hold. */
+	/* Otherwise size= would not limit the memory of symbolic links. */
 	if (len >= LONG_SYMLINK) {
 		if (!cowmem_charge(dir->i_sb->s_fs_info, 1)) {
 			iput(inode);
@@ -161,7 +163,7 @@ static int dir_symlink(struct mnt_idmap *idmap, struct inode *dir,
 		iput(inode);
 		return -ENOMEM;
 	}
-	/* Goes with the inode. */
+	/* Freed with the inode. */
 	inode->i_link = link;
 	inode->i_size = len;
 	return add_name(dir, dentry, inode);
@@ -185,8 +187,8 @@ static int dir_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file *
 }
 
 /*
- * Names count, as they are what takes memory.  The first one of a file comes with its
- * inode, be it later, by linkat() of a file that was made without.
+ * Names count, because they take memory.  The first name of a file is included in the charge
+ * for its inode, even if linkat() adds it later to a file that was made without a name.
  */
 static bool name_counts(const struct inode *inode)
 {
@@ -197,7 +199,7 @@ static int dir_link(struct dentry *old, struct inode *dir, struct dentry *dentry
 {
 	struct inode *inode = d_inode(old);
 
-	/* The name would be no view any more. */
+	/* What is opened by the new name would not be a view. */
 	if (cowmem_is_view(old))
 		return -EACCES;
 	if (name_counts(inode) && !cowmem_charge_inode(dir->i_sb->s_fs_info))

@@ -2,15 +2,15 @@
 /*
  * Mappings and faults
  *
- * A read fault maps what is there, zero page included, read-only and many pages
- * at a time.  A write fault has the page granted, see grant.c, and maps it writable.
- * The core kernel calls ->fault when there is no PTE and ->page_mkwrite when there is a
- * read-only one.
+ * A read fault maps pages read-only, many at a time, with the zero page for holes.  A write
+ * fault has its page granted (grant.c) and maps it writable.  The core calls ->fault if there
+ * is no PTE, and ->page_mkwrite if there is a read-only one.
  *
- * All of them insert the PTEs themselves, under the locks that keep the page where
- * it is: returning it to the core kernel would let a split or a clone slip in
- * between the lookup and the PTE, which would then stay stale.
+ * All of them insert the PTEs themselves, under the locks that keep the page where it is.
+ * If the page was returned to the core, a split or a clone could happen between the lookup
+ * and the PTE, which would be stale then.
  */
+#include <linux/cacheflush.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/userfaultfd_k.h>
@@ -19,14 +19,18 @@
 #include "fault.h"
 #include "file.h"
 #include "grant.h"
+#include "lock.h"
 #include "map.h"
+#include "node.h"
 #include "page.h"
+#include "peek.h"
 #include "pmd.h"
 #include "region.h"
+#include "size.h"
 #include "trace.h"
 #include "tree.h"
 
-/* How many PTEs a fault fills at most: those of its leaf. */
+/* A fault fills at most this many PTEs: those of its leaf. */
 #define FAULT_AROUND	COWMEM_NODE_SLOTS
 
 static struct cowmem_region *fault_region(const struct vm_fault *vmf)
@@ -34,7 +38,7 @@ static struct cowmem_region *fault_region(const struct vm_fault *vmf)
 	return cowmem_file_region(vmf->vma->vm_file);
 }
 
-/* -EINTR is a task that is being killed and does not care, -EIO a snapshot that yielded. */
+/* After -EINTR the task dies and does not care; -EIO is a snapshot that has yielded. */
 static vm_fault_t fault_error(int err)
 {
 	if (err == -EHWPOISON)
@@ -42,14 +46,14 @@ static vm_fault_t fault_error(int err)
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
-/* Where what a fault may map ends: index after the last one. */
+/* A fault may map pages before this index. */
 static pgoff_t fault_end(const struct cowmem_region *region, const struct vm_fault *vmf)
 {
 	return min(cowmem_region_end(region),
 		   vmf->vma->vm_pgoff + vma_pages(vmf->vma));
 }
 
-/* Map writable what is likely to be written next.  Under the leaf lock. */
+/* Map pages writable that are likely to be written next.  Under the leaf lock. */
 static noinline_for_stack void map_ahead(struct cowmem_region *region,
 					 struct vm_fault *vmf,
 					 struct cowmem_node *leaf)
@@ -58,7 +62,7 @@ static noinline_for_stack void map_ahead(struct cowmem_region *region,
 	unsigned int nr;
 
 	nr = cowmem_grant_ahead(region, leaf, vmf->pgoff, fault_end(region, vmf), pages);
-	/* What cannot be mapped now will be when it is written. */
+	/* If this fails, the next writes will fault. */
 	if (nr)
 		cowmem_map_writable(vmf->vma, vmf->pgoff + 1, pages, nr);
 }
@@ -69,15 +73,15 @@ static bool pmd_fits(const struct vm_fault *vmf)
 	const struct vm_area_struct *vma = vmf->vma;
 	unsigned long addr = vmf->address & PMD_MASK;
 
-	/* Locked pages go on lists, which makes them look as if they were in use. */
+	/* Locked pages go on lists, which makes them look busy. */
 	return pmd_none(*vmf->pmd) && !(vma->vm_flags & (VM_NOHUGEPAGE | VM_LOCKED)) &&
 	       addr >= vma->vm_start && addr + PMD_SIZE <= vma->vm_end &&
 	       IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff, COWMEM_AREA_PAGES);
 }
 
 /*
- * Let the core map a folio by a PMD, if it backs the area as a whole and there is none
- * but the core who can.  Under region->lock and the leaf lock: see cowmem_pmd_barrier().
+ * Let the core map a folio by a PMD, if it backs the area as a whole; nobody else can.  Under
+ * region->lock and the leaf lock: see cowmem_pmd_barrier().
  */
 static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
 		      const struct cowmem_node *leaf, bool write)
@@ -95,7 +99,7 @@ static bool give_area(struct cowmem_region *region, struct vm_fault *vmf,
 	return true;
 }
 
-/* Map writable all of a leaf that is of one folio, of which nothing is broken. */
+/* Map all of a leaf writable that one folio fills, unless a page of it is poisoned. */
 static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf,
 			      struct cowmem_node *leaf)
 {
@@ -114,10 +118,9 @@ static void map_leaf_writable(struct cowmem_region *region, struct vm_fault *vmf
 }
 
 /*
- * Is more of a leaf likely to be written by who just wrote a page of it, and to be mapped no
- * more than that?  Where a folio covers the leaf only, others of its pages may have been
- * granted with the one that was written, and who writes here and there is not to pay for
- * them, nor who clones what he wrote.
+ * Is a task that wrote one page of a leaf likely to write the others?  If only a block covers
+ * the leaf, they may have been granted just because they belong to the folio.  Then neither
+ * scattered writers should pay for mapping them, nor the next clone for unmapping them.
  */
 static bool may_map_leaf(const struct vm_fault *vmf, const struct cowmem_node *leaf)
 {
@@ -127,9 +130,9 @@ static bool may_map_leaf(const struct vm_fault *vmf, const struct cowmem_node *l
 }
 
 /*
- * Does a PMD map the address by now, as @write wants it?  Another fault may have been given
- * the area, and mapped it a moment later.  One that does not do goes, else who writes could
- * meet those of readers for ever.  Under the leaf lock.
+ * Does a PMD map the address by now, writable if @write?  Another fault may have been given
+ * the area and mapped it a moment later.  A read-only PMD in the way of a write is removed,
+ * or a writer could run into those of readers for ever.  Under the leaf lock.
  */
 static bool pmd_came(const struct vm_fault *vmf, bool write)
 {
@@ -147,7 +150,7 @@ static bool pmd_came(const struct vm_fault *vmf, bool write)
 static bool pmd_came_by_now(struct cowmem_region *region, const struct vm_fault *vmf,
 			    bool write)
 {
-	/* In most regions none ever does. */
+	/* In most regions no PMD is ever used. */
 	if (!READ_ONCE(region->pmds_mapped))
 		return false;
 	cowmem_pmd_barrier(region, vmf->pgoff, vmf->pgoff + 1);
@@ -169,7 +172,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_NOPAGE;
 	}
-	/* ->page_mkwrite is asked next. */
+	/* The core calls ->page_mkwrite next. */
 	if (!vmf->page && leaf->whole && give_area(region, vmf, leaf, true)) {
 		cowmem_end_write(region, vmf->pgoff);
 		return VM_FAULT_LOCKED;
@@ -190,7 +193,7 @@ static vm_fault_t fault_write(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/* Map the pages from @first to before @end, as far as nothing is mapped. */
+/* Map the pages from @first to before @end, where nothing is mapped yet. */
 static noinline_for_stack int map_pages(struct cowmem_region *region, struct vm_fault *vmf,
 					struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
@@ -200,7 +203,7 @@ static noinline_for_stack int map_pages(struct cowmem_region *region, struct vm_
 	return err ?: cowmem_map_readonly(vmf->vma, first, pages, end - first);
 }
 
-/* Likewise, and @vmf lies between: its own one first.  Where much is mapped, no others. */
+/* As map_pages(), the page of @vmf first.  If much is mapped already, stop there. */
 static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 		    struct cowmem_node *leaf, pgoff_t first, pgoff_t end)
 {
@@ -211,7 +214,7 @@ static int map_leaf(struct cowmem_region *region, struct vm_fault *vmf,
 	return err == -EBUSY ? 0 : err;
 }
 
-/* Map the leaf, as far as the mapping and the region reach.  Under the leaf lock. */
+/* Map the leaf, within the mapping and the region.  Under the leaf lock. */
 static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 		      struct cowmem_node *leaf)
 {
@@ -222,21 +225,20 @@ static int map_around(struct cowmem_region *region, struct vm_fault *vmf,
 
 	cowmem_use_page_table(vmf);
 	err = map_leaf(region, vmf, leaf, first, end);
-	/* One that cannot be mapped may have been another one. */
+	/* The page that cannot be mapped may be another one than that of @vmf. */
 	if (err == -EMFILE || err == -EHWPOISON)
 		err = map_leaf(region, vmf, leaf, vmf->pgoff, vmf->pgoff + 1);
 	return err;
 }
 
-/* Flags of faults that get_user_pages() does not cause to populate a mapping. */
+/* A fault with any of these flags is not get_user_pages() populating a mapping. */
 #define NOT_POPULATING (FAULT_FLAG_USER | FAULT_FLAG_REMOTE | FAULT_FLAG_INTERRUPTIBLE)
 
 /*
- * Is a page that is only to be read to be mapped writable, as the core does for any
- * shared file?  Where memory is locked no later store shall take a fault.  For who
- * populates a mapping that holds as far as it takes no copy, unless a clone comes in
- * between, as who reads the page through a pin would go on to see the old one.  Under
- * the leaf lock.
+ * Should a read fault map the page writable, as the core does for any shared file?  In locked
+ * memory later stores must not fault.  When a mapping is populated (MAP_POPULATE) they should
+ * not, either, but no page is copied for that: whoever reads it through a pin would go on to
+ * see the old one.  Under the leaf lock.
  */
 static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *leaf)
 {
@@ -252,7 +254,7 @@ static bool read_to_write(const struct vm_fault *vmf, const struct cowmem_node *
 	return !leaf || !leaf->slots[slot] || (leaf->granted & BIT_ULL(slot));
 }
 
-/* Not inline, or write faults would save registers for it. */
+/* Not inline, or write faults would have to save registers for it. */
 static noinline vm_fault_t fault_read(struct vm_fault *vmf)
 {
 	struct cowmem_region *region = fault_region(vmf);
@@ -266,7 +268,7 @@ static noinline vm_fault_t fault_read(struct vm_fault *vmf)
 	err = -ERANGE;
 	if (vmf->pgoff < cowmem_region_end(region)) {
 		mutex_lock(&cowmem_leaf_lock(region, vmf->pgoff)->lock);
-		/* Somebody may just have added the leaf. */
+		/* Under the lock, as somebody may just be adding the leaf. */
 		leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 		write = read_to_write(vmf, leaf);
 		came = !write && pmd_came_by_now(region, vmf, false);
@@ -294,9 +296,9 @@ static vm_fault_t fault_cow(struct vm_fault *vmf)
 }
 
 /*
- * Does userfaultfd meddle with this mapping?  It does not support ours, but from 6.7 on
- * some kernels let it write-protect any.  Then it leaves markers where nothing is
- * mapped, and a page cannot be inserted over one: the fault would come back for ever.
+ * Is userfaultfd active on this mapping?  It does not support ours, but from 6.7 on some
+ * kernels let it write-protect any mapping.  Then it leaves markers where nothing is mapped.
+ * A page cannot be inserted over a marker, so the fault would come back for ever.
  */
 static inline bool has_userfaultfd(const struct vm_fault *vmf)
 {
@@ -320,15 +322,15 @@ static vm_fault_t cowmem_fault(struct vm_fault *vmf)
 {
 	vm_fault_t ret = serve_fault(vmf);
 
-	/* Of a write that was given an area ->page_mkwrite is asked next, which tells. */
+	/* For a write that was given an area, ->page_mkwrite is called next and traces it. */
 	if (ret != VM_FAULT_LOCKED || !(vmf->flags & FAULT_FLAG_WRITE))
 		trace_cowmem_fault(vmf, ret);
 	return ret;
 }
 
 /*
- * A write fault was given an area.  Is it still right to map that for writing?  If not, or
- * if another one has done so, the fault begins anew.  Not inline, as fault_read().
+ * A write fault was given an area.  May the core still map it for writing?  If not, or if
+ * another fault has done so already, the fault starts over.  Not inline, as fault_read().
  */
 static noinline vm_fault_t still_given(struct vm_fault *vmf)
 {
@@ -343,7 +345,7 @@ static noinline vm_fault_t still_given(struct vm_fault *vmf)
 	leaf = cowmem_tree_leaf(&region->tree, vmf->pgoff, NULL);
 	if (cowmem_tree_page(&region->tree, vmf->pgoff) == page &&
 	    cowmem_area_folio(region, leaf, vmf->pgoff, true)) {
-		/* From here on nobody else maps it. */
+		/* From here on nobody else can map it. */
 		cowmem_pmd_give(region, vmf->pgoff, page_folio(page));
 		if (pmd_came(vmf, true)) {
 			folio_unlock(page_folio(page));
@@ -357,7 +359,7 @@ static noinline vm_fault_t still_given(struct vm_fault *vmf)
 	return ret;
 }
 
-/* A write to a shared mapping that maps vmf->page read-only, or did a moment ago. */
+/* A write to a shared mapping where vmf->page is mapped read-only, or was a moment ago. */
 static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 {
 	bool area = cowmem_page_huge(vmf->page) &&
@@ -365,28 +367,56 @@ static vm_fault_t cowmem_page_mkwrite(struct vm_fault *vmf)
 	vm_fault_t ret = has_userfaultfd(vmf) ? VM_FAULT_SIGBUS :
 			 area ? still_given(vmf) : fault_write(vmf);
 
-	/* One that begins anew is told of when it comes again. */
+	/* A fault that starts over is traced when it comes back. */
 	if (!area || ret != VM_FAULT_NOPAGE)
 		trace_cowmem_fault(vmf, ret);
 	return ret;
 }
 
 /*
- * Nothing: ->fault maps what lies around.  But without this the core drops the lock of
- * the VMA, takes mmap_lock and begins each fault anew.
+ * Does nothing, as ->fault maps the pages around the fault.  But without this function the
+ * core drops the lock of the VMA, takes mmap_lock and starts each fault over.
  */
 static vm_fault_t cowmem_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
 {
 	return 0;
 }
 
+/*
+ * Does it take more than to write code until it is executed, in a mapping with these @flags?
+ * Where caches for instructions do not follow writes, the core sees to them when it inserts a
+ * PTE.  Of pages that RESTORE keeps, the PTEs stay: see keep.c.
+ */
+static bool executes_late(unsigned long flags)
+{
+	return ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE && (flags & VM_EXEC);
+}
+
+/* A mapping is about to get other flags. */
+static int cowmem_mprotect(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			   unsigned long flags)
+{
+	struct cowmem_region *region = cowmem_file_region(vma->vm_file);
+	int err;
+
+	if (!executes_late(flags) || (READ_ONCE(region->seals) & COWMEM_SEAL_WRITE))
+		return 0;
+	err = cowmem_lock(region, true);
+	if (err)
+		return err;
+	region->odd_mappings = true;
+	cowmem_unlock(region, true);
+	return 0;
+}
+
 static const struct vm_operations_struct cowmem_vm_ops = {
+	.mprotect	= cowmem_mprotect,
 	.fault		= cowmem_fault,
 	.map_pages	= cowmem_map_pages,
 	.page_mkwrite	= cowmem_page_mkwrite,
 };
 
-/* May @file be mapped as @vma, which ends at index @end?  May make the region grow. */
+/* Check that @file may be mapped as @vma, which ends at @end, and make the region grow. */
 static int mmap_locked(struct file *file, struct vm_area_struct *vma, pgoff_t end)
 {
 	struct cowmem_region *region = cowmem_file_region(file);
@@ -414,8 +444,8 @@ static int mmap_locked(struct file *file, struct vm_area_struct *vma, pgoff_t en
  * @file: the region's file
  * @vma: the new mapping
  *
- * A region that was opened through the device grows to fit, unless it is not open for
- * writing or is sealed against growing.  Otherwise access past the end is SIGBUS.
+ * A file of the device that is open for writing makes its region grow to fit, unless that is
+ * sealed against growing.  Otherwise access past the end is SIGBUS.
  *
  * Context: mmap_lock is held for writing.
  * Return: 0; -EPERM for a writable shared mapping of a region that is sealed
@@ -433,13 +463,14 @@ int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 	    end > MAX_LFS_FILESIZE >> PAGE_SHIFT)
 		return -EOVERFLOW;
 
-	/* Many may map a snapshot while others get its pages. */
+	/* For reading, so that many can map a snapshot while others share its pages. */
 	err = cowmem_lock(region, write);
 	if (err)
 		return err;
 	err = mmap_locked(file, vma, end);
 	if (!err && write &&
-	    (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE))
+	    ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE) ||
+	     executes_late(vma->vm_flags)))
 		region->odd_mappings = true;
 	cowmem_unlock(region, write);
 	if (err)

@@ -7,28 +7,18 @@
 
 #include <linux/fs.h>
 
-#include "compat.h"
-
 struct cowmem_call;
 struct cowmem_region;
 
-extern const struct file_operations cowmem_fops;
-extern const struct file_operations cowmem_file_fops;
-extern const struct file_operations cowmem_expendable_fops;
-extern const struct inode_operations cowmem_inode_ops;
-extern const struct inode_operations cowmem_mount_inode_ops;
-extern const struct dentry_operations cowmem_dentry_ops;
-
+void cowmem_file_init(struct file *file, struct cowmem_region *region);
+struct file *cowmem_another_file(struct file *of, const char *name, u32 flags);
 struct file *cowmem_clone_file(struct file *of, int flags);
+int cowmem_file_expendable(struct file *file);
 struct file *cowmem_region_fget(int fd, fmode_t mode);
 bool cowmem_mmap_grows(const struct file *file);
 void cowmem_accessed(struct file *file);
 int cowmem_remove_privs(struct file *file);
 int cowmem_remove_privs_now(struct file *file);
-int cowmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
-		   struct iattr *attr);
-int cowmem_getattr(struct mnt_idmap *idmap, const struct path *path,
-		   struct kstat *stat, u32 mask, unsigned int flags);
 int cowmem_file(struct cowmem_call *call);
 
 /*

@@ -1,99 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The two file systems: one without names for regions of the device, and one to mount
+ * The file system to mount
  *
- * Both keep nothing but inodes, each of them with a region, which is where a regular
- * file's pages are.  No dentry of the first has a parent; of the second, names keep
- * dentries and those keep inodes, as in a ramfs (dir.c).
+ * As in ramfs, names keep dentries and dentries keep inodes (dir.c).  Each inode has a
+ * region, which holds the pages of a regular file.
  *
- * Only who has CAP_SYS_ADMIN in the initial user namespace may mount: what a mount holds
- * stays when those who wrote it are gone, so nobody but an administrator should set how
- * much that may be.
+ * Mounting takes CAP_SYS_ADMIN in the initial user namespace.  What a mount holds stays when
+ * the users who wrote it are gone, so only an administrator should decide how much that may
+ * be.
  */
 #include <linux/ctype.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/magic.h>
 #include <linux/module.h>
-#include <linux/mount.h>
 #include <linux/overflow.h>
-#include <linux/pseudo_fs.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
 
 #include "account.h"
 #include "dir.h"
-#include "file.h"
 #include "fs.h"
 #include "huge.h"
+#include "life.h"
 #include "region.h"
 #include "xattr.h"
-
-/* ---- without names ---- */
-
-/* Mounted while a file of a region is open; protected by the lock of simple_pin_fs(). */
-static struct vfsmount *cowmem_mnt;
-static int cowmem_mnt_count;
-
-static const struct super_operations nameless_super_ops = {
-	.alloc_inode	= cowmem_alloc_inode,
-	.free_inode	= cowmem_free_inode,
-	.evict_inode	= cowmem_evict_inode,
-	.statfs		= simple_statfs,
-};
-
-static int nameless_init_fs_context(struct fs_context *fc)
-{
-	struct pseudo_fs_context *pseudo = init_pseudo(fc, COWMEM_SUPER_MAGIC);
-
-	if (!pseudo)
-		return -ENOMEM;
-	pseudo->ops = &nameless_super_ops;
-	pseudo->dops = &cowmem_dentry_ops;
-	/* Programs may be run out of a region, as out of a memfd. */
-	fc->s_iflags &= ~SB_I_NOEXEC;
-	return 0;
-}
-
-/* Nobody finds it by this name: it is not registered. */
-static struct file_system_type nameless_fs_type = {
-	.owner			= THIS_MODULE,
-	.name			= "cowmem",
-	.init_fs_context	= nameless_init_fs_context,
-	.kill_sb		= kill_anon_super,
-};
-
-/**
- * cowmem_fs_pin - keep the file system without names mounted, and the module loaded
- *
- * For each open file of a region of it, until it is released.  A regular file's own
- * reference to its mount is still there then, and one of the device lets go of the inode
- * before, so the mount goes after the inode, and the module after the mount.  What O_PATH
- * descriptors refer to keeps its mount without this; files that are opened meanwhile
- * pin another one.
- *
- * Context: may sleep.
- * Return: the mount, until cowmem_fs_unpin(); -ENOMEM.
- */
-struct vfsmount *cowmem_fs_pin(void)
-{
-	int err = simple_pin_fs(&nameless_fs_type, &cowmem_mnt, &cowmem_mnt_count);
-
-	return err ? ERR_PTR(err) : cowmem_mnt;
-}
-
-/**
- * cowmem_fs_unpin - undo cowmem_fs_pin()
- *
- * Context: may sleep.
- */
-void cowmem_fs_unpin(void)
-{
-	simple_release_fs(&cowmem_mnt, &cowmem_mnt_count);
-}
-
-/* ---- to mount ---- */
 
 enum option {
 	OPTION_SIZE,
@@ -115,10 +47,10 @@ static const struct fs_parameter_spec options[] = {
 };
 
 /**
- * struct mount_options - what mount(8) was told
- * @given: one bit for each enum option that was.
+ * struct mount_options - the options that mount(8) was given
+ * @given: one bit for each enum option that was given.
  * @max_pages: see struct cowmem_account.
- * @max_inodes: likewise.
+ * @max_inodes: see struct cowmem_account.
  * @mode: permissions of the root directory.
  * @uid: its owner.
  * @gid: its group.
@@ -135,8 +67,8 @@ struct mount_options {
 };
 
 /*
- * A number, and k, m, g, t, p or e for powers of 1024.  Returns what comes after it, or
- * NULL if it is none or too large.
+ * Parse a number with an optional unit, k, m, g, t, p or e for powers of 1024.  Returns what
+ * comes after it; NULL if there is no number or it is too large.
  */
 static const char *parse_number(const char *s, u64 *number)
 {
@@ -157,7 +89,7 @@ static const char *parse_number(const char *s, u64 *number)
 	return s + 1;
 }
 
-/* The most pages that any file system may have: statfs() tells bytes, in a loff_t. */
+/* The most pages that any file system may have: statfs() shows bytes in a loff_t. */
 #define MAX_PAGES	((unsigned long)(MAX_LFS_FILESIZE >> PAGE_SHIFT))
 
 static int parse_size(struct fs_context *fc, const char *s, unsigned long *pages)
@@ -251,7 +183,7 @@ static int fs_statfs(struct dentry *dentry, struct kstatfs *buf)
 	buf->f_bsize = PAGE_SIZE;
 	buf->f_namelen = NAME_MAX;
 	buf->f_fsid = u64_to_fsid(huge_encode_dev(sb->s_dev));
-	/* No limit is 0 blocks, as tmpfs has it. */
+	/* Without a limit there are 0 blocks, as on tmpfs. */
 	if (max_pages) {
 		buf->f_blocks = max_pages;
 		buf->f_bfree = max_pages - min(max_pages, cowmem_account_pages(account));
@@ -283,10 +215,23 @@ static int fs_show_options(struct seq_file *m, struct dentry *root)
 	return 0;
 }
 
+static void fs_evict_inode(struct inode *inode)
+{
+	struct cowmem_account *account = inode->i_sb->s_fs_info;
+
+	cowmem_evict_inode(inode);
+	/* A long symbolic link counts as a page. */
+	if (!S_ISREG(inode->i_mode) && inode->i_blocks)
+		cowmem_uncharge(account, 1);
+	cowmem_xattrs_free(inode);
+	cowmem_acls_free(inode);
+	cowmem_uncharge_inode(account);
+}
+
 static const struct super_operations fs_super_ops = {
 	.alloc_inode	= cowmem_alloc_inode,
 	.free_inode	= cowmem_free_inode,
-	.evict_inode	= cowmem_evict_inode,
+	.evict_inode	= fs_evict_inode,
 	.statfs		= fs_statfs,
 	.show_options	= fs_show_options,
 };
@@ -308,7 +253,7 @@ static int fs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_magic = COWMEM_SUPER_MAGIC;
 	sb->s_op = &fs_super_ops;
 	sb->s_time_gran = 1;
-	/* A write that found no capabilities to take away need not look again. */
+	/* A write that found no capabilities to drop need not look again. */
 	sb->s_flags |= SB_NOSEC;
 	cowmem_xattr_init(sb);
 
@@ -326,7 +271,7 @@ static int fs_get_tree(struct fs_context *fc)
 	return get_tree_nodev(fc, fs_fill_super);
 }
 
-/* Options that were not given stay what they are. */
+/* Options that are not given keep their values. */
 static int fs_reconfigure(struct fs_context *fc)
 {
 	struct mount_options *o = fc->fs_private;
@@ -380,7 +325,7 @@ static int fs_init_fs_context(struct fs_context *fc)
 
 	if (!o)
 		return -ENOMEM;
-	/* As tmpfs has it. */
+	/* As on tmpfs. */
 	o->max_pages = totalram_pages() / 2;
 	o->max_inodes = totalram_pages() / 2;
 	o->mode = 0777 | S_ISVTX;
@@ -411,7 +356,7 @@ static struct file_system_type fs_type = {
 MODULE_ALIAS_FS("cowmem");
 
 /**
- * cowmem_fs_init - let the file system be mounted
+ * cowmem_fs_init - register the file system
  *
  * Return: 0 or -EBUSY.
  */

@@ -2,8 +2,8 @@
 /*
  * read(), write(), splice() and lseek()
  *
- * All of them copy.  Nobody gets hold of a region's page through a pipe, so
- * splice() cannot write to a snapshot and does not show later writes.
+ * All of them copy.  No page of a region gets into a pipe, so splice() cannot write to a
+ * snapshot, and its readers do not see later writes.
  */
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
@@ -14,15 +14,16 @@
 #include "grant.h"
 #include "io.h"
 #include "page.h"
+#include "peek.h"
 #include "region.h"
+#include "size.h"
 #include "tree-range.h"
-#include "tree-walk.h"
 #include "tree.h"
 
 /**
  * cowmem_read_iter - read() and whatever is built on it
  * @iocb: where to read
- * @to: where to put it
+ * @to: where to copy the data
  *
  * Context: may sleep and fault.
  * Return: bytes read, 0 at the end; -EIO from a snapshot that has yielded; -EFAULT,
@@ -44,14 +45,14 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 			break;
 		page = cowmem_peek(region, iocb->ki_pos >> PAGE_SHIFT);
 		if (IS_ERR(page)) {
-			/* Past the end: the region shrank meanwhile. */
+			/* -ERANGE: the region has shrunk meanwhile. */
 			if (PTR_ERR(page) != -ERANGE && !done)
 				done = cowmem_user_error(PTR_ERR(page));
 			break;
 		}
 		want = min_t(loff_t, size - iocb->ki_pos, PAGE_SIZE - offset);
 		want = min(want, iov_iter_count(to));
-		/* Not copy_page_to_iter(), which puts the page into a pipe. */
+		/* Not copy_page_to_iter(), which would put the page itself into a pipe. */
 		addr = kmap_local_page(page);
 		got = copy_to_iter(addr + offset, want, to);
 		kunmap_local(addr);
@@ -67,13 +68,13 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		cond_resched();
 	}
 	cowmem_accessed(iocb->ki_filp);
-	/* Of a snapshot that yields meanwhile nobody is to see half. */
+	/* If a snapshot has yielded meanwhile, nobody may see half of it. */
 	return cowmem_region_yielded(region) ? -EIO : done;
 }
 
 /*
- * Write @bytes at @pos, all in one page, and grow the region to hold them.
- * Returns how many were written: fewer if the source faulted.
+ * Write @bytes at @pos, all in one page, and grow the region to hold them.  Returns how many
+ * were written; fewer than @bytes if the source faulted.
  */
 static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 			  size_t bytes, struct iov_iter *from)
@@ -105,14 +106,14 @@ static ssize_t write_page(struct cowmem_region *region, loff_t pos,
 }
 
 /*
- * Nothing was written to a page that was made for it: drop it past the end.  Or leave it
- * there, full of zeroes, if that takes longer than we have to live.
+ * Nothing was written to the page at @index.  Drop it if it is past the end.  If a fatal
+ * signal is pending it may stay, full of zeroes.
  */
-static void drop_past_end(struct cowmem_region *region, pgoff_t index)
+static void drop_unwritten(struct cowmem_region *region, pgoff_t index)
 {
 	bool shared;
 
-	/* RESIZE cannot come between. */
+	/* RESIZE cannot interfere, as it takes i_rwsem. */
 	if (index < cowmem_region_end(region) ||
 	    down_write_killable(&region->lock))
 		return;
@@ -132,7 +133,7 @@ static ssize_t write_pages(struct cowmem_region *region, loff_t pos,
 				     PAGE_SIZE - offset_in_page(pos));
 
 		do {
-			/* What was faulted in may be gone again by the copy. */
+			/* What is faulted in may be gone again before it is copied. */
 			if (fault_in_iov_iter_readable(from, bytes) == bytes) {
 				ret = -EFAULT;
 				goto out;
@@ -145,9 +146,9 @@ static ssize_t write_pages(struct cowmem_region *region, loff_t pos,
 			if (ret < 0)
 				goto out;
 			if (!ret)
-				drop_past_end(region, pos >> PAGE_SHIFT);
+				drop_unwritten(region, pos >> PAGE_SHIFT);
 			cond_resched();
-			/* Ask for less, to get past a bad segment. */
+			/* Ask for less, to get as far as a bad segment. */
 			bytes = min(bytes, iov_iter_single_seg_count(from));
 		} while (!ret);
 		pos += ret;
@@ -162,7 +163,7 @@ out:
  * @iocb: where to write
  * @from: what to write
  *
- * Grows the region.  If that is sealed against growing, writes what fits.
+ * Makes the region grow.  If it is sealed against that, as much as fits is written.
  *
  * Context: may sleep and fault.
  * Return: bytes written; if there were none, -EPERM for a sealed region, -EFBIG
@@ -181,7 +182,7 @@ ssize_t cowmem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	if (ret <= 0)
 		goto unlock;
 
-	/* SEAL and RESIZE take the inode's lock, too. */
+	/* SEAL and RESIZE take i_rwsem, too. */
 	if (region->seals & COWMEM_WRITE_SEALS) {
 		ret = -EPERM;
 		goto unlock;
@@ -210,29 +211,16 @@ unlock:
 
 static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
 {
-	pgoff_t index = offset >> PAGE_SHIFT;
-	loff_t size;
-	bool found;
-	int err;
+	loff_t size = cowmem_region_size(region);
+	pgoff_t end = DIV_ROUND_UP_ULL(size, PAGE_SIZE), index = offset >> PAGE_SHIFT;
+	int err = cowmem_find(region, &index, data, end);
 
-	do {
-		unsigned long budget = COWMEM_TREE_BUDGET;
-
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		err = cowmem_lock(region, false);
-		if (err)
-			return err;
-		size = cowmem_region_size(region);
-		found = cowmem_tree_next(&region->tree, &index, data, &budget);
-		up_read(&region->lock);
-		cond_resched();
-	} while (!found && index < DIV_ROUND_UP_ULL(size, PAGE_SIZE));
-
+	if (err)
+		return err;
 	if (offset < 0 || offset >= size)
 		return -ENXIO;
 	/* The end counts as a hole. */
-	if (index >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
+	if (index >= end)
 		return data ? -ENXIO : size;
 	return max_t(loff_t, offset, (loff_t)index << PAGE_SHIFT);
 }
@@ -245,7 +233,7 @@ static loff_t seek_data(struct cowmem_region *region, loff_t offset, bool data)
  *
  * Context: may sleep.
  * Return: the new position; -EINVAL; -ENXIO if there is no such data or hole; -EIO if
- * the region is a snapshot that has yielded; -EINTR if a fatal signal arrived.
+ * the region is a snapshot that has yielded; -EINTR if a fatal signal is pending.
  */
 loff_t cowmem_llseek(struct file *file, loff_t offset, int whence)
 {

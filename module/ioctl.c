@@ -17,12 +17,14 @@
 #include "page.h"
 #include "region.h"
 #include "restore.h"
+#include "seal.h"
+#include "size.h"
 #include "stats.h"
 
 struct cowmem_ioctl {
-	unsigned int cmd;	/* with the size of the struct as it is now */
-	size_t min_size;	/* with the size it had first */
-	bool answers;		/* the struct is written back */
+	unsigned int cmd;	/* with the present size of the struct */
+	size_t min_size;	/* the size of its first version */
+	bool answers;		/* the struct is copied back */
 	int (*handler)(struct cowmem_call *call);
 };
 
@@ -56,7 +58,7 @@ static const struct cowmem_ioctl *find_ioctl(unsigned int cmd)
 	if (nr >= ARRAY_SIZE(cowmem_ioctls))
 		return NULL;
 	nr = array_index_nospec(nr, ARRAY_SIZE(cowmem_ioctls));
-	/* All but the size has to match. */
+	/* Everything but the size has to match. */
 	if ((cmd ^ cowmem_ioctls[nr].cmd) & ~(_IOC_SIZEMASK << _IOC_SIZESHIFT))
 		return NULL;
 	return &cowmem_ioctls[nr];
@@ -65,7 +67,7 @@ static const struct cowmem_ioctl *find_ioctl(unsigned int cmd)
 /**
  * cowmem_ioctl - the ioctls of a region
  * @file: the region's file
- * @cmd: COWMEM_IOC_*, perhaps of a later or an earlier version
+ * @cmd: COWMEM_IOC_*, perhaps with the struct of another version
  * @arg: user address of the struct
  *
  * Context: may sleep and fault.
@@ -92,7 +94,7 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (err)
 		return err;
 
-	/* Find out now, while nothing has been done, that it cannot be written. */
+	/* If the struct cannot be written, fail before anything is done. */
 	if (op->answers && copy_to_user(user, &call.args, min(size, known)))
 		return -EFAULT;
 	err = cowmem_user_error(op->handler(&call));
@@ -105,7 +107,7 @@ long cowmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			fput(call.new_file);
 			put_unused_fd(call.new_fd);
 		} else {
-			/* From here on the caller has it: nothing may fail. */
+			/* The caller gets the descriptor: nothing may fail any more. */
 			if (call.cloned)
 				atomic64_inc(&call.region->clones);
 			if (call.huge)

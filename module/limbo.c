@@ -2,6 +2,8 @@
 /*
  * Limbo: where dropped pages wait that somebody still refers to
  *
+ * DOC: Limbo
+ *
  * get_futex_key() takes a reference to a page and then reads ->mapping.  If that is NULL,
  * the futex call fails with EFAULT, which most programs take for a lost wakeup.  So a
  * granted page that somebody refers to when it is dropped keeps ->mapping, and our

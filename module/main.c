@@ -7,11 +7,12 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "file.h"
 #include "fs.h"
+#include "life.h"
 #include "limbo.h"
 #include "limit.h"
 #include "node.h"
+#include "ops.h"
 #include "page.h"
 #include "region.h"
 #include "version.h"

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Putting PTEs into page tables and taking them out: nothing else does
+ * Inserting PTEs into page tables and removing them; nothing else does either
  *
- * A mapping of a region is an ordinary one, as a file's.  What the kernel exports for
- * inserting pages wants VM_MIXEDMAP, which would make it special: two of them never
- * merge, fork() copies their page tables, mlock(), KSM and MADV_DODUMP leave them
- * out.  But it looks at no other VMA than the one that it is given, so that is a
- * stand-in, which differs from the real one in this flag and in the protection.
+ * A mapping of a region is an ordinary file mapping.  The functions that the kernel exports
+ * for inserting pages want VM_MIXEDMAP, which would make it special: such mappings never
+ * merge, fork() copies their page tables, and mlock(), KSM and MADV_DODUMP leave them out.
+ * But these functions look at no other VMA than the one that they are given.  So they get a
+ * stand-in, a copy that differs in this flag and in the protection.
  *
- * What the core would do for a PTE (finish_fault() and set_pte_range() in mm/memory.c)
- * and where it is done here:
+ * What the core would do for a PTE (finish_fault() and set_pte_range() in mm/memory.c), and
+ * where it is done here:
  *
  *	rmap, RSS, reference	vm_insert_pages()
- *	young, dirty		dirty if it is writable, and never otherwise: mprotect() and
- *				NUMA hinting make a dirty PTE writable without asking
- *	soft dirty		if it is writable, for who tracks writes by that
- *	mlock			rmap leaves it out for VM_MIXEDMAP, and nothing is missed:
- *				no list has the pages
+ *	young, dirty		dirty if and only if it is writable: mprotect() and NUMA
+ *				hinting make a dirty PTE writable without asking
+ *	soft dirty		if it is writable, for those who track writes with it
+ *	mlock			rmap skips it for VM_MIXEDMAP, which does no harm: the
+ *				pages are on no LRU list
  *	userfaultfd, guards	PTEs that are not empty are left as they are
  */
 #include <linux/mm.h>
@@ -26,20 +26,21 @@
 #include <asm/pgalloc.h>
 
 #include "map.h"
+#include "node.h"
 #include "pmd.h"
 #include "region.h"
 #include "tree-walk.h"
 
-/* Where a mapping has @index. */
+/* The address of @index in a mapping. */
 static unsigned long index_addr(const struct vm_area_struct *vma, pgoff_t index)
 {
 	return vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
 }
 
-/* Where so many of the pages around a fault are mapped already, most are likely to be. */
+/* If this many pages around a fault are mapped already, most of them probably are. */
 #define ENOUGH_MAPPED	4
 
-/* As insert(), of more than one page. */
+/* As insert(), for more than one page. */
 static noinline int insert_some(struct vm_area_struct *stand_in, unsigned long addr,
 				struct page **pages, unsigned long nr)
 {
@@ -51,7 +52,7 @@ static noinline int insert_some(struct vm_area_struct *stand_in, unsigned long a
 		left = nr - i;
 		err = vm_insert_pages(stand_in, addr + i * PAGE_SIZE, pages + i,
 				      &left);
-		/* -EFAULT: a page table was freed under us, or could not be had. */
+		/* -EFAULT: a page table was freed meanwhile, or could not be allocated. */
 		if (!err || err == -EFAULT)
 			break;
 		if (err != -EBUSY)
@@ -64,9 +65,9 @@ static noinline int insert_some(struct vm_area_struct *stand_in, unsigned long a
 }
 
 /*
- * Insert @nr pages by a copy of their VMA, but for those where a PTE is already.  To find
- * one takes as long as to insert a page, so after a few the rest is left to other faults:
- * -EBUSY.
+ * Insert @nr pages through a copy of their VMA, except where there is a PTE already.  Finding
+ * one takes as long as inserting a page, so after a few of them the rest is left to other
+ * faults: -EBUSY.
  */
 static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 		  struct page **pages, unsigned long nr)
@@ -82,11 +83,11 @@ static int insert(struct vm_area_struct *stand_in, pgoff_t index,
 }
 
 /**
- * cowmem_use_page_table - let a fault use the page table that was allocated for it
+ * cowmem_use_page_table - use the page table that the core allocated for a fault
  * @vmf: the fault
  *
- * The core does so before it asks ->fault, and frees what is not used, but
- * vm_insert_pages() knows nothing of it.
+ * The core allocates it before it calls ->fault and frees it if it is not used.
+ * vm_insert_pages() does not know about it.
  *
  * Context: may sleep; no page table lock is held.
  */
@@ -100,7 +101,7 @@ void cowmem_use_page_table(struct vm_fault *vmf)
 	lock = pmd_lock(mm, vmf->pmd);
 	if (pmd_none(*vmf->pmd)) {
 		mm_inc_nr_ptes(mm);
-		/* Who finds the table finds it empty. */
+		/* The table has to be empty for everybody who finds it. */
 		smp_wmb();
 		pmd_populate(mm, vmf->pmd, vmf->prealloc_pte);
 		vmf->prealloc_pte = NULL;
@@ -111,12 +112,11 @@ void cowmem_use_page_table(struct vm_fault *vmf)
 /**
  * cowmem_map_readonly - map pages read-only
  * @vma: the mapping
- * @index: of the first one
+ * @index: index of the first page
  * @pages: the pages
  * @nr: how many; they are in one leaf
  *
- * Where something is mapped already, that stays, and where much is, pages after the first
- * one may be left out.
+ * What is mapped already stays.  If that is much, pages after the first one may be left out.
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
  * Return: 0; -EBUSY if pages were left out; -ENOMEM.
@@ -133,14 +133,14 @@ int cowmem_map_readonly(struct vm_area_struct *vma, pgoff_t index,
 /**
  * cowmem_map_writable - map pages for writing
  * @vma: the mapping, which is shared and writable
- * @index: of the first one
+ * @index: index of the first page
  * @pages: the pages, granted to the region
  * @nr: how many; they are in one leaf
  *
  * As cowmem_map_readonly().
  *
  * Context: may sleep; under region->lock and the leaf lock; @vma does not change.
- * Return: as cowmem_map_readonly(), which of one page is never -EBUSY.
+ * Return: as cowmem_map_readonly(); never -EBUSY for a single page.
  */
 int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
 			struct page **pages, unsigned long nr)
@@ -157,15 +157,15 @@ int cowmem_map_writable(struct vm_area_struct *vma, pgoff_t index,
  * @region: the region
  * @first: first index
  * @end: index after the last one, or ULONG_MAX
- * @even_cows: private copies of the pages, too
+ * @even_cows: remove private copies of the pages, too
  *
- * Where the core is splitting a PMD it has taken that away already, and is about to flush:
- * until it has done so, another CPU may go by what it remembers.  Nothing that is exported
- * waits for this.  A page that can be written like that is busy: the core lets go of it
- * after the flush.
+ * If the core is splitting a PMD, it has already removed it and is about to flush the TLB.
+ * Until then another CPU may still use its TLB entry, and no exported function waits for
+ * that.  A page that can be written in this way is busy: the core drops its reference after
+ * the flush.
  *
- * Context: may sleep; under region->lock for writing or the leaf lock, so that
- * the PTEs do not come back at once.
+ * Context: may sleep; under region->lock for writing or the leaf lock, so that the PTEs do
+ * not come back at once.
  */
 void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 		  bool even_cows)
@@ -176,15 +176,15 @@ void cowmem_unmap(struct cowmem_region *region, pgoff_t first, pgoff_t end,
 }
 
 /**
- * cowmem_unmap_difference - remove the PTEs of what differs from another tree
+ * cowmem_unmap_difference - remove the PTEs of pages that differ from another tree
  * @region: the region
- * @tree: the other one
+ * @tree: the other tree
  * @first: first index
  * @end: index after the last one, or ULONG_MAX
  * @pages: incremented by the number of pages that differ
  * @nodes: incremented by the number of nodes that were compared
  *
- * Granted pages are among them: nobody else has those.
+ * Granted pages are among these, as nobody else has them.
  *
  * Context: may sleep; under region->lock for writing.
  * Return: 0 or -EINTR.

@@ -2,15 +2,14 @@
 /*
  * Same-page merging
  *
- * Pages are hashed while they may be written, which costs their owners nothing
- * and proves nothing.  Only when two hashes are equal are writers stopped, both
- * pages compared in full, and one of them shared in place of the other.
+ * Pages are hashed while they may be written, which costs their owners nothing and proves
+ * nothing.  Only if two hashes are equal are writers stopped, both pages compared in full,
+ * and one of them shared in place of the other.
  *
- * The table is the caller's memory, so it lasts from call to call and the caller
- * decides on its size.  It remembers where a hash was seen, not the page: whatever
- * happened meanwhile, to the page or to the table, the place is looked at afresh.
- * A place that is forgotten because another hash took its entry costs a missed
- * merge, no more.
+ * The table is memory of the caller, so it persists from call to call, and the caller
+ * chooses its size.  It remembers where a hash was seen, not the page.  So it does not
+ * matter what happened to the page or to the table meanwhile: the place is looked at again.
+ * If another hash took the entry of a place, the worst that happens is a missed merge.
  */
 #include <linux/file.h>
 #include <linux/highmem.h>
@@ -24,13 +23,16 @@
 
 #include "area.h"
 #include "call.h"
+#include "cut.h"
 #include "file.h"
-#include "grant.h"
 #include "hold.h"
 #include "leaf.h"
+#include "lock.h"
 #include "map.h"
 #include "merge.h"
+#include "node.h"
 #include "page.h"
+#include "peek.h"
 #include "region.h"
 #include "thin.h"
 #include "trace.h"
@@ -57,7 +59,7 @@ struct place {
 };
 
 /**
- * struct merge - a call under way
+ * struct merge - a call in progress
  * @areas: where to look.
  * @table: where hashes were seen.
  * @args: what is asked and answered.
@@ -69,8 +71,8 @@ struct merge {
 };
 
 /*
- * Get the first page from @place on and before @end, with a reference, or NULL.
- * Returns -EAGAIN if it may be found from the new @place on.
+ * Get the first page from @place on and before @end, with a reference; NULL if there is none;
+ * -EAGAIN if the search has to go on from the new @place.
  */
 static struct page *next_page(struct place *place, pgoff_t end)
 {
@@ -82,28 +84,19 @@ static struct page *next_page(struct place *place, pgoff_t end)
 	if (down_read_killable(&region->lock))
 		return ERR_PTR(-EINTR);
 	found = cowmem_tree_next(&region->tree, &place->index, true, &budget);
-	if (place->index >= min(end, cowmem_region_end(region))) {
+	if (place->index >= min(end, cowmem_region_end(region)))
 		page = NULL;
-	} else if (found) {
-		pgoff_t index = place->index;
-		struct cowmem_node *leaf;
-
-		leaf = cowmem_tree_leaf(&region->tree, index, NULL);
-		mutex_lock(&cowmem_leaf_lock(region, index)->lock);
-		page = leaf->slots[cowmem_slot(index)];
-		get_page(page);
-		mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
-	} else {
+	else if (found)
+		page = cowmem_get_page(region, place->index);
+	else
 		page = ERR_PTR(-EAGAIN);
-	}
 	up_read(&region->lock);
 	return page;
 }
 
 /*
- * Make sure that nobody can write the page of @place before region->lock, which is
- * held for writing, is released.  Returns the page, or NULL if there is none or
- * somebody else is using it.
+ * Make sure that nobody can write the page of @place until region->lock, which is held for
+ * writing, is released.  Returns the page; NULL if there is none or somebody else is using it.
  */
 static struct page *still_page(const struct place *place)
 {
@@ -133,14 +126,14 @@ static bool page_zero(struct page *page)
 	return zero;
 }
 
-/* A slot is about to let go of @page. */
+/* A slot is about to drop @page. */
 static void count_saved(struct merge *m, struct page *page)
 {
 	if (cowmem_page_holders(page) == 1)
 		m->args->saved += folio_size(page_folio(page));
 }
 
-/* Turn the page of @place into a hole, if it still is full of zeroes. */
+/* Turn the page of @place into a hole, if it is still full of zeroes. */
 static int merge_zero(struct merge *m, const struct place *place)
 {
 	struct cowmem_region *region = place->region;
@@ -166,22 +159,17 @@ unlock:
 	return err;
 }
 
-/* Nobody may write @page in place any more. */
-static void ungrant(const struct place *place, struct page *page)
+/* Nobody may write the page of @place any more.  Nobody is using it. */
+static void ungrant(const struct place *place)
 {
-	struct cowmem_node *leaf;
-	u64 bit = BIT_ULL(cowmem_slot(place->index));
+	struct cowmem_node *leaf = cowmem_tree_leaf(&place->region->tree, place->index, NULL);
 
-	leaf = cowmem_tree_leaf(&place->region->tree, place->index, NULL);
-	if (!(leaf->granted & bit))
-		return;
-	page_folio(page)->mapping = NULL;
-	cowmem_leaf_ungrant(leaf, bit);
+	cowmem_revoke(leaf, leaf->granted & BIT_ULL(cowmem_slot(place->index)));
 }
 
 /*
- * Let @place share the page of @other, if they are equal.  Both regions are locked
- * for writing.  Returns whether it does, or an errno.
+ * Let @place share the page of @other, if the two are equal.  Both regions are locked for
+ * writing.  Returns whether they share it now, or an errno.
  */
 static int merge_locked(struct merge *m, const struct place *place,
 			const struct place *other)
@@ -203,8 +191,8 @@ static int merge_locked(struct merge *m, const struct place *place,
 	if (IS_ERR(leaf))
 		return PTR_ERR(leaf);
 	cowmem_unmap(place->region, place->index, place->index + 1, false);
-	ungrant(other, keep);
-	ungrant(place, page);
+	ungrant(other);
+	ungrant(place);
 	cowmem_page_hold(keep);
 	cowmem_leaf_set(leaf, place->index, keep);
 	leaf->large |= cowmem_page_kind(keep);
@@ -227,7 +215,7 @@ static int merge_pages(struct merge *m, const struct place *place,
 	return ret;
 }
 
-/* Where was a page of this hash seen?  The entry may say anything. */
+/* Where was a page with this hash seen?  The entry is user memory and may say anything. */
 static bool find_place(const struct merge *m, u32 hash,
 		       const struct cowmem_merge_entry *entry,
 		       struct place *place)
@@ -244,7 +232,7 @@ static bool find_place(const struct merge *m, u32 hash,
 	return place->index >= area->first && place->index < area->end;
 }
 
-/* Does @place hold @page?  Returns an errno if a fatal signal arrived. */
+/* Does @place hold @page?  Returns -EINTR if a fatal signal is pending. */
 static int holds(const struct place *place, const struct page *page)
 {
 	struct page *found = cowmem_peek(place->region, place->index);
@@ -255,13 +243,13 @@ static int holds(const struct place *place, const struct page *page)
 	return found == page;
 }
 
-/* How many entries a hash may be in: a cache line of them. */
+/* A hash may be in any of this many entries, which fill a cache line. */
 #define MERGE_WAYS	4
 
 /*
- * Find the page that a place of this hash, if any is known, shares with @place by
- * now, or let @place share it.  Returns whether they do, or an errno.  If they do
- * not, *@way is the entry of @set to use for @place.
+ * Look for a place with this hash that shares its page with @place already, or let @place
+ * share its page.  Returns whether there is one, or an errno.  If not, *@way is the entry of
+ * @set to use for @place.
  */
 static int merge_known(struct merge *m, const struct cowmem_merge_entry *set,
 		       u32 ways, u32 hash, const struct place *place,
@@ -284,7 +272,7 @@ static int merge_known(struct merge *m, const struct cowmem_merge_entry *set,
 	return ret;
 }
 
-/* Look at @page, the one of @place in area @nr, and let go of it. */
+/* Look at @page, which is at @place in area @nr, and drop the reference to it. */
 static int merge_one(struct merge *m, u32 nr, const struct place *place,
 		     struct page *page)
 {
@@ -303,7 +291,7 @@ static int merge_one(struct merge *m, u32 nr, const struct place *place,
 	addr = kmap_local_page(page);
 	hash = xxh64(addr, PAGE_SIZE, 0);
 	kunmap_local(addr);
-	/* From now on a reference would make the page look busy. */
+	/* A reference would make the page look busy. */
 	put_page(page);
 
 	if (zero)
@@ -317,7 +305,7 @@ static int merge_one(struct merge *m, u32 nr, const struct place *place,
 	if (ret)
 		return min(ret, 0);
 
-	/* A new hash, or what was there is not the same. */
+	/* The hash is new, or the page that had it is not equal. */
 	set[way] = (struct cowmem_merge_entry) {
 		.hash = hash >> 32,
 		.range = nr + 1,
@@ -332,7 +320,7 @@ static int merge_all(struct merge *m)
 	u64 budget = args->budget ?: U64_MAX, searches = 0;
 	int err = 0;
 
-	/* Thousands of nodes without a page cost no less than a page. */
+	/* Passing over thousands of nodes without a page costs as much as a page. */
 	while (args->next < args->count && args->scanned + searches < budget && !err) {
 		const struct area *area = &m->areas[args->next];
 		struct place place = {

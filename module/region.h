@@ -5,12 +5,12 @@
  * DOC: Objects
  *
  * A region (struct cowmem_region) is an inode and lives as long as the inode does.  There
- * are two file systems (fs.c).  One has no names and is for the regions of the device.
- * The other one is mounted by users: its regions have names (dir.c), and their pages are
- * charged to the mount (account.c).
+ * are two file systems.  One has no names and is for the regions of the device
+ * (nameless.c).  The other one is mounted by users (fs.c): its regions have names (dir.c),
+ * and their pages are charged to the mount (account.c).
  *
- * A file of a region is either a regular file, with the region as its inode, or an open
- * file of /dev/cowmem (file.c).  The latter share the inode of the device node, but their
+ * A file of a region is either a regular file, with the region as its inode (file.c), or an
+ * open file of /dev/cowmem (device.c).  The latter share the inode of the device node, but their
  * f_mapping is that of the region, and f_mapping is what the kernel finds mappings by.
  *
  * A region has a tree of nodes (tree.c), whose leaves hold pages (page.c).  Regions share
@@ -25,7 +25,7 @@
  *	inode->i_rwsem		serializes write() and whatever sets the size, the seals
  *				or the owner; two inodes are locked in the VFS's order
  *	  mm->mmap_lock		or the lock of one VMA: in faults and in mmap()
- *	    yield_lock		then list_lock: see yield.c
+ *	    yield_lock		then cowmem_expendables_lock: see yield.c, expendable.c
  *	    region->lock	for reading: faults and I/O; for writing: the shape of the
  *				tree, except new empty leaves, and whatever takes write
  *				access away, such as a clone
@@ -75,8 +75,6 @@
 #include "node.h"
 #include "page.h"
 
-struct cowmem_call;
-
 /*
  * The lock of a leaf depends on its area, because one folio may cover that.  With pages of
  * 64 KiB writers to the same 512 MiB take turns, but each turn is for 16 times as much.
@@ -110,11 +108,10 @@ enum cowmem_writer {
  * struct cowmem_leaf_lock - see "Locks" above
  * @lock: protects all that follows, but for what is said below.  The indices of a leaf
  *	lock are those of all leaves that it is for.
- * @bare_first: no mapping maps a hole at an index of this lock, from here
- * @bare_end: to before here.
- * @fresh_first: no mapping maps a page that is not granted at an index of this lock, from
- *	here
- * @fresh_end: to before here.  Folios that a PMD may map do not count.
+ * @bare_first: no mapping maps a hole from here
+ * @bare_end: to before here, see mapped.h.
+ * @fresh_first: no mapping maps a page that is not granted from here
+ * @fresh_end: to before here, see mapped.h.
  * @spare: pages for what is likely to be written next (spare.c): the first one, or NULL.
  * @rest_of: a block, some of whose pages are for what is likely to be written next
  *	(block.c), or NULL.
@@ -155,7 +152,7 @@ struct cowmem_leaf_lock {
  * @rounds: how often granted pages were kept since they were last searched for cold ones.
  *	Protected by @lock for writing.
  * @look_after: number of @rounds until the next search.  Protected by @lock for writing.
- * @seen: which pages were written since the last search, see restore.c; or NULL.  This is
+ * @seen: which pages were written since the last search, see keep.c; or NULL.  This is
  *	one page, which only the limit of the memory cgroup counts.  Protected by @lock for
  *	writing.
  * @nr_cut: number of pages that lost their grants ahead of a coming clone.  Protected by
@@ -163,7 +160,8 @@ struct cowmem_leaf_lock {
  * @cutting: grants are being taken back ahead of a clone, so a writer should map no more
  *	than it needs.  A hint.
  * @odd_mappings: there was a mapping that is not shared, or that can never be written
- *	although the region could be.  Never cleared; set under @lock for writing.
+ *	although the region could be, or that is executed where that takes more than to write
+ *	the code.  Never cleared; set under @lock for writing.
  * @holes_mapped: the zero page may be mapped somewhere.  Never cleared; set under the leaf
  *	lock of the hole.
  * @pmds_mapped: a PMD may map a folio somewhere.  Never cleared; set under the leaf lock
@@ -199,29 +197,6 @@ struct cowmem_region {
 	struct cowmem_expendable *expendable;
 	struct cowmem_leaf_lock leaf_locks[COWMEM_LEAF_LOCKS];
 };
-
-int cowmem_regions_init(void);
-void cowmem_regions_exit(void);
-struct inode *cowmem_alloc_inode(struct super_block *sb);
-void cowmem_free_inode(struct inode *inode);
-void cowmem_evict_inode(struct inode *inode);
-struct inode *cowmem_new_inode(struct super_block *sb);
-void cowmem_region_init(struct inode *inode);
-struct cowmem_region *cowmem_region_create(struct super_block *sb,
-					   struct mnt_idmap *idmap, umode_t mode);
-int cowmem_lock(struct cowmem_region *region, bool write);
-void cowmem_unlock(struct cowmem_region *region, bool write);
-int cowmem_lock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
-void cowmem_unlock_two(struct cowmem_region *a, struct cowmem_region *b, bool write);
-void cowmem_region_grow(struct cowmem_region *region, loff_t size);
-int cowmem_region_resize(struct cowmem_region *region, loff_t size);
-int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
-			  bool inside);
-void cowmem_region_idle(struct cowmem_region *region);
-void cowmem_region_times(struct cowmem_region *region);
-int cowmem_resize(struct cowmem_call *call);
-int cowmem_seal(struct cowmem_call *call);
-int cowmem_discard(struct cowmem_call *call);
 
 static inline struct cowmem_region *cowmem_region_of(struct inode *inode)
 {

@@ -8,6 +8,7 @@
 #include "area.h"
 #include "call.h"
 #include "huge.h"
+#include "node.h"
 #include "page.h"
 #include "region.h"
 #include "stats.h"
@@ -15,9 +16,9 @@
 #include "tree.h"
 
 /**
- * struct look - what was found out about the folio that was looked at last
+ * struct look - the folio that was looked at last
  * @folio: the folio.
- * @once: whether nobody else holds any of it.
+ * @once: whether nobody else holds any page of it.
  */
 struct look {
 	struct folio *folio;
@@ -35,7 +36,7 @@ static long held_here(const struct cowmem_node *leaf, struct folio *folio)
 	return nr;
 }
 
-/* Does nobody else hold what is in a slot of a leaf whose first index is @base? */
+/* Is this the only holder of the page in a slot of @leaf, whose first index is @base? */
 static bool held_once(struct cowmem_region *region, const struct cowmem_node *leaf,
 		      pgoff_t base, unsigned int slot, struct look *look)
 {
@@ -47,14 +48,14 @@ static bool held_once(struct cowmem_region *region, const struct cowmem_node *le
 		return cowmem_page_holders(page) == 1;
 	if (look->folio != page_folio(page)) {
 		look->folio = page_folio(page);
-		/* Pages that came from elsewhere are told apart as far as they are in one leaf. */
+		/* If its pages are not where they belong, count those in this leaf. */
 		look->once = cowmem_area_exclusive(region, base + slot, page) ||
 			     cowmem_page_holders(page) == held_here(leaf, page_folio(page));
 	}
 	return look->once;
 }
 
-/* Add what the leaf of @index holds.  Under region->lock. */
+/* Count the pages in the leaf of @index.  Under region->lock. */
 static void count_leaf(struct cowmem_region *region, pgoff_t index,
 		       struct cowmem_info *info)
 {
@@ -80,7 +81,7 @@ static void count_leaf(struct cowmem_region *region, pgoff_t index,
 	mutex_unlock(&cowmem_leaf_lock(region, index)->lock);
 }
 
-/* How many nodes are on the path to the leaf of @index but not of @prev. */
+/* The number of nodes on the path to the leaf of @index that are not on that of @prev. */
 static unsigned int new_nodes(const struct cowmem_tree *tree, pgoff_t index,
 			      pgoff_t prev, bool first)
 {
@@ -105,8 +106,8 @@ static u64 region_state(const struct cowmem_region *region)
 }
 
 /*
- * Leaf by leaf, without region->lock between two.  Returns -E2BIG if that takes more
- * than @nodes nodes to be looked at.
+ * Count leaf by leaf, with region->lock released in between.  Returns -E2BIG if there are
+ * more than @nodes nodes to look at.
  */
 static int region_info(struct cowmem_region *region, struct cowmem_info *info,
 		       unsigned long nodes)
@@ -159,16 +160,16 @@ int cowmem_info(struct cowmem_call *call)
 }
 
 /*
- * For fdinfo not more is looked at, which does for 16 GiB without holes: who wants to
- * see it may be an innocent.
+ * fdinfo looks at no more nodes than these, which is enough for 16 GiB without holes: its
+ * reader may be somebody who has nothing to do with the region.
  */
 #define FDINFO_NODES	BIT(18)
 
-/* For stat() one word of a leaf is enough: that does for a TiB. */
+/* stat() reads one word of a leaf, so this is enough for 1 TiB. */
 #define BLOCKS_NODES	BIT(23)
 
 /**
- * cowmem_show_fdinfo - /proc/PID/fdinfo/FD shows what INFO shows
+ * cowmem_show_fdinfo - show in /proc/PID/fdinfo/FD what INFO tells
  * @m: where to print
  * @file: the region's file
  *
@@ -197,10 +198,10 @@ void cowmem_show_fdinfo(struct seq_file *m, struct file *file)
 }
 
 /**
- * cowmem_region_blocks - what a region holds, as stat() tells it
+ * cowmem_region_blocks - how much a region holds, for stat()
  * @region: the region
  *
- * Of a tree so large that nobody waits for it to be counted, a part.
+ * Of a very large tree only a part is counted, so that stat() does not take too long.
  *
  * Context: may sleep.
  * Return: the number of blocks of 512 bytes.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Tracepoints of the module.  A region is named by its inode number, which
- * fdinfo shows as well, and the device number of its mount: each counts its own.
+ * Tracepoints.  A region is identified by its inode number, which fdinfo shows as well, and
+ * the device number of its file system, as inode numbers are unique only within one.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM cowmem
@@ -131,8 +131,8 @@ TRACE_EVENT(cowmem_merge,
 );
 
 /*
- * A fault in a mapping was served, or refused.  The core was told by @ret that pages are
- * mapped, to map an area by a PMD, to copy a page into a private mapping, or of an error.
+ * A fault was handled.  @ret told the core that pages are mapped, to map an area by a PMD, to
+ * copy a page into a private mapping, or that there was an error.
  */
 TRACE_EVENT(cowmem_fault,
 	TP_PROTO(const struct vm_fault *vmf, vm_fault_t ret),
@@ -159,7 +159,7 @@ TRACE_EVENT(cowmem_fault,
 		  MAJOR(__entry->dev), MINOR(__entry->dev))
 );
 
-/* A snapshot's memory was taken back for a write to a region. */
+/* A snapshot has yielded its memory for a write to a region. */
 TRACE_EVENT(cowmem_yield,
 	TP_PROTO(const struct cowmem_region *snapshot,
 		 const struct cowmem_region *region, unsigned long index),

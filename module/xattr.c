@@ -2,13 +2,13 @@
 /*
  * Extended attributes of the files of a mount, and access control lists
  *
- * Attributes are in a tree by name, one for each inode, and what they hold never
- * changes: who sets one puts another in its place.  Whoever changes the tree has i_rwsem
- * as well, if others know of the inode.  They count in the mount as on tmpfs, or a user
+ * Each inode has a tree of attributes, by name.  An attribute never changes: setting it puts
+ * another one in its place.  i_lock protects the tree, and if others know of the inode it is
+ * changed under i_rwsem as well.  Attributes are charged to the mount, as on tmpfs, or users
  * could fill kernel memory with them.
  *
- * Access control lists are where the VFS caches them, and nowhere else.  They count like
- * attributes, which a tmpfs does without.
+ * Access control lists exist in the VFS's cache only.  They are charged like attributes,
+ * which tmpfs does not do.
  */
 #include <linux/capability.h>
 #include <linux/fs.h>
@@ -20,17 +20,18 @@
 #include <linux/xattr.h>
 
 #include "account.h"
+#include "life.h"
 #include "region.h"
 #include "xattr.h"
 
-/* What an attribute counts besides its name and value, on tmpfs as well. */
+/* The charge for an attribute besides its name and value, as on tmpfs. */
 #define ATTR_SPACE	40
 
 /**
  * struct attr - an attribute
- * @node: in the tree of its inode.
- * @size: bytes of the value.
- * @name: its full name, behind the value.
+ * @node: link in the tree of its inode.
+ * @size: size of the value in bytes.
+ * @name: its full name, stored after the value.
  * @value: the value.
  */
 struct attr {
@@ -45,13 +46,13 @@ static struct attr *attr_of(const struct rb_node *node)
 	return rb_entry(node, struct attr, node);
 }
 
-/* What an attribute counts, in bytes. */
+/* The charge for an attribute, in bytes. */
 static size_t attr_space(const char *name, size_t size)
 {
 	return ATTR_SPACE + strlen(name) + size;
 }
 
-/* An attribute that counts in the mount of @inode.  Its name is @prefix and @name. */
+/* Make an attribute, charged to the mount of @inode.  Its name is @prefix followed by @name. */
 static struct attr *make_attr(struct inode *inode, const char *prefix,
 			      const char *name, const void *value, size_t size)
 {
@@ -84,8 +85,8 @@ static void free_attr(struct inode *inode, struct attr *attr)
 }
 
 /*
- * Put @new, if it is not NULL, where the attribute of this name is or would be.  Returns
- * the one that is not there any more, or NULL; or an error that @flags asks for.
+ * Replace the attribute of this name with @new, add @new if there is none, or remove it if
+ * @new is NULL.  Returns the old one, or NULL; or an error that @flags asks for.
  */
 static struct attr *exchange(struct inode *inode, const char *name, struct attr *new,
 			     int flags)
@@ -118,7 +119,7 @@ static struct attr *exchange(struct inode *inode, const char *name, struct attr 
 	return NULL;
 }
 
-/* Set or, with a @value of NULL, remove an attribute. */
+/* Set an attribute, or remove it if @value is NULL. */
 static int set_attr(struct inode *inode, const char *prefix, const char *name,
 		    const void *value, size_t size, int flags)
 {
@@ -142,8 +143,8 @@ static int set_attr(struct inode *inode, const char *prefix, const char *name,
 }
 
 /**
- * cowmem_xattrs_free - an inode is going, and so do its attributes
- * @inode: the inode; nobody else has it
+ * cowmem_xattrs_free - free the attributes of an inode that is going away
+ * @inode: the inode; nobody else uses it
  *
  * Context: may sleep.
  */
@@ -160,9 +161,9 @@ void cowmem_xattrs_free(struct inode *inode)
 
 /**
  * cowmem_initxattrs - the callback of security_inode_init_security()
- * @inode: the inode, which is new
- * @attrs: what security modules want it to have, without the prefix of their names
- * @unused: nothing
+ * @inode: a new inode
+ * @attrs: the attributes that security modules want it to have, named without the prefix
+ * @unused: not used
  *
  * Context: may sleep.
  * Return: 0, -ENOSPC or -ENOMEM.
@@ -191,7 +192,7 @@ static int handler_get(const struct xattr_handler *handler, struct dentry *dentr
 	struct rb_node *node;
 	int ret = -ENODATA;
 
-	/* Asked at each exec(), and mostly there are none. */
+	/* Every exec() asks for one, and usually there are none. */
 	if (!READ_ONCE(root->rb_node))
 		return ret;
 	spin_lock(&inode->i_lock);
@@ -223,10 +224,10 @@ static int handler_set(const struct xattr_handler *handler, struct mnt_idmap *id
 }
 
 /**
- * struct listing - names of attributes
- * @buffer: where they go, or NULL.
- * @size: how large it is.
- * @used: how much of it the names take.
+ * struct listing - a list of names
+ * @buffer: where to store it, or NULL.
+ * @size: size of @buffer.
+ * @used: number of bytes that the names take.
  */
 struct listing {
 	char *buffer;
@@ -243,7 +244,7 @@ static int list_one(struct listing *l, const char *name)
 	if (l->buffer)
 		memcpy(l->buffer + l->used, name, len);
 	l->used += len;
-	/* Nobody can get a longer list, so do not go through all that there may be. */
+	/* The VFS returns no longer list, so stop here. */
 	return l->used > XATTR_LIST_MAX ? -E2BIG : 0;
 }
 
@@ -292,11 +293,11 @@ static int list_acls(struct inode *inode, struct listing *l)
 /**
  * cowmem_listxattr - ->listxattr of inodes of a mount
  * @dentry: of the inode
- * @buffer: where the names go, or NULL
- * @size: how large it is
+ * @buffer: where to store the names, or NULL
+ * @size: size of @buffer
  *
  * Context: may sleep.
- * Return: how many bytes they take; -ERANGE if they do not fit; -E2BIG if they never do.
+ * Return: number of bytes; -ERANGE if @buffer is too small; -E2BIG if any buffer would be.
  */
 ssize_t cowmem_listxattr(struct dentry *dentry, char *buffer, size_t size)
 {
@@ -334,13 +335,13 @@ static const struct xattr_handler *COWMEM_CONST_HANDLERS handlers[] = {
 };
 
 /**
- * cowmem_xattr_init - inodes of a mount may have attributes
- * @sb: the mount, which has no inodes yet
+ * cowmem_xattr_init - let the inodes of a mount have attributes
+ * @sb: the super block, which has no inodes yet
  */
 void cowmem_xattr_init(struct super_block *sb)
 {
 	sb->s_xattr = handlers;
-	/* Without lists nothing of ours would apply the umask. */
+	/* Without this flag the VFS applies the umask itself. */
 	if (IS_ENABLED(CONFIG_FS_POSIX_ACL))
 		sb->s_flags |= SB_POSIXACL;
 }
@@ -348,13 +349,13 @@ void cowmem_xattr_init(struct super_block *sb)
 /* ---- access control lists ---- */
 
 #ifdef CONFIG_FS_POSIX_ACL
-/* What a list counts, in bytes. */
+/* The charge for a list, in bytes. */
 static size_t acl_space(const struct posix_acl *acl)
 {
 	return acl ? ATTR_SPACE + acl->a_count * sizeof(acl->a_entries[0]) : 0;
 }
 
-/* A list, or none, takes the place of another one, or of none. */
+/* Set a list, which may be NULL. */
 static int replace_acl(struct inode *inode, int type, struct posix_acl *acl)
 {
 	struct cowmem_account *account = inode->i_sb->s_fs_info;
@@ -364,7 +365,7 @@ static int replace_acl(struct inode *inode, int type, struct posix_acl *acl)
 	if (!old && !acl)
 		return 0;
 	posix_acl_release(old);
-	/* What chmod() makes of a list is as long, so it always finds room. */
+	/* chmod() does not make a list longer, so it never fails here. */
 	if (is > was && !cowmem_charge_space(account, is - was))
 		return -ENOSPC;
 	if (is < was)
@@ -374,8 +375,8 @@ static int replace_acl(struct inode *inode, int type, struct posix_acl *acl)
 }
 
 /**
- * cowmem_acls_free - an inode is going, and so do its lists
- * @inode: the inode; nobody else has it
+ * cowmem_acls_free - free the lists of an inode that is going away
+ * @inode: the inode; nobody else uses it
  *
  * Context: any.
  */
@@ -414,9 +415,9 @@ int cowmem_set_acl(struct mnt_idmap *idmap, cowmem_acl_target_t *of,
 }
 
 /**
- * cowmem_acl_create - a new inode gets what its directory's default list says
+ * cowmem_acl_create - apply the default list of a directory to a new inode
  * @dir: the directory
- * @inode: the inode; without such a list, umask applies to its mode
+ * @inode: the inode; if there is no list, the umask is applied to its mode
  *
  * Context: may sleep.
  * Return: 0, -ENOMEM or -ENOSPC.

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What tests of memory by areas share: how large one is, and why there may be none. */
-#ifndef _AREAS_H
-#define _AREAS_H
+/*
+ * Areas, which a PMD maps as a whole: how large one is, and why there may be none.
+ */
+#ifndef _SELFTESTS_COWMEM_AREAS_H
+#define _SELFTESTS_COWMEM_AREAS_H
 
-#include "common.h"
+#include "regions.h"
 
 /* Pages of an area, which a PMD maps: as many as there are entries in a page. */
 #define AREA ((int)(pgsz() / 8))
@@ -29,4 +31,4 @@ static inline const char *no_huge_pages(void)
 	return why;
 }
 
-#endif /* _AREAS_H */
+#endif /* _SELFTESTS_COWMEM_AREAS_H */

@@ -3744,7 +3744,7 @@ static void debugger_of_another_process(struct subject *s)
 	note_state(s);
 }
 
-static int userfaultfd(void)
+static int userfaultfd(int mode)
 {
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	struct uffdio_api api = { .api = UFFD_API };
@@ -3752,6 +3752,9 @@ static int userfaultfd(void)
 	if (fd < 0)
 		skip_op("userfaultfd: %s", error());
 	must(!ioctl(fd, UFFDIO_API, &api));
+	/* arm64 does from 6.10 on. */
+	if (mode == UFFDIO_REGISTER_MODE_WP && !(api.features & UFFD_FEATURE_WP_HUGETLBFS_SHMEM))
+		skip_op("userfaultfd: this kernel does not protect a memfd");
 	return fd;
 }
 
@@ -3763,7 +3766,7 @@ static void register_userfaultfd(struct subject *s)
 		.range = { (uintptr_t)mem, LEN }, .mode = s->arg,
 	};
 
-	CALL(ioctl(userfaultfd(), UFFDIO_REGISTER, &reg));
+	CALL(ioctl(userfaultfd(s->arg), UFFDIO_REGISTER, &reg));
 }
 
 /* From 6.7 on: the kernel itself notes which pages were written. */

@@ -483,7 +483,8 @@ TEST_F(stream, resize_and_merge)
 /* A mount that is full holds as many pages as it may, in whatever order they came. */
 TEST(mount_is_filled_to_the_last_page)
 {
-	char dir[] = "/tmp/blocks.XXXXXX", path[64], *buf = malloc(8 << 20);
+	size_t room = 2048 * pgsz();
+	char dir[] = "/tmp/blocks.XXXXXX", text[64], *buf = malloc(room);
 	const char *why = no_blocks();
 	struct statfs s;
 	ssize_t done = 0;
@@ -495,18 +496,19 @@ TEST(mount_is_filled_to_the_last_page)
 	must(mkdtemp(dir));
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	ASSERT_EQ(0, mount("m", dir, "cowmem", 0, "size=8m"));
+	snprintf(text, sizeof(text), "size=%zu", room);
+	ASSERT_EQ(0, mount("m", dir, "cowmem", 0, text));
 	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s/%d", dir, i);
-		fd[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		must(fd[i] >= 0 && !ftruncate(fd[i], 8 << 20));
+		snprintf(text, sizeof(text), "%s/%d", dir, i);
+		fd[i] = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		must(fd[i] >= 0 && !ftruncate(fd[i], room));
 	}
 	mem = map_small(fd[0], 800);
 	fill(mem, 800, 1, 0);
 	EXPECT_GT(800, small(mem, 800));
 	ASSERT_EQ(0, statfs(dir, &s));
-	memset(buf, 7, 8 << 20);
-	done = pwrite(fd[1], buf, 8 << 20, 0);
+	memset(buf, 7, room);
+	done = pwrite(fd[1], buf, room, 0);
 	EXPECT_EQ((ssize_t)(s.f_bfree * s.f_bsize), done);
 	EXPECT_EQ(-1, pwrite(fd[1], buf, 4096, done));
 	EXPECT_EQ(ENOSPC, errno);

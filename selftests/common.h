@@ -3,6 +3,7 @@
  * What every test of cowmem needs.  Include it after kselftest.h or kselftest_harness.h.
  * What only some tests need they include themselves:
  *
+ *	areas.h		what a PMD maps as a whole
  *	cgroups.h	memory cgroups
  *	files.h		files and descriptors, users, what inotify saw
  *	live.h		programs that read and write a region while a test works on it

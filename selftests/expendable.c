@@ -16,8 +16,8 @@
 #include <linux/fs.h>
 
 #include "../kselftest_harness.h"
-#include "areas.h"
 #include "common.h"
+#include "areas.h"
 #include "cgroups.h"
 #include "module.h"
 

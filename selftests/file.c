@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 
 #include "../kselftest_harness.h"
-#include "areas.h"
 #include "common.h"
+#include "areas.h"
 #include "files.h"
 #include "module.h"
 

@@ -295,6 +295,7 @@ FIXTURE(mount) {
 FIXTURE_VARIANT(mount) {
 	const char *opts, *again;
 	bool by_write, huge;
+	bool small;		/* @opts end where half of the size of an area goes */
 };
 
 FIXTURE_VARIANT_ADD(mount, always) { .opts = "huge=always", .huge = true };
@@ -311,11 +312,12 @@ FIXTURE_VARIANT_ADD(mount, remount_to_always) {
 FIXTURE_VARIANT_ADD(mount, remount_to_never) {
 	.opts = "huge=always", .again = "huge=never",
 };
-FIXTURE_VARIANT_ADD(mount, too_small) { .opts = "huge=always,size=1m" };
+FIXTURE_VARIANT_ADD(mount, too_small) { .opts = "huge=always,size=", .small = true };
 
 FIXTURE_SETUP(mount)
 {
 	const char *why = no_huge_pages();
+	char opts[64];
 
 	if (why)
 		SKIP(return, "%s", why);
@@ -323,7 +325,10 @@ FIXTURE_SETUP(mount)
 	must(mkdtemp(self->dir));
 	must(!unshare(CLONE_NEWNS));
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	ASSERT_EQ(0, mount("m", self->dir, "cowmem", 0, variant->opts));
+	snprintf(opts, sizeof(opts), "%s", variant->opts ?: "");
+	if (variant->small)
+		snprintf(opts, sizeof(opts), "%s%zu", variant->opts, AREA / 2 * pgsz());
+	ASSERT_EQ(0, mount("m", self->dir, "cowmem", 0, opts));
 	if (variant->again)
 		ASSERT_EQ(0, mount("m", self->dir, "cowmem", MS_REMOUNT, variant->again));
 }
@@ -1071,21 +1076,24 @@ TEST_F(huge, ficlone)
 
 TEST_F(huge, discard_of_a_part)
 {
+	size_t part = AREA * 2 / 5;
 	long before = held(), kib = AREA * pgsz() / 1024;
 
 	/* Less than half: the rest stays where it is. */
-	ASSERT_EQ(0, do_discard(self->fd, (AREA + 10) * pgsz(), 200 * pgsz()));
+	ASSERT_EQ(0, do_discard(self->fd, (AREA + 10) * pgsz(), part * pgsz()));
 	EXPECT_TRUE(is(self->mem, AREA + 10, 1, 0));
-	EXPECT_TRUE(is(self->mem + (AREA + 10) * pgsz(), 200, 0, 0));
-	EXPECT_TRUE(is(self->mem + (AREA + 210) * pgsz(), PAGES - AREA - 210, 1, AREA + 210));
-	EXPECT_TRUE(has_huge(self->fd, PAGES - 200, PAGES - 200));
+	EXPECT_TRUE(is(self->mem + (AREA + 10) * pgsz(), part, 0, 0));
+	EXPECT_TRUE(is(self->mem + (AREA + 10 + part) * pgsz(), PAGES - AREA - 10 - part, 1,
+		       AREA + 10 + part));
+	EXPECT_TRUE(has_huge(self->fd, PAGES - part, PAGES - part));
 	/* More than half: it moves, and the memory comes back. */
-	ASSERT_EQ(0, do_discard(self->fd, (AREA + 210) * pgsz(), 200 * pgsz()));
+	ASSERT_EQ(0, do_discard(self->fd, (AREA + 10 + part) * pgsz(), part * pgsz()));
 	EXPECT_TRUE(is(self->mem, AREA + 10, 1, 0));
-	EXPECT_TRUE(is(self->mem + (AREA + 10) * pgsz(), 400, 0, 0));
-	EXPECT_TRUE(is(self->mem + (AREA + 410) * pgsz(), PAGES - AREA - 410, 1, AREA + 410));
-	EXPECT_TRUE(has_huge(self->fd, PAGES - 400, PAGES - AREA));
-	EXPECT_TRUE(held_comes_down_to(before - kib + (AREA - 400) * pgsz() / 1024 + 64));
+	EXPECT_TRUE(is(self->mem + (AREA + 10) * pgsz(), 2 * part, 0, 0));
+	EXPECT_TRUE(is(self->mem + (AREA + 10 + 2 * part) * pgsz(), PAGES - AREA - 10 - 2 * part, 1,
+		       AREA + 10 + 2 * part));
+	EXPECT_TRUE(has_huge(self->fd, PAGES - 2 * part, PAGES - AREA));
+	EXPECT_TRUE(held_comes_down_to(before - kib + (AREA - 2 * part) * pgsz() / 1024 + 64));
 	/* Parts of pages */
 	ASSERT_EQ(0, do_discard(self->fd, 5 * pgsz() + 100, 2 * pgsz()));
 	EXPECT_TRUE(is(self->mem, 5, 1, 0));
@@ -1263,16 +1271,16 @@ TEST_F(huge, shrinks_and_grows_within_an_area)
 /* The page at the edge has to be one of those that move. */
 TEST_F(huge, parts_of_pages_where_the_rest_moves)
 {
-	size_t at = AREA + 100, i;
+	size_t at = AREA + 100, part = AREA * 4 / 5, i;
 
-	ASSERT_EQ(0, do_discard(self->fd, at * pgsz() + 100, 400 * pgsz()));
-	EXPECT_TRUE(has_huge(self->fd, PAGES - 399, PAGES - AREA));
+	ASSERT_EQ(0, do_discard(self->fd, at * pgsz() + 100, part * pgsz()));
+	EXPECT_TRUE(has_huge(self->fd, PAGES - part + 1, PAGES - AREA));
 	EXPECT_EQ(pattern(1, at, 0), *(uint64_t *)(self->mem + at * pgsz()));
 	for (i = 104; i < pgsz(); i += 8) {
 		ASSERT_EQ(0, *(uint64_t *)(self->mem + at * pgsz() + i));
 	}
-	EXPECT_EQ(0, *(uint64_t *)(self->mem + (at + 400) * pgsz()));
-	EXPECT_EQ(pattern(1, at + 400, 13), *(uint64_t *)(self->mem + (at + 400) * pgsz() + 104));
+	EXPECT_EQ(0, *(uint64_t *)(self->mem + (at + part) * pgsz()));
+	EXPECT_EQ(pattern(1, at + part, 13), *(uint64_t *)(self->mem + (at + part) * pgsz() + 104));
 	ASSERT_EQ(0, do_resize(self->fd, 100 * pgsz() + 200));
 	EXPECT_TRUE(has_huge(self->fd, 101, 0));
 	ASSERT_EQ(0, do_resize(self->fd, PAGES * pgsz()));
@@ -3385,7 +3393,8 @@ static void note_huge(void)
 TEST(random_operations)
 {
 	const char *why = no_huge_pages();
-	int i, n = random_ops(600);
+	/* Each takes the longer the larger an area is. */
+	int i, n = random_ops(600 * 2 / AREA_MIB);
 
 	/* Asked for where there is nothing huge, it tests the test. */
 	if (why && !getenv("COWMEM_HUGE_ANYWAY"))

@@ -18,8 +18,8 @@
 #include <linux/fs.h>
 
 #include "../kselftest_harness.h"
-#include "areas.h"
 #include "common.h"
+#include "areas.h"
 #include "files.h"
 #include "module.h"
 
@@ -40,7 +40,7 @@ enum {
 	RECONFIGURE,
 };
 
-enum { MIB = 256 };	/* pages of a MiB */
+enum { MIB = 256 };	/* pages of what sized() takes for a MiB */
 
 /* ---- two mounts, in a namespace of their own ---- */
 
@@ -112,9 +112,23 @@ FIXTURE_TEARDOWN(mount)
 	EXPECT_TRUE(held_comes_down_to(self->held));
 }
 
+/* @options for as many pages as they are for where a page is of 4 KiB */
+static const char *sized(const char *options)
+{
+	static char text[128];
+	char *end, *at = options ? strstr(options, "size=") : NULL;
+	unsigned long bytes = at ? strtoul(at + 5, &end, 10) : 0;
+
+	if (!bytes)
+		return options;
+	snprintf(text, sizeof(text), "%.*s%lu%s", (int)(at + 5 - options), options,
+		 bytes * pgsz() / 4096, end);
+	return text;
+}
+
 static void mount_at(const char *where, const char *options)
 {
-	must(!mount("m", where, "cowmem", 0, options));
+	must(!mount("m", where, "cowmem", 0, sized(options)));
 }
 
 /* Pages that statfs() says are in use; inodes. */
@@ -231,7 +245,7 @@ TEST_F(mount, shared_pages_count_once)
 		clone[i] = file_at(self->a, name, 0, 0);
 		EXPECT_EQ(0, ficlone(clone[i], fd));
 		EXPECT_EQ(MIB, pages_at(self->a));
-		EXPECT_EQ(MIB * 8, stat_of(clone[i]).st_blocks);
+		EXPECT_EQ(MIB * pgsz() / 512, stat_of(clone[i]).st_blocks);
 		EXPECT_EQ(MIB * pgsz(), stat_of(clone[i]).st_size);
 	}
 	/* A page that is split counts, be it by a call or by a store. */
@@ -317,7 +331,7 @@ FIXTURE_SETUP(limit)
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	for (i = 0; i < 2; i++) {
 		make_place(self->place[i], self->base, i ? "b" : "a");
-		if (mount("m", self->place[i], "cowmem", 0, "size=256k,nr_inodes=100")) {
+		if (mount("m", self->place[i], "cowmem", 0, sized("size=256k,nr_inodes=100"))) {
 			must(errno == ENODEV);
 			SKIP(return, "no cowmem file system here");
 		}
@@ -468,7 +482,7 @@ TEST_F(mount, nodes_have_a_limit)
 	fd = file_at(self->a, "file", 1, 1);
 	before = held();
 	for (i = 1; !err && i < 10000; i++)
-		err = ficlonerange(fd, (unsigned long)i << 16, fd, 0, 1);
+		err = ficlonerange(fd, i * 16 * pgsz(), fd, 0, 1);
 	EXPECT_EQ(ENOSPC, err);
 	EXPECT_EQ(1, pages_at(self->a));
 	/* 16 nodes a page and 1,024; they have a little more than 512 bytes. */
@@ -477,7 +491,7 @@ TEST_F(mount, nodes_have_a_limit)
 	EXPECT_TRUE(fd_is(other, 0, 64, 2));
 	EXPECT_EQ(0, ftruncate(fd, pgsz()));
 	EXPECT_TRUE(fd_is(fd, 0, 1, 1));
-	EXPECT_EQ(0, ficlonerange(fd, 1 << 16, fd, 0, 1));
+	EXPECT_EQ(0, ficlonerange(fd, 16 * pgsz(), fd, 0, 1));
 	/* Whoever fills the mount with pages gets all of it, however they are spread. */
 	EXPECT_EQ(0, ftruncate(fd, 0));
 	EXPECT_TRUE(pages_fall_to(self->a, 0));
@@ -1076,7 +1090,7 @@ TEST_F(mount, unmounting_races_with_the_last_close)
 
 struct option_case {
 	const char *options;
-	long blocks, files;	/* -1: do not look */
+	long blocks, files;	/* blocks of 4 KiB; -1: do not look */
 	int mode;
 };
 
@@ -1129,7 +1143,7 @@ TEST_F(mount, options)
 			TH_LOG("%s: %s", c->options, strerror(errno));
 		must(!statfs(self->a, &fs) && !stat(self->a, &st));
 		if (c->blocks >= 0)
-			EXPECT_EQ(c->blocks, fs.f_blocks)
+			EXPECT_EQ((c->blocks * 4096 + pgsz() - 1) / pgsz(), fs.f_blocks)
 				TH_LOG("%s", c->options);
 		if (c->files >= 0)
 			EXPECT_EQ(c->files, fs.f_files)
@@ -1196,7 +1210,7 @@ TEST_F(mount, why_it_was_refused)
 /* 0 or errno */
 static int remounting(const char *where, unsigned long flags, const char *options)
 {
-	return mount("m", where, NULL, MS_REMOUNT | flags, options) ? errno : 0;
+	return mount("m", where, NULL, MS_REMOUNT | flags, sized(options)) ? errno : 0;
 }
 
 TEST_F(mount, remount)
@@ -1376,11 +1390,13 @@ TEST_F(mount, huge_by_default)
 /* All of an area counts, as long as any of it is held; where it does not fit, a page does. */
 TEST_F(mount, huge_counts_as_a_whole)
 {
-	int fd, clone, i;
+	int fd, clone, i, room = 2 * AREA + AREA / 2;
+	char options[64];
 
 	if (no_huge_pages())
 		SKIP(return, "%s", no_huge_pages());
-	mount_at(self->a, "huge=always,size=5m");
+	snprintf(options, sizeof(options), "huge=always,size=%zu", room * pgsz());
+	must(!mount("m", self->a, "cowmem", 0, options));
 	fd = large_file_at(self->a, "file");
 	EXPECT_TRUE(gets_huge(fd, 0));
 	EXPECT_TRUE(gets_huge(fd, 2));
@@ -1395,9 +1411,9 @@ TEST_F(mount, huge_counts_as_a_whole)
 	EXPECT_TRUE(pages_fall_to(self->a, 0));
 	/* And it can be written up to the last page. */
 	must(!ftruncate(fd, 64 * AREA * pgsz()));
-	for (i = 0; i < 5 * MIB; i++)
+	for (i = 0; i < room; i++)
 		must(pwrite(fd, "x", 1, i * pgsz()) == 1);
-	EXPECT_EQ(5 * MIB, pages_at(self->a));
+	EXPECT_EQ(room, pages_at(self->a));
 	EXPECT_EQ(-1, pwrite(fd, "x", 1, i * pgsz()));
 	EXPECT_EQ(ENOSPC, errno);
 }

@@ -7,8 +7,8 @@
 #include <sys/sysmacros.h>
 
 #include "../kselftest_harness.h"
-#include "areas.h"
 #include "common.h"
+#include "areas.h"
 #include "module.h"
 
 enum { PAGES = 8 };

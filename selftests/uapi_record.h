@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * All that <linux/cowmem.h> ever published, for scripts/uapi and errors.c.  "make uapi-record" writes
- * down what is new; what is here stays.
+ * All that <linux/cowmem.h> ever published, for scripts/uapi and errors.c.  "make uapi-record"
+ * writes down what is new; what is here stays.
  *
  *  NUMBER(name, value)
  *  IOCTL(name, number without the size, struct)

@@ -630,7 +630,7 @@ inline peek(r, s)
 	up_read(r)
 }
 
-/* ---- how a region shares its pages: grant.c ---- */
+/* ---- how a region shares its pages: cut.c and share.c ---- */
 
 /* cut_ahead(), with the lock let go of after each page: ahead of the clone */
 inline cut_ahead(r)
@@ -806,7 +806,7 @@ inline close_clone()
 	atomic { leaf = root[1]; root[1] = 0; leaf_put(leaf); leaf = 0; i = 0 }
 }
 
-/* ---- restore.c, copy.c and region.c ---- */
+/* ---- restore.c, copy.c and size.c ---- */
 
 /* restore_locked(), or copy_install(): region @a becomes what was shared. */
 inline restore_locked(a)

@@ -1028,7 +1028,7 @@ inline gup(m, r, s, write)
 	got = 0
 }
 
-/* ---- how a region shares its pages: grant.c ---- */
+/* ---- how a region shares its pages: cut.c and share.c ---- */
 
 /* cowmem_cut() */
 inline cut_all(r)
@@ -1229,7 +1229,7 @@ inline copy_part(t)
 	drop_fresh()
 }
 
-/* ---- restore.c and region.c ---- */
+/* ---- restore.c and size.c ---- */
 
 /* RESTORE of region 0 from region 1, which is a snapshot and shared as it is */
 inline restore_snapshot()

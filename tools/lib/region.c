@@ -282,8 +282,8 @@ int cowmem_seal(int fd, unsigned int seals)
 }
 
 /*
- * Programs have room for the struct that they were compiled with. If it grows, this symbol goes on to write what it wrote
- * in its version, LIBCOWMEM_1.0, and a new version of it writes all: see ".symver" of the assembler.
+ * Programs have room for the struct that they were compiled with. If it grows, this symbol goes on to write what it
+ * wrote in its version, LIBCOWMEM_1.0, and a new version of it writes all: see ".symver" of the assembler.
  */
 _Static_assert(sizeof(struct cowmem_info) == 80, "cowmem_get_info@LIBCOWMEM_1.0 writes 80 bytes");
 
