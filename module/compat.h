@@ -18,6 +18,7 @@
 #include <linux/splice.h>
 #include <linux/uio.h>
 #include <linux/version.h>
+
 /* Until 6.3 all of this is in <linux/fs.h>. */
 #if __has_include(<linux/filelock.h>)
 #include <linux/filelock.h>

@@ -60,7 +60,7 @@ ssize_t cowmem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 
 		iocb->ki_pos += got;
 		done += got;
-		/* Short of a bad address arm64 stops at a multiple of 16: more comes byte by byte. */
+		/* Before a bad address arm64 stops at a multiple of 16; the rest comes next. */
 		if (!got && !done)
 			done = -EFAULT;
 		if (!got || fatal_signal_pending(current))

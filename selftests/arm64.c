@@ -83,9 +83,11 @@ TEST(memory_with_tags)
 
 	if (!(getauxval(AT_HWCAP2) & HWCAP2_MTE))
 		SKIP(return, "this processor does not tag memory: scripts/vm --qemu '-machine mte=on'");
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, pgsz(), PROT_READ | PROT_WRITE | PROT_MTE, MAP_SHARED, fd, 0));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, pgsz(), PROT_READ | PROT_WRITE | PROT_MTE,
+				   MAP_SHARED, fd, 0));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, pgsz(), PROT_READ | PROT_WRITE | PROT_MTE, MAP_PRIVATE, fd, 0));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, pgsz(), PROT_READ | PROT_WRITE | PROT_MTE,
+				   MAP_PRIVATE, fd, 0));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, mprotect(mem, pgsz(), PROT_READ | PROT_WRITE | PROT_MTE));
 	EXPECT_EQ(EINVAL, errno);

@@ -17,6 +17,7 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "areas.h"
 #include "cgroups.h"
 #include "module.h"
 
@@ -109,24 +110,15 @@ out:
 	return sum;
 }
 
-static unsigned int area_pages(void)
-{
-	char size[32];
-
-	must(read_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", size, sizeof(size)) > 0);
-	return strtoul(size, NULL, 10) / pgsz();
-}
-
 /* A region whose first two areas are huge, all zeroes but for a byte in each. */
 static int huge_region(void)
 {
 	int fd = region_of(lead + PAGES, 0);
 	char *mem = map_rw(fd, lead + PAGES);
-	unsigned int area = area_pages();
 
-	mem[0] = mem[area * pgsz()] = 'h';
+	mem[0] = mem[AREA * pgsz()] = 'h';
 	unmap(mem, lead + PAGES);
-	must(info(fd).pages_huge == 2 * area);
+	must(info(fd).pages_huge == 2 * (uint64_t)AREA);
 	return fd;
 }
 
@@ -153,7 +145,7 @@ int main(int argc, char **argv)
 	if (argc > 2)
 		setenv("COWMEM_SEED", argv[2], 1);
 	if (argc > 3)
-		lead = 2 * area_pages() - PAGES / 2;
+		lead = 2 * AREA - PAGES / 2;
 	rng_init();
 	ksft_print_header();
 	ksft_set_plan(5);
