@@ -30,6 +30,7 @@
  * was to be freed.  Then the write asks again.
  */
 #include <linux/hash.h>
+#include <linux/log2.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
@@ -80,7 +81,7 @@ struct drops {
 struct search {
 	struct cowmem_need need;
 	struct cowmem_need left;
-	struct drops target[TARGET_MAX];
+	struct drops *target;
 	unsigned int nr_target;
 	struct drops *table;
 	unsigned int order;
@@ -376,15 +377,15 @@ bool cowmem_victims_choose(const struct cowmem_need *need, struct cowmem_region 
 	struct search s = { .need = *need, .order = TABLE_ORDER };
 	bool found = false;
 
-	if (look_at_target(&s, region, index))
-		return false;
+	/* Where pages are of 64 KiB it is too many for the stack. */
+	s.target = table_alloc(order_base_2(TARGET_MAX));
 	s.table = table_alloc(s.order);
-	if (!s.table)
-		return false;
-	if (!mutex_lock_killable(&cowmem_expendables_lock)) {
+	if (s.target && s.table && !look_at_target(&s, region, index) &&
+	    !mutex_lock_killable(&cowmem_expendables_lock)) {
 		found = choose(&s);
 		mutex_unlock(&cowmem_expendables_lock);
 	}
 	kvfree(s.table);
+	kvfree(s.target);
 	return found;
 }
