@@ -19,12 +19,12 @@
 #include <linux/uio.h>
 #include <linux/version.h>
 
+#include "probes.h"
+
 /* Until 6.3 all of this is in <linux/fs.h>. */
-#if __has_include(<linux/filelock.h>)
+#ifdef HAVE_FILELOCK_H
 #include <linux/filelock.h>
 #endif
-
-#include "probes.h"
 
 /* Until 6.3 drivers change vm_flags directly. */
 #ifndef HAVE_VM_FLAGS_INIT

@@ -40,6 +40,14 @@ void HAVE_SET_ACL_OF_DENTRY(const struct inode_operations *ops, struct dentry *d
 }
 
 /* 6.3 */
+void HAVE_FILELOCK_H(void)
+{
+#if !__has_include(<linux/filelock.h>)
+#error "there is no such header"
+#endif
+}
+
+/* 6.3 */
 void HAVE_MNT_IDMAP(const struct vfsmount *mnt)
 {
 	struct mnt_idmap *idmap = mnt_idmap(mnt);

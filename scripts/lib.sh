@@ -135,7 +135,7 @@ apt_update()
 	[ -z "${APT_UPDATED:-}" ] || return 1
 	[ "$(id -u)" = 0 ] || die "apt's package lists are missing or old: run 'apt-get update' as root"
 	say "updating the package lists"
-	apt update
+	apt update || return 1
 	export APT_UPDATED=1
 }
 
