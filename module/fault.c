@@ -399,12 +399,13 @@ static int cowmem_mprotect(struct vm_area_struct *vma, unsigned long start, unsi
 	struct cowmem_region *region = cowmem_file_region(vma->vm_file);
 	int err;
 
-	if (!executes_late(flags) || (READ_ONCE(region->seals) & COWMEM_SEAL_WRITE))
+	if (!executes_late(flags) || READ_ONCE(region->odd_mappings) ||
+	    (READ_ONCE(region->seals) & COWMEM_SEAL_WRITE))
 		return 0;
 	err = cowmem_lock(region, true);
 	if (err)
 		return err;
-	region->odd_mappings = true;
+	WRITE_ONCE(region->odd_mappings, true);
 	cowmem_unlock(region, true);
 	return 0;
 }
@@ -471,7 +472,7 @@ int cowmem_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!err && write &&
 	    ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE) ||
 	     executes_late(vma->vm_flags)))
-		region->odd_mappings = true;
+		WRITE_ONCE(region->odd_mappings, true);
 	cowmem_unlock(region, write);
 	if (err)
 		return err;

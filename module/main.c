@@ -56,6 +56,8 @@ exit_fs:
 	cowmem_fs_exit();
 exit_regions:
 	cowmem_regions_exit();
+	/* A mount that is gone already may have left pages there. */
+	cowmem_limbo_exit();
 exit_zero:
 	cowmem_zero_exit();
 exit_nodes:
