@@ -78,6 +78,16 @@ unpacked()
 	echo "$1"
 }
 
+# plain_make ARGS...: make, which hears nothing of a make that called us.
+plain_make() { env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u ARCH make "$@"; }
+
+# cross_compiler gcc|g++: the one for CROSS, which is not this machine's.
+cross_compiler()
+{
+	need "$CROSS$1-12:$1-12-${CROSS%-}"
+	echo "$CROSS$1-12"
+}
+
 # compiler gcc|g++: what builds programs for the guests, as words.
 compiler()
 {
@@ -85,8 +95,7 @@ compiler()
 		need "$1:$1" /usr/include/stdio.h:libc6-dev
 		echo "$1"
 	else
-		need "$CROSS$1-12:$1-12-${CROSS%-}"
-		echo "$CROSS$1-12 --sysroot=$("$TOP/scripts/kernels" root)"
+		echo "$(cross_compiler "$1") --sysroot=$("$TOP/scripts/kernels" root)"
 	fi
 }
 
