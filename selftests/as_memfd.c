@@ -49,6 +49,7 @@
 #include "common.h"
 #include "cgroups.h"
 #include "files.h"
+#include "frames.h"
 #include "outcome.h"
 
 #ifndef MADV_DONTNEED_LOCKED
@@ -510,18 +511,6 @@ static long status(const char *field)
 			value = atol(line + n + 1);
 	fclose(file);
 	return value;
-}
-
-static uint64_t pagemap(const char *mem)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
-
-	must(fd >= 0);
-	must(pread(fd, &entry, sizeof(entry), (uintptr_t)mem / pgsz() * sizeof(entry)) ==
-	     sizeof(entry));
-	close(fd);
-	return entry;
 }
 
 static void note_pagemap(const char *when, const char *mem)
@@ -3378,7 +3367,7 @@ static void soft_dirty_of_new_pages(struct subject *s)
 	mem[pgsz()] = 'a';
 	mem[6 * pgsz()] = 'a';
 	for (i = 0; i < PAGES; i++)
-		text[i] = '0' + (pagemap(mem + i * pgsz()) >> 55 & 1);
+		text[i] = '0' + !!(pagemap(mem + i * pgsz()) & PAGEMAP_DIRTY);
 	note("soft-dirty, with stores to pages 1 and 6: %s", text);
 }
 
@@ -3400,16 +3389,14 @@ static void referenced_pages(struct subject *s)
 
 static void page_flags(struct subject *s)
 {
-	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	char *mem = map_writable(s);
-	uint64_t flags = 0;
 
 	store_all(mem);
-	if (fd < 0)
+	if (access("/proc/kpageflags", R_OK))
 		skip_op("/proc/kpageflags: %s", error());
-	must(pread(fd, &flags, 8, (pagemap(mem) & ((1ULL << 55) - 1)) * 8) == 8);
 	/* Uptodate, dirty, mmap, swap-backed */
-	note("flags %#llx", (unsigned long long)flags & (1 << 3 | 1 << 4 | 1 << 11 | 1 << 14));
+	note("flags %#llx", (unsigned long long)frame_flags(frame_of(mem)) &
+	     (1 << 3 | 1 << 4 | 1 << 11 | 1 << 14));
 }
 
 static void map_files(struct subject *s)

@@ -15,6 +15,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "frames.h"
 #include "module.h"
 
 enum {
@@ -36,19 +37,10 @@ static const char *no_blocks(void)
 /* Is what @mem has mapped part of a folio? */
 static bool is_large(const char *mem)
 {
-	static int map = -1, flags = -1;
-	uint64_t entry, bits;
+	uint64_t frame = frame_of(mem);
 
-	if (map < 0) {
-		flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-		map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-		must(flags >= 0 && map >= 0);
-	}
-	must(pread(map, &entry, 8, (uintptr_t)mem / pgsz() * 8) == 8);
-	must(entry >> 63);
-	must(pread(flags, &bits, 8, (entry & ((1ULL << 55) - 1)) * 8) == 8);
-	/* KPF_COMPOUND_HEAD and _TAIL */
-	return bits & (3ULL << 15);
+	must(frame);
+	return frame_flags(frame) & (FRAME_HEAD | FRAME_TAIL);
 }
 
 /* How many of @n pages are not of folios. */

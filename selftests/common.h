@@ -6,6 +6,7 @@
  *	areas.h		what a PMD maps as a whole
  *	cgroups.h	memory cgroups
  *	files.h		files and descriptors, users, what inotify saw
+ *	frames.h	what the kernel tells about mapped pages
  *	live.h		programs that read and write a region while a test works on it
  *	module.h	the module's parameters and counters
  *	outcome.h	what came of an operation, as text to compare

@@ -6,10 +6,7 @@
  */
 #include "../kselftest_harness.h"
 #include "common.h"
-
-/* Of /proc/kpageflags: the first page of a folio, and the architecture's own flag */
-#define FOLIO		(1ULL << 15)
-#define EXECUTED	(1ULL << 38)
+#include "frames.h"
 
 enum { PAGES = 256, LEAF = 64 };
 
@@ -45,28 +42,21 @@ static char *map_to_execute(int fd)
 	return mem;
 }
 
-/* Which of @bits of /proc/kpageflags are set of the page that @mem maps? */
-static uint64_t flags_of(const char *mem, uint64_t bits)
+/* What the kernel notes of the folio that @mem, which can be read, is the first page of. */
+static uint64_t flags_of(const char *mem)
 {
-	uint64_t entry = 0, flags = 0;
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t frame;
 
 	(void)*(volatile const char *)mem;
-	must(pread(fd, &entry, sizeof(entry), (uintptr_t)mem / pgsz() * sizeof(entry)) ==
-	     sizeof(entry));
-	close(fd);
-	must(entry & (1ULL << 63));
-	entry &= (1ULL << 55) - 1;
-	fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	must(pread(fd, &flags, sizeof(flags), entry * sizeof(flags)) == sizeof(flags));
-	close(fd);
-	return flags & bits;
+	frame = frame_of(mem);
+	must(frame);
+	return frame_flags(frame);
 }
 
-/* Does the kernel take the folio that @mem is the first page of for one that can be executed? */
+/* Does the kernel take the folio for one that can be executed? */
 static bool noted(const char *mem)
 {
-	return flags_of(mem, EXECUTED);
+	return flags_of(mem) & FRAME_ARCH;
 }
 
 FIXTURE(execute) {
@@ -191,7 +181,7 @@ TEST_F(execute, copies_into_a_folio)
 #ifndef __aarch64__
 	SKIP(return, "caches for instructions follow writes here");
 #endif
-	if (!flags_of(first, FOLIO))
+	if (!(flags_of(first) & FRAME_HEAD))
 		SKIP(return, "no folios of some leaves on this kernel");
 	EXPECT_TRUE(noted(first));
 	/* One store: all else of the page the kernel copies. */

@@ -10,6 +10,7 @@
 #include "../kselftest_harness.h"
 #include "common.h"
 #include "areas.h"
+#include "frames.h"
 #include "poison.h"
 
 #ifndef MADV_SOFT_OFFLINE
@@ -33,16 +34,11 @@ static void __attribute__((constructor)) need_memory_failure(void)
 /* The same by its address, as the machine reports it: it takes no reference to the page. */
 static void poison_address(char *mem)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
+	uint64_t frame = frame_of(mem);
 	char address[32];
 
-	must(pread(fd, &entry, sizeof(entry), (uintptr_t)mem / pgsz() * sizeof(entry)) ==
-	     sizeof(entry));
-	close(fd);
-	entry &= (1ULL << 55) - 1;
-	must(entry);
-	snprintf(address, sizeof(address), "%#llx", (unsigned long long)(entry * pgsz()));
+	must(frame);
+	snprintf(address, sizeof(address), "%#llx", (unsigned long long)(frame * pgsz()));
 	must(!write_file(HARD_OFFLINE, address) || errno == EBUSY || errno == EHWPOISON);
 }
 
@@ -390,32 +386,6 @@ TEST(soft_offline_changes_nothing)
 /* A folio has so many; the one that breaks is none that begins anything. */
 enum { BROKEN = 200 };
 
-/* The physical page behind @mem, or 0 */
-static uint64_t frame_of(const char *mem)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
-
-	must(pread(fd, &entry, sizeof(entry), (uintptr_t)mem / pgsz() * sizeof(entry)) ==
-	     sizeof(entry));
-	close(fd);
-	return entry & (1ULL << 63) ? entry & ((1ULL << 55) - 1) : 0;
-}
-
-#define FRAME_TAIL	16	/* of a folio, but the first page */
-#define FRAME_BROKEN	19
-
-/* What the kernel says about a physical page: whether flag @bit is set. */
-static bool frame_is(uint64_t frame, int bit)
-{
-	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t flags = 0;
-
-	must(pread(fd, &flags, sizeof(flags), frame * sizeof(flags)) == sizeof(flags));
-	close(fd);
-	return flags >> bit & 1;
-}
-
 /* Whoever maps a page of a folio may be told by a signal as well. */
 static void poison_of_folio(char *mem, void (*poison)(char *mem))
 {
@@ -497,7 +467,7 @@ FIXTURE_SETUP(folio)
 	/* Else it would not be one of a folio. */
 	ASSERT_EQ(self->frame, frame_of(self->mem) + BROKEN);
 	poison_of_folio(self->mem + BROKEN * pgsz(), variant->poison);
-	ASSERT_TRUE(frame_is(self->frame, FRAME_BROKEN));
+	ASSERT_TRUE(frame_flags(self->frame) & FRAME_BROKEN);
 }
 
 FIXTURE_TEARDOWN(folio)
@@ -585,9 +555,9 @@ TEST_F(folio, memory_that_broke_is_not_used_again)
 	 * It can only be kept as a whole: what is freed as a whole is given to others,
 	 * unless a kernel looks at each page again.
 	 */
-	EXPECT_TRUE(frame_is(self->frame, FRAME_TAIL));
+	EXPECT_TRUE(frame_flags(self->frame) & FRAME_TAIL);
 	EXPECT_FALSE(somebody_gets(self->frame));
-	EXPECT_TRUE(frame_is(self->frame, FRAME_BROKEN));
+	EXPECT_TRUE(frame_flags(self->frame) & FRAME_BROKEN);
 }
 
 TEST_HARNESS_MAIN

@@ -9,6 +9,7 @@
 
 #include "../kselftest_harness.h"
 #include "common.h"
+#include "frames.h"
 #include "module.h"
 
 enum { PAGES = 256 };
@@ -257,13 +258,7 @@ TEST(locking_more_than_there_is)
 /* 1, 0, or -1 if there is no such thing here */
 static int soft_dirty(const char *mem)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry;
-
-	must(fd >= 0);
-	must(pread(fd, &entry, 8, (uintptr_t)mem / pgsz() * 8) == 8);
-	close(fd);
-	return entry >> 55 & 1;
+	return !!(pagemap(mem) & PAGEMAP_DIRTY);
 }
 
 static void clear_soft_dirty(void)
