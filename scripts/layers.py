@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Look for arrows that go up in module/: Kbuild lists its files from the bottom up.
 
-Usage: scripts/layers.py [OBJECTS]
+Usage: scripts/layers.py [OBJECTS...]
 
 A file may include headers of files that stand before it in that list, and its own. A header without a .c file of its
-own stands where the highest file stands whose header it includes. With OBJECTS, the directory where the module was
+own stands where the highest file stands whose header it includes. With OBJECTS, directories where the module was
 built, no object may use a symbol that a later one defines, so that no declaration outside of a header goes unnoticed.
 Tables of operations (..._ops, ..._fops) are what the VFS and lower files call up by: anybody may name them.
 A file has at most 600 lines, a function 60. Prints what it finds, and nothing if all is well.
@@ -102,8 +102,8 @@ def main():
         return
     places = layers()
     check_includes(places)
-    if len(sys.argv) > 1:
-        check_symbols(places, sys.argv[1])
+    for objects in sys.argv[1:]:
+        check_symbols(places, objects)
     check_lengths()
 
 
