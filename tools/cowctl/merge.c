@@ -21,8 +21,8 @@ static const char help[] =
 "other.\n"
 "\n"
 "  -d, --daemon          go on until SIGTERM or SIGINT, in the foreground\n"
-"  -r, --rate PAGES      look at so many pages a second; 25000 with --daemon,\n"
-"                        else as many as can be\n"
+"  -r, --rate PAGES      look at so many pages a second; 25000 with --daemon, fewer\n"
+"                        where pages are of more than 4 KiB; else as many as can be\n"
 "      --rounds N        end when all was looked at N times; once if it is no\n"
 "                        daemon\n"
 "      --json            as JSON: { \"scanned\": ..., \"merged\": ..., \"zeroed\":\n"
@@ -34,9 +34,10 @@ static const char help[] =
 
 enum { OPT_ROUNDS = OPT_VERB };
 
-#define DAEMON_RATE	25000
-/* As many pages at once where nothing limits them, so that a signal is heard and progress seen. */
-#define STEP		16384
+/* In bytes a second. */
+#define DAEMON_RATE	(25000ULL * 4096)
+/* As many bytes at once where nothing limits them, so that a signal is heard and progress seen. */
+#define STEP		(64ULL << 20)
 /* Parts of a second in which a rate is kept. */
 #define SLICES		10
 
@@ -60,6 +61,11 @@ static void catch_signals(void)
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+}
+
+static uint64_t page_size(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* How much of all there is to look at; for the bar only. */
@@ -100,7 +106,7 @@ static int merge(struct cowmem_merger *merger, const struct limits *limits, stru
 {
 	struct timespec next;
 	unsigned int slice = 0;
-	uint64_t budget = STEP;
+	uint64_t budget = STEP / page_size();
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	while (!stop && (!limits->rounds || stats->rounds < limits->rounds)) {
@@ -197,7 +203,7 @@ static int merge_run(int argc, char **argv)
 			limits.rounds = parse_number("--rounds", optarg, 1, INT32_MAX);
 	}
 	if (daemon && !limits.rate)
-		limits.rate = DAEMON_RATE;
+		limits.rate = DAEMON_RATE / page_size();
 	if (!daemon && !limits.rounds)
 		limits.rounds = 1;
 	return merge_regions(want_args(argc, argv, 1, argc), &limits);

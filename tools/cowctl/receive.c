@@ -232,6 +232,21 @@ static int complain_write(const struct receive *r)
 			kept ? PART_KEPT : "");
 }
 
+/*
+ * Behind the end of the base the part is a hole. What a region has in its last page there was stored through a mapping,
+ * and has come to light just now. Who sends replaces that page, but its pages may be smaller than ours.
+ */
+static int clear_growth(struct receive *r, int base)
+{
+	struct stat st;
+
+	if (fstat(base, &st))
+		return -1;
+	if (!r->region || (uint64_t)st.st_size >= r->header.size)
+		return 0;
+	return make_hole(r->part.fd, st.st_size, r->header.size - st.st_size, &r->progress);
+}
+
 /* What a part is before anything has come. */
 static int fill_part(struct receive *r, int base)
 {
@@ -240,8 +255,10 @@ static int fill_part(struct receive *r, int base)
 	/* A plain file can be written at any time. */
 	if (base >= 0 && !is_base(r, base))
 		return complain(r->place.path, "what it builds on was changed while it was copied; receive that one again");
+	if (ftruncate(r->part.fd, r->header.size) || (base >= 0 && clear_growth(r, base)))
+		return complain_write(r);
 	/* What is noted to have come has to be there after a crash, too. */
-	if (ftruncate(r->part.fd, r->header.size) || (base >= 0 && !r->region && fdatasync(r->part.fd)))
+	if (base >= 0 && !r->region && fdatasync(r->part.fd))
 		return complain_write(r);
 	return 0;
 }

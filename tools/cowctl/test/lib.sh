@@ -115,6 +115,9 @@ told()
 	case $answer in failed*) echo "# $*: $answer"; return 1 ;; esac
 }
 
+# page_size: in bytes
+page_size() { awk '/^KernelPageSize:/ { print $2 * 1024; exit }' /proc/self/smaps; }
+
 # same FILE FILE
 same() { cmp "$1" "$2" >/dev/null 2>&1; }
 

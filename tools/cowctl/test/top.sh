@@ -6,6 +6,7 @@ mkdir "$dir/mount"
 mount -t cowmem cowmem "$dir/mount"
 m=$dir/mount
 tracing=/sys/kernel/tracing
+P=$(page_size)
 
 # events KEY PID REGION: how many of them the lines of $out have, per second times seconds
 events()
@@ -46,9 +47,9 @@ finish()
 
 hold
 told name 'top%1b[2Jred'
-fd=$(ask region counted 1048576)
+fd=$(ask region counted $((256 * P)))
 told map "$fd"
-told fill "$fd" 0 409600 1
+told fill "$fd" 0 $((100 * P)) 1
 id=$(./cowctl info --json "$pid:$fd" | ./json regions.0.id)
 ./cowctl top --json -d 1 >"$out" 2>"$err" &
 top=$!
@@ -56,13 +57,13 @@ is "begins" started
 snap=$(ask snapshot "$fd")
 i=0
 while [ $i -lt 60 ]; do
-	told store "$fd" $((i * 4096)) 2
+	told store "$fd" $((i * P)) 2
 	i=$((i + 1))
 done
 told close "$snap"
 i=60
 while [ $i -lt 90 ]; do
-	told store "$fd" $((i * 4096)) 2
+	told store "$fd" $((i * P)) 2
 	i=$((i + 1))
 done
 finish

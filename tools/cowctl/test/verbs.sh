@@ -3,7 +3,7 @@
 need_module
 need_root
 
-P=4096
+P=$(page_size)
 mkdir -p "$dir/mount" "$dir/other" "$dir/plain"
 mount -t cowmem cowmem "$dir/mount"
 mount -t cowmem cowmem "$dir/other"
@@ -15,7 +15,7 @@ pages()
 	file=$1
 	shift
 	for page; do
-		printf 'page %s' "$page" | dd of="$file" bs=$P seek="$page" conv=notrunc 2>/dev/null
+		printf 'page %s' "$page" | dd of="$file" bs="$P" seek="$page" conv=notrunc 2>/dev/null
 	done
 }
 
@@ -25,14 +25,14 @@ is "create: the store is a mount, for nobody to run or own devices in" \
 	sh -c 'grep " $COWMEM_STORE cowmem " /proc/mounts | grep nosuid | grep nodev | grep -q noexec'
 is "create: has the size" [ "$(stat -c %s "$COWMEM_STORE/first")" = 65536 ]
 is "create: belongs to its maker" [ "$(stat -c %a "$COWMEM_STORE/first")" = 600 ]
-is "create: by path" json path "$m/live" create --size 1M "$m/live"
-is "create: huge" quiet create --size 2M --huge "$m/huge"
+is "create: by path" json path "$m/live" create --size $((256 * P)) "$m/live"
+is "create: huge" quiet create --size $((P * P / 8)) --huge "$m/huge"
 printf x | dd of="$m/huge" conv=notrunc 2>/dev/null
 if ./cowctl doctor | grep -q '^ok *features .*huge'; then
-	is "create: ... gets memory 2 MiB at a time" json regions.0.huge 2097152 info "$m/huge"
+	is "create: ... gets memory an area at a time" json regions.0.huge $((P * P / 8)) info "$m/huge"
 else
 	tests=$((tests + 1))
-	echo "ok $tests create: ... gets memory 2 MiB at a time # SKIP not with this kernel"
+	echo "ok $tests create: ... gets memory an area at a time # SKIP not with this kernel"
 fi
 is "create: what exists stays" says 1 "exists" create "$m/live"
 is "create: not on a mount" says 1 "not on a mount" create "$dir/plain/x"
@@ -59,9 +59,9 @@ is "create: two names" says 2 "one argument too many" create x y
 # ---- info ----
 pages "$m/live" 1 2 200
 is "info: as text" run 0 info "$m/live"
-is "info: its lines" grep -q '^populated  12288$' "$out"
-is "info: -h" sh -c './cowctl info -h "$1" | grep -q "^size       1M$"' - "$m/live"
-is "info: JSON" json regions.0.populated 12288 info "$m/live"
+is "info: its lines" grep -q "^populated  $((3 * P))\$" "$out"
+is "info: -h" sh -c './cowctl info -h "$1" | grep -q "^size       $2M$"' - "$m/live" $((P / 4096))
+is "info: JSON" json regions.0.populated $((3 * P)) info "$m/live"
 is "info: a name in the store" json regions.0.size 65536 info first
 is "info: kind" json regions.0.kind live info first
 is "info: several" json "regions.#" 2 info first "$m/live"
@@ -85,10 +85,10 @@ is "clone: beside" quiet clone "$m/live" copy
 is "clone: has the bytes" same "$m/live" "$m/copy"
 pages "$m/copy" 1 3
 is "clone: goes its own way" not same "$m/live" "$m/copy"
-is "clone: a range" quiet clone --offset 4K --length 8K "$m/live" "$m/range"
-is "clone: ... of the size" [ "$(stat -c %s "$m/range")" = 8192 ]
+is "clone: a range" quiet clone --offset "$P" --length $((2 * P)) "$m/live" "$m/range"
+is "clone: ... of the size" [ "$(stat -c %s "$m/range")" = $((2 * P)) ]
 is "clone: JSON" json path "$m/json" clone "$m/live" json
-is "clone: range past the end" says 1 "the range is not in it" clone --offset 2M "$m/live" "$m/none"
+is "clone: range past the end" says 1 "the range is not in it" clone --offset $((512 * P)) "$m/live" "$m/none"
 is "clone: range that is not of pages" says 1 "not of whole pages" clone --offset 1 "$m/live" "$m/none"
 is "clone: range of nothing" says 2 "--length 0 would be nothing" clone --length 0 "$m/live" "$m/none"
 is "clone: nothing is left of it" [ ! -e "$m/none" ]
@@ -116,12 +116,12 @@ is "snapshot: ... has the bytes" same "$m/second" "$dir/bytes"
 
 # ---- diff ----
 is "diff: text" run 0 diff "$m/before" "$m/live"
-is "diff: the ranges" [ "$(sed 's/  */ /g' "$out" | tr '\n' ';')" = " OFFSET LENGTH KIND; 4096 4096 data; 28672 4096 data;" ]
-is "diff: JSON" json extents.1.offset 28672 diff "$m/before" "$m/live"
+is "diff: the ranges" [ "$(sed 's/  */ /g' "$out" | tr '\n' ';')" = " OFFSET LENGTH KIND; $P $P data; $((7 * P)) $P data;" ]
+is "diff: JSON" json extents.1.offset $((7 * P)) diff "$m/before" "$m/live"
 is "diff: JSON, the other way" json extents.1.kind hole diff "$m/live" "$m/before"
 is "diff: nothing" json "extents.#" 0 diff "$m/before" "$m/before"
-is "diff: --stat" json data 8192 diff --stat "$m/before" "$m/live"
-is "diff: --stat of the holes" json hole 4096 diff --stat "$m/live" "$m/before"
+is "diff: --stat" json data $((2 * P)) diff --stat "$m/before" "$m/live"
+is "diff: --stat of the holes" json hole "$P" diff --stat "$m/live" "$m/before"
 pages "$m/copy" 200
 is "diff: without --content" json "extents.#" 3 diff "$m/before" "$m/copy"
 is "diff: --content" json "extents.#" 1 diff --content "$m/before" "$m/copy"
@@ -137,21 +137,21 @@ is "diff: one argument" says 2 "missing" diff "$m/before"
 is "restore" json pages 2 restore "$m/live" "$m/before"
 is "restore: has the bytes" same "$m/live" "$dir/bytes"
 pages "$m/live" 5 6
-is "restore: --offset --length" quiet restore --offset 20K --length 4K "$m/live" "$m/before"
-is "restore: ... that page alone" json extents.0.offset 24576 diff "$m/before" "$m/live"
-is "restore: --offset alone" quiet restore --offset 4K "$m/live" "$m/before"
+is "restore: --offset --length" quiet restore --offset $((5 * P)) --length "$P" "$m/live" "$m/before"
+is "restore: ... that page alone" json extents.0.offset $((6 * P)) diff "$m/before" "$m/live"
+is "restore: --offset alone" quiet restore --offset "$P" "$m/live" "$m/before"
 is "restore: ... all behind it" same "$m/live" "$m/before"
-truncate -s 2M "$m/live"
+truncate -s $((512 * P)) "$m/live"
 is "restore: of another size" says 1 "--size restores that" restore "$m/live" "$m/before"
 is "restore: --size" quiet restore --size "$m/live" "$m/before"
-is "restore: ... has it" [ "$(stat -c %s "$m/live")" = 1048576 ]
+is "restore: ... has it" [ "$(stat -c %s "$m/live")" = $((256 * P)) ]
 is "restore: --keep" quiet restore --keep "$m/live" "$m/before"
 is "restore: a snapshot" says 1 "sealed" restore "$m/before" "$m/live"
-is "restore: from another mount" sh -c './cowctl create -s 1M "$2" && ! ./cowctl restore "$1" "$2" 2>"$3" && grep -q "another mount" "$3"' \
-	- "$m/live" "$dir/other/file" "$err"
-is "restore: range and --size" says 2 "a range goes with neither" restore --size --offset 4K "$m/live" "$m/before"
-is "restore: range past the end" says 1 "nothing behind" restore --offset 8M "$m/live" "$m/before"
-is "restore: range that is not of pages" says 1 "not of whole pages" restore --offset 1 --length 4096 "$m/live" "$m/before"
+is "restore: from another mount" sh -c './cowctl create -s "$4" "$2" && ! ./cowctl restore "$1" "$2" 2>"$3" && grep -q "another mount" "$3"' \
+	- "$m/live" "$dir/other/file" "$err" $((256 * P))
+is "restore: range and --size" says 2 "a range goes with neither" restore --size --offset "$P" "$m/live" "$m/before"
+is "restore: range past the end" says 1 "nothing behind" restore --offset $((2048 * P)) "$m/live" "$m/before"
+is "restore: range that is not of pages" says 1 "not of whole pages" restore --offset 1 --length "$P" "$m/live" "$m/before"
 is "restore: range of nothing" says 2 "--length 0 would be nothing" restore --length 0 "$m/live" "$m/copy"
 is "restore: ... restores nothing" same "$m/live" "$m/before"
 is "restore: from nothing" says 1 "nor in the store" restore "$m/live" nonsense
@@ -161,19 +161,19 @@ is "restore: one argument" says 2 "missing" restore "$m/live"
 is "seal: no such one" says 2 "no seal 'wax'" seal "$m/copy" grow,wax
 is "seal: none" says 2 "missing" seal "$m/copy"
 is "seal: two" json "seals" '["shrink","grow"]' seal "$m/copy" grow,shrink
-is "seal: ... hold" sh -c '! truncate -s 8M "$1" 2>/dev/null' - "$m/copy"
+is "seal: ... hold" sh -c '! truncate -s $2 "$1" 2>/dev/null' - "$m/copy" $((2048 * P))
 is "seal: more" quiet seal "$m/copy" seal
 is "seal: no more" says 1 "no further one" seal "$m/copy" future-write
 is "seal: a snapshot" says 1 "sealed against that" seal "$m/before" grow
 is "seal: no region" says 1 "not a region" seal /etc/passwd grow
 
 # ---- merge ----
-./cowctl create -s 1M "$m/m1" && ./cowctl create -s 1M "$m/m2"
+./cowctl create -s $((256 * P)) "$m/m1" && ./cowctl create -s $((256 * P)) "$m/m2"
 for i in 0 1 2 3 4 5 6 7; do
-	printf 'the same' | dd of="$m/m1" bs=$P seek=$i conv=notrunc 2>/dev/null
-	printf 'the same' | dd of="$m/m2" bs=$P seek=$((i * 2)) conv=notrunc 2>/dev/null
+	printf 'the same' | dd of="$m/m1" bs="$P" seek=$i conv=notrunc 2>/dev/null
+	printf 'the same' | dd of="$m/m2" bs="$P" seek=$((i * 2)) conv=notrunc 2>/dev/null
 done
-dd if=/dev/zero of="$m/m2" bs=$P seek=100 count=3 conv=notrunc 2>/dev/null
+dd if=/dev/zero of="$m/m2" bs="$P" seek=100 count=3 conv=notrunc 2>/dev/null
 cp "$m/m1" "$dir/m1"
 cp "$m/m2" "$dir/m2"
 is "merge: equal pages" json merged 15 merge "$m/m1" "$m/m2"
@@ -379,21 +379,23 @@ release
 hold
 fd=$(ask region live-1 1000000)
 told map "$fd"
-told fill "$fd" 0 8192 65
+told fill "$fd" 0 $((2 * P)) 65
 is "PID: of one region" json regions.0.size 1000000 info "$pid"
-is "PID:FD" json regions.0.populated 8192 info "$pid:$fd"
+is "PID:FD" json regions.0.populated $((2 * P)) info "$pid:$fd"
 is "snapshot of PID: into the store" quiet snapshot "$pid" before-upgrade
-told store "$fd" 4096 66
+told store "$fd" "$P" 66
 is "snapshot of PID: has the size" [ "$(stat -c %s "$COWMEM_STORE/before-upgrade")" = 1000000 ]
 is "snapshot of PID: kind" json regions.0.kind snapshot info before-upgrade
-is "snapshot of PID: takes no page" json regions.0.exclusive 4096 info "$pid"
+is "snapshot of PID: takes no page" json regions.0.exclusive "$P" info "$pid"
 is "snapshot of PID: is not written" sh -c '! echo x 2>/dev/null >>"$1"' - "$COWMEM_STORE/before-upgrade"
-is "snapshot of PID: diff" json extents.0.offset 4096 diff before-upgrade "$pid"
+is "snapshot of PID: diff" json extents.0.offset "$P" diff before-upgrade "$pid"
 is "snapshot of PID: restore" json pages 1 restore "$pid" before-upgrade
-is "snapshot of PID: the process sees it" [ "$(ask byte "$fd" 4096)" = 65 ]
+is "snapshot of PID: the process sees it" [ "$(ask byte "$fd" "$P")" = 65 ]
 told store "$fd" 999999 67
-is "snapshot of PID: restore of a range, to an odd end" says 1 "--length 995328 is what can be" restore --offset 4K "$pid" before-upgrade
-is "snapshot of PID: ... that length" quiet restore --offset 4K --length 995328 "$pid" before-upgrade
+# Whole pages between the first and the last.
+inner=$((1000000 / P * P - P))
+is "snapshot of PID: restore of a range, to an odd end" says 1 "--length $inner is what can be" restore --offset "$P" "$pid" before-upgrade
+is "snapshot of PID: ... that length" quiet restore --offset "$P" --length $inner "$pid" before-upgrade
 is "snapshot of PID: restore of all, with an odd end" quiet restore "$pid" before-upgrade
 is "snapshot of PID: ... restores its last byte" [ "$(ask byte "$fd" 999999)" = 0 ]
 is "snapshot of PID: expendable" quiet snapshot -e "$pid" may-go
@@ -402,11 +404,11 @@ is "snapshot of PID: exists" says 1 "exists" snapshot "$pid" before-upgrade
 is "clone of PID" quiet clone "$pid" branch
 is "clone of PID: can be written" sh -c 'printf x | dd of="$1" conv=notrunc 2>/dev/null' - "$COWMEM_STORE/branch"
 is "clone of PID: ... the process does not see it" [ "$(ask byte "$fd" 0)" = 65 ]
-is "clone of PID: a range" quiet clone --offset 4K --length 4K "$pid" part
+is "clone of PID: a range" quiet clone --offset "$P" --length "$P" "$pid" part
 is "clone of PID: with pages of a mount, to another one" says 1 "of another mount" clone "$pid" "$dir/other/from-device"
 is "seal PID: write, which is mapped" says 1 "mapped for writing" seal "$pid" write
 is "merge PID" json scanned 2 merge "$pid"
-is "list PID" json regions.0.users.0.mapped 1003520 list "$pid"
+is "list PID" json regions.0.users.0.mapped $(((1000000 + P - 1) / P * P)) list "$pid"
 is "list PID: name" [ "$(./json regions.0.name <"$out")" = live-1 ]
 is "list PID: argument" [ "$(./json regions.0.arguments.0 <"$out")" = "$pid:$fd" ]
 is "list PID: command" [ "$(./json regions.0.users.0.command <"$out")" = holder ]

@@ -21,7 +21,7 @@
 /* The library's own, see internal.h. */
 extern "C" size_t cowmem_int_buf_region;
 
-static const size_t page = 4096;
+static const size_t page = sysconf(_SC_PAGESIZE);
 
 enum what { NOTHING, READ, ONE, TENTH, ALL };
 static const char *const names[] = { "copy", "read all", "1 page", "10 %", "all" };

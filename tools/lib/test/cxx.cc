@@ -19,6 +19,7 @@
 } while (0)
 
 static bool failed;
+static const uint64_t page = sysconf(_SC_PAGESIZE);
 
 static int count_fds()
 {
@@ -55,24 +56,24 @@ static char get(const cowmem::region &region)
 
 static void regions()
 {
-	cowmem::region live(cowmem::region::create("c++", 3 * 4096));
+	cowmem::region live(cowmem::region::create("c++", 3 * page));
 
 	put(live, 'a');
-	cowmem::region before(live.snapshot()), copy(live.clone()), part(live.clone_range(4096, 0)), empty;
+	cowmem::region before(live.snapshot()), copy(live.clone()), part(live.clone_range(page, 0)), empty;
 
 	put(live, 'b');
 	put(copy, 'c');
 	CHECK(get(before) == 'a' && get(live) == 'b' && get(copy) == 'c');
-	CHECK(part.size() == 2 * 4096);
+	CHECK(part.size() == 2 * page);
 	CHECK(live.restore(before) == 1);
 	CHECK(get(live) == 'a');
-	CHECK(live.restore_range(copy, 0, 4096) == 1);
+	CHECK(live.restore_range(copy, 0, page) == 1);
 	CHECK(get(live) == 'c');
-	live.copy(4096, before, 0, 4096);
+	live.copy(page, before, 0, page);
 	live.discard(0, 1);
 	CHECK(get(live) == 0);
-	live.resize(4096);
-	CHECK(live.info().size == 4096);
+	live.resize(page);
+	CHECK(live.info().size == page);
 	empty = live.reopen("again", COWMEM_FILE_RDONLY);
 	CHECK(empty.valid());
 	live.seal(COWMEM_SEAL_WRITE);

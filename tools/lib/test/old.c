@@ -15,7 +15,7 @@
 
 #include "tap.h"
 
-#define PAGE	4096UL
+#define PAGE	page_size()
 #define UP_TO(type, field) (offsetof(struct type, field) + sizeof(((struct type *)0)->field))
 
 /* Size of each struct as it was at first; 0: no such call. */

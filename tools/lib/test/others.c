@@ -11,7 +11,7 @@
 
 #include "tap.h"
 
-#define PAGE	4096UL
+#define PAGE	page_size()
 
 static char *map_all(int fd, size_t size)
 {

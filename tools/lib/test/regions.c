@@ -12,7 +12,7 @@
 
 #include "tap.h"
 
-#define PAGE	4096ULL
+#define PAGE	page_size()
 
 static char *map_all(int fd, size_t size, int prot)
 {
@@ -561,9 +561,10 @@ static void merge(void)
 	int a = make(300 * PAGE), b = make(300 * PAGE);
 	struct cowmem_merge_stats stats;
 	unsigned int steps = 1;
-	char zeroes[PAGE] = { 0 };
+	char zeroes[PAGE];
 
 	CHECK(m);
+	memset(zeroes, 0, PAGE);
 	fill(a, 300, "same");
 	fill(b, 300, "same");
 	EQUAL(pwrite(b, zeroes, PAGE, 299 * PAGE), PAGE);
@@ -721,14 +722,23 @@ static void remap_refused(void)
 	close(a);
 }
 
+/* A mount at /tmp/m that has room for so many pages. */
+static void mount_with(unsigned int pages)
+{
+	char size[32];
+
+	mkdir("/tmp/m", 0755);
+	snprintf(size, sizeof(size), "size=%llu", (unsigned long long)(pages * PAGE));
+	EQUAL(mount("cowmem", "/tmp/m", "cowmem", 0, size), 0);
+}
+
 /* Nor can a snapshot that has yielded be mapped. */
 static void remap_yielded(void)
 {
 	int fd, snapshot, page;
 	char *mem;
 
-	mkdir("/tmp/m", 0755);
-	EQUAL(mount("cowmem", "/tmp/m", "cowmem", 0, "size=128k"), 0);
+	mount_with(32);
 	fd = open("/tmp/m/file", O_RDWR | O_CREAT, 0600);
 	EQUAL(cowmem_is_region(fd), 1);
 	for (page = 0; page < 20; page++)
@@ -775,8 +785,7 @@ static void mounts(void)
 	char path[64];
 	struct stat st;
 
-	mkdir("/tmp/m", 0755);
-	EQUAL(mount("cowmem", "/tmp/m", "cowmem", 0, "size=64k"), 0);
+	mount_with(16);
 	fd = open("/tmp/m/file", O_RDWR | O_CREAT, 0600);
 	EQUAL(cowmem_is_region(fd), 1);
 	put(fd, 0, 'a');
@@ -786,7 +795,7 @@ static void mounts(void)
 	EQUAL(linkat(AT_FDCWD, path, AT_FDCWD, "/tmp/m/before", AT_SYMLINK_FOLLOW), 0);
 	EQUAL(stat("/tmp/m/before", &st), 0);
 	EQUAL(st.st_size, 1);
-	EQUAL(posix_fallocate(fd, 0, 1 << 20), ENOSPC);
+	EQUAL(posix_fallocate(fd, 0, 256 * PAGE), ENOSPC);
 	mkdir("/tmp/n", 0755);
 	EQUAL(mount("cowmem", "/tmp/n", "cowmem", 0, NULL), 0);
 	other = open("/tmp/n/file", O_RDWR | O_CREAT, 0600);

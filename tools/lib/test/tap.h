@@ -81,6 +81,11 @@ struct test {
 	void (*run)(void);
 };
 
+static inline uint64_t page_size(void)
+{
+	return sysconf(_SC_PAGESIZE);
+}
+
 /* How often something random is done: all the time that there is, or as many per cent as COWMEM_EFFORT says. */
 static inline unsigned int effort(unsigned int most)
 {

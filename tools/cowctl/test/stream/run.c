@@ -193,8 +193,9 @@ void make_file(const char *path, uint64_t pages, unsigned int tail)
 	uint64_t i;
 
 	CHECK(!ftruncate(fd, pages * PAGE + tail));
+	memset(data, 0, PAGE);
 	for (i = 0; i < pages; i++) {
-		noise(data, PAGE);
+		noise(data, 4096);
 		if (i % 7 != 3 && i % 50 < 40)
 			EQUAL(pwrite(fd, data, PAGE, i * PAGE), PAGE);
 	}
@@ -230,6 +231,15 @@ void small_stream(void)
 	make_file(A "live", 60, 100);
 	snapshot(A "live", A "s1");
 	WELL(NULL, T "stream", "send %s", A "s1");
+}
+
+void mount_small(const char *type, unsigned int pages, unsigned long flags)
+{
+	char options[32];
+
+	snprintf(options, sizeof(options), "size=%" PRIu64, pages * PAGE);
+	CHECK(!mkdir(DIR "/small", 0700) || errno == EEXIST);
+	CHECK(!mount(type, DIR "/small", type, flags, options));
 }
 
 bool has_attributes(const char *dir)

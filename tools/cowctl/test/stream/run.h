@@ -19,7 +19,9 @@
 #define T	DIR "/t/"			/* plain files */
 #define DISK	"/var/tmp/cowctl-stream/"	/* of a file system that has attributes */
 #define ERR	T "stderr"
-#define PAGE	4096u
+#define PAGE	page_size()
+/* What one PMD maps: that much memory is one folio where a mount has such. */
+#define AREA	(PAGE / 8 * PAGE)
 
 extern unsigned int percent;
 /* Who cowctl is run as. */
@@ -90,7 +92,10 @@ bool same(const char *one, const char *other);
 		FAIL("%s and %s differ", one, other);				\
 } while (0)
 
-/* A file with noise in some ranges of pages, and a tail that is no whole page. */
+/*
+ * A file with noise in some ranges of pages, and a tail that is no whole page. How long a stream of it is, and how many
+ * blocks it has, does not depend on the size of a page.
+ */
 void make_file(const char *path, uint64_t pages, unsigned int tail);
 
 /* A snapshot of a file, with a name. */
@@ -99,6 +104,9 @@ void is_frozen_now(const char *path);
 
 /* A stream of a small region in T "stream", and a region that it was made of in A "s1". */
 void small_stream(void);
+
+/* A file system at DIR "/small" that has room for so many pages. */
+void mount_small(const char *type, unsigned int pages, unsigned long flags);
 
 /* Can files there say where they stand, and which snapshot they are? */
 bool has_attributes(const char *dir);
