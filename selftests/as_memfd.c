@@ -47,6 +47,7 @@
 
 #include "../kselftest.h"
 #include "common.h"
+#include "areas.h"
 #include "cgroups.h"
 #include "files.h"
 #include "frames.h"
@@ -626,12 +627,12 @@ static void pwrite_whole_pages(struct subject *s)
 
 static void readv_and_writev(struct subject *s)
 {
-	char a[10], b[5000];
-	struct iovec iov[4] = { { a, 10 }, { NULL, 0 }, { b, 5000 }, { a, 10 } };
+	char a[10], b[pgsz() + 904];
+	struct iovec iov[4] = { { a, 10 }, { NULL, 0 }, { b, sizeof(b) }, { a, 10 } };
 
 	CALL(readv(s->fd, iov, 4));
 	note_data("first and last", a, 10);
-	note_data("third", b, 5000);
+	note_data("third", b, sizeof(b));
 	CALL(writev(s->fd, iov, 4));
 	CALL(readv(s->fd, iov, 0));
 	CALL(syscall(SYS_readv, s->fd, iov, 1025));
@@ -2615,10 +2616,10 @@ static void map_at_a_place(struct subject *s)
 	note_data("mapped", mem + pgsz(), 2 * pgsz());
 }
 
-/* 2 MiB, at an address that is no multiple, with so many KiB of room behind it. */
+/* An area, at an address that is no multiple, with so much room behind it: 2048 is another. */
 static void map_at_a_hint(struct subject *s)
 {
-	const size_t len = 2 << 20, room = s->arg << 10;
+	const size_t len = AREA * pgsz(), room = s->arg * len / 2048;
 	char *all = mmap(NULL, 4 * len + room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *hint = all + len - (uintptr_t)all % len + pgsz(), *mem;
 
@@ -3299,6 +3300,12 @@ static void smaps_of_a_private_mapping(struct subject *s)
 	note_vmflags(mem);
 }
 
+/* CPUs count some pages by themselves, so this is of as many as are a MiB of 4 KiB each. */
+static long about_mib(long kib)
+{
+	return (kib * 1024 / (long)pgsz() + MIB_PAGES / 2) >> 8;
+}
+
 /* In which of the counters do the pages show?  They are of a thousand pages or so. */
 static void status_counters(struct subject *s)
 {
@@ -3309,8 +3316,8 @@ static void status_counters(struct subject *s)
 	mem = map_part(s, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 1024);
 	memset(mem, 'x', 1024 * pgsz());
 	note("RssShmem %ld MiB, RssFile %ld MiB, RssAnon %ld MiB more",
-	     (status("RssShmem") - shmem + 512) >> 10, (status("RssFile") - file + 512) >> 10,
-	     (status("RssAnon") - anon_kb + 512) >> 10);
+	     about_mib(status("RssShmem") - shmem), about_mib(status("RssFile") - file),
+	     about_mib(status("RssAnon") - anon_kb));
 }
 
 static void pagemap_after_touching(struct subject *s)

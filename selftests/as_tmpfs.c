@@ -327,7 +327,7 @@ static void mount_both(unsigned long flags, const char *options)
 	size_t i, k;
 
 	for (i = 0; i < 2; i++) {
-		if (mount_side(&sides[i], flags, options)) {
+		if (mount_side(&sides[i], flags, sized(options))) {
 			fprintf(stderr, "# mount -t %s -o %s: %s\n", sides[i].type, options,
 				strerror(errno));
 			exit(KSFT_FAIL);
@@ -1654,7 +1654,7 @@ static void remounted_with(const struct situation *it, const struct side *s)
 	int fd = make_file("a", 10);
 
 	CALL(mkdir("d", 0755));
-	CALL(mount("as_tmpfs", s->root, s->type, MS_REMOUNT, it->text));
+	CALL(mount("as_tmpfs", s->root, s->type, MS_REMOUNT, sized(it->text)));
 	note_stat(".");
 	note_statfs();
 	CALL(pwrite(fd, data(30 * pgsz()), 30 * pgsz(), 0));
@@ -1840,7 +1840,7 @@ static void allocate_inside_without_room(const struct situation *it, const struc
 
 static void truncate_to_the_same_size(const struct situation *it, const struct side *s)
 {
-	static const off_t sizes[] = { 0, 4096, 4196 };
+	const off_t sizes[] = { 0, pgsz(), pgsz() + 100 };
 	const struct timespec set[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
 	struct stat st;
 	size_t i, k;
@@ -2022,7 +2022,7 @@ static void size_limit(const struct situation *it, const struct side *s)
 	CALL(fallocate(fd, 0, 0, 20 * pgsz()));
 	note_fstat(fd);
 	signal(SIGXFSZ, SIG_DFL);
-	note("killed by %d", in_child(_exit(ftruncate(fd, 1 << 20))) - 128);
+	note("killed by %d", in_child(_exit(ftruncate(fd, MIB_PAGES * pgsz()))) - 128);
 }
 
 /* SIGBUS where a page is missing; what was mapped before goes on. */
@@ -2827,10 +2827,11 @@ static void hard_links(const struct situation *it, const struct side *s)
 
 static void options_in_proc(const struct situation *it, const struct side *s)
 {
-	char line[1000], *at;
+	char line[1000], size[40], *at;
 	FILE *file = fopen("/proc/self/mounts", "re");
 
 	must(file);
+	snprintf(size, sizeof(size), "size=%zuk", MIB_PAGES * pgsz() / 1024);
 	while (fgets(line, sizeof(line), file)) {
 		at = strstr(line, s->root);
 		if (!at || at[strlen(s->root)] != ' ')
@@ -2838,7 +2839,7 @@ static void options_in_proc(const struct situation *it, const struct side *s)
 		at = strchr(at, '/') + strlen(s->root) + 1;
 		at += strcspn(at, " ") + 1;
 		note("%.*s", (int)strcspn(at, ",\n"), at);
-		note("size %d inodes %d mode %d uid %d", !!strstr(at, "size=1024k"),
+		note("size %d inodes %d mode %d uid %d", !!strstr(at, size),
 		     !!strstr(at, "nr_inodes=77"), !!strstr(at, "mode=750"),
 		     !!strstr(at, "uid=12"));
 	}
@@ -2987,7 +2988,7 @@ static void run_situation_on(const struct situation *it, const struct side *s,
 	int status;
 
 	begin_outcome(o);
-	if (mounts && mount_side(s, 0, options)) {
+	if (mounts && mount_side(s, 0, sized(options))) {
 		note("mount: %s", error());
 		return;
 	}

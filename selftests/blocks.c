@@ -502,7 +502,7 @@ TEST(mount_is_filled_to_the_last_page)
 	memset(buf, 7, room);
 	done = pwrite(fd[1], buf, room, 0);
 	EXPECT_EQ((ssize_t)(s.f_bfree * s.f_bsize), done);
-	EXPECT_EQ(-1, pwrite(fd[1], buf, 4096, done));
+	EXPECT_EQ(-1, pwrite(fd[1], buf, pgsz(), done));
 	EXPECT_EQ(ENOSPC, errno);
 	EXPECT_TRUE(is(mem, 800, 1, 0));
 	umount2(dir, MNT_DETACH);

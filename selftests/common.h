@@ -5,7 +5,7 @@
  *
  *	areas.h		what a PMD maps as a whole
  *	cgroups.h	memory cgroups
- *	files.h		files and descriptors, users, what inotify saw
+ *	files.h		files and descriptors, users, what inotify saw, sizes of mounts
  *	frames.h	what the kernel tells about mapped pages
  *	live.h		programs that read and write a region while a test works on it
  *	module.h	the module's parameters and counters

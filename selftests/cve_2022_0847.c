@@ -20,11 +20,11 @@ FIXTURE_VARIANT(dirty_pipe) {
 	bool vmsplice;		/* vmsplice() of a mapping, not splice() */
 	unsigned int flags;
 	bool of_clone;		/* not of the snapshot, but of a clone */
-	size_t length;
+	size_t length;		/* 0 is for a page */
 };
 
 FIXTURE_VARIANT_ADD(dirty_pipe, splice) { .length = 1 };
-FIXTURE_VARIANT_ADD(dirty_pipe, splice_page) { .length = 4096 };
+FIXTURE_VARIANT_ADD(dirty_pipe, splice_page) { .length = 0 };
 FIXTURE_VARIANT_ADD(dirty_pipe, splice_packets) {
 	.length = 100, .packets = true,
 };
@@ -36,7 +36,7 @@ FIXTURE_VARIANT_ADD(dirty_pipe, splice_of_clone) {
 };
 FIXTURE_VARIANT_ADD(dirty_pipe, vmsplice) { .length = 1, .vmsplice = true };
 FIXTURE_VARIANT_ADD(dirty_pipe, vmsplice_gift) {
-	.length = 4096, .vmsplice = true, .flags = SPLICE_F_GIFT,
+	.vmsplice = true, .flags = SPLICE_F_GIFT,
 };
 FIXTURE_VARIANT_ADD(dirty_pipe, vmsplice_of_clone) {
 	.length = 77, .vmsplice = true, .of_clone = true,
@@ -44,7 +44,7 @@ FIXTURE_VARIANT_ADD(dirty_pipe, vmsplice_of_clone) {
 
 FIXTURE_SETUP(dirty_pipe)
 {
-	char buf[4096];
+	char buf[pgsz()];
 	int n, size;
 
 	self->fd = region_of(PAGES, 1);
@@ -72,7 +72,8 @@ FIXTURE_TEARDOWN(dirty_pipe)
 TEST_F(dirty_pipe, write_is_not_merged)
 {
 	int clone = cloned(self->snap), from, i;
-	char *mem = map_ro(clone, PAGES), got[8192], want[4096];
+	char *mem = map_ro(clone, PAGES), got[2 * pgsz()], want[pgsz()];
+	size_t length = variant->length ?: pgsz();
 	struct iovec iov;
 	loff_t off = 100;
 
@@ -82,17 +83,17 @@ TEST_F(dirty_pipe, write_is_not_merged)
 		iov.iov_base = (variant->of_clone ? mem : self->ro) + off;
 		if (variant->flags & SPLICE_F_GIFT)
 			iov.iov_base = self->ro;
-		iov.iov_len = variant->length;
-		ASSERT_EQ((ssize_t)variant->length,
+		iov.iov_len = length;
+		ASSERT_EQ((ssize_t)length,
 			  vmsplice(self->pipe[1], &iov, 1, variant->flags));
 		if (variant->flags & SPLICE_F_GIFT)
 			off = 0;
 	} else {
 		loff_t in = off;
 
-		ASSERT_EQ((ssize_t)variant->length,
+		ASSERT_EQ((ssize_t)length,
 			  splice(from, &in, self->pipe[1], NULL,
-				 variant->length, variant->flags));
+				 length, variant->flags));
 	}
 	/* What the pipe holds now must not be merged with this. */
 	for (i = 0; i < 8; i++)
@@ -105,18 +106,17 @@ TEST_F(dirty_pipe, write_is_not_merged)
 	EXPECT_TRUE(is(mem, PAGES, 1, 0));
 
 	/* And the pipe gives all of it, in order. */
-	for (i = 0; i < (int)variant->length + 32;) {
+	for (i = 0; i < (int)length + 32;) {
 		ssize_t n = read(self->pipe[0], got + i, sizeof(got) - i);
 
 		ASSERT_LT(0, n);
 		i += n;
 	}
-	EXPECT_EQ((int)variant->length + 32, i);
-	ASSERT_EQ((ssize_t)variant->length,
-		  pread(self->snap, want, variant->length, off));
-	EXPECT_EQ(0, memcmp(got, want, variant->length));
+	EXPECT_EQ((int)length + 32, i);
+	ASSERT_EQ((ssize_t)length, pread(self->snap, want, length, off));
+	EXPECT_EQ(0, memcmp(got, want, length));
 	for (i = 0; i < 32; i += 4)
-		EXPECT_EQ(0, memcmp(got + variant->length + i, "evil", 4));
+		EXPECT_EQ(0, memcmp(got + length + i, "evil", 4));
 }
 
 /* A page that was given away with SPLICE_F_GIFT is not moved into a file. */

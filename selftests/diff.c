@@ -413,7 +413,7 @@ static uint64_t cost_100(size_t pages, size_t step, uint32_t count)
 
 TEST(cost_does_not_grow_with_the_region)
 {
-	size_t mib = (1 << 20) / pgsz();
+	size_t mib = MIB_PAGES;
 	uint64_t small = cost_100(4 * mib, 10, 1000);
 	uint64_t medium = cost_100(20 * mib, 10, 1000);
 	uint64_t large = cost_100(64 * mib, 10, 1000);
@@ -592,8 +592,8 @@ TEST_F(diff, refuses)
 /* The far end of what an offset may be. */
 TEST_F(diff, far_offsets)
 {
-	uint64_t far[] = { 400, 401, 1ULL << 38, (1ULL << 51) - 1,
-			   1ULL << 51, (1ULL << 52) - 1 };
+	uint64_t end = (1ULL << 63) / pgsz();
+	uint64_t far[] = { 400, 401, 1ULL << 38, end - 1, end, 2 * end - 1 };
 	int i, k;
 
 	for (i = 0; i < 6; i++)

@@ -19,6 +19,7 @@
 #include "common.h"
 #include "areas.h"
 #include "cgroups.h"
+#include "files.h"
 #include "module.h"
 
 #define SNAPSHOT COWMEM_CLONE_SNAPSHOT
@@ -68,7 +69,7 @@ static const char *place_make(struct place *p, enum limit limit)
 	if (limit == MOUNT) {
 		snprintf(p->dir, sizeof(p->dir), "/tmp/cowmem_%d", getpid());
 		must(!mkdir(p->dir, 0700));
-		if (mount("cowmem", p->dir, "cowmem", 0, "size=1g")) {
+		if (mount("cowmem", p->dir, "cowmem", 0, sized("size=1g"))) {
 			rmdir(p->dir);
 			return "cowmem cannot be mounted";
 		}
@@ -117,7 +118,7 @@ static void place_unlimit(const struct place *p)
 	if (p->limit == MIB)
 		must(!write_file(LIMIT, "0"));
 	if (p->limit == MOUNT)
-		must(!mount(NULL, p->dir, NULL, MS_REMOUNT, "size=1g"));
+		must(!mount(NULL, p->dir, NULL, MS_REMOUNT, sized("size=1g")));
 	if (p->limit == MEMCG)
 		must(!cg_write(p->dir, "memory.max", "max"));
 }

@@ -22,6 +22,7 @@
 #include "../kselftest.h"
 #include "common.h"
 #include "areas.h"
+#include "files.h"
 #include "module.h"
 
 #define FAIL_NTH "/proc/thread-self/fail-nth"
@@ -121,7 +122,7 @@ static void build(struct world *w, unsigned int flags)
 	if (flags & BARE)
 		return;
 	if (flags & MOUNTED)
-		must(!mount("m", PLACE, "cowmem", 0, "size=16m,nr_inodes=20"));
+		must(!mount("m", PLACE, "cowmem", 0, sized("size=16m,nr_inodes=20")));
 	w->fd[R] = region_or_file(flags, PLACE "/r");
 	must(!do_resize(w->fd[R], PAGES * pgsz()));
 	put_pages(w->fd[R], 0, 8, 1);

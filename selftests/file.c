@@ -290,8 +290,8 @@ TEST(huge_is_of_the_region_and_inherited)
 		.fds = (uintptr_t)fds, .clones = (uintptr_t)fds, .count = 2,
 	};
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(7))
+		SKIP(return, "%s", no_areas(7));
 	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
 	EXPECT_EQ(0, gets_huge(fd, 0));
 	clone = cloned(fd);
@@ -320,8 +320,8 @@ TEST(huge_does_not_come_with_content)
 	struct cowmem_restore restore = { .fd = a, .flags = COWMEM_RESTORE_SIZE };
 	struct cowmem_copy copy = { .fd = a, .length = pgsz() };
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(2))
+		SKIP(return, "%s", no_areas(2));
 	ASSERT_EQ(0, do_resize(a, 64 * AREA * pgsz()));
 	a = file_of(a, COWMEM_FILE_HUGE);
 	b = file_of(b, 0);
@@ -341,8 +341,8 @@ TEST(huge_needs_a_call_that_succeeds)
 	struct rlimit limit, none;
 	int fd = region();
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(2))
+		SKIP(return, "%s", no_areas(2));
 	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
 	ro->flags = COWMEM_FILE_HUGE;
 	ASSERT_EQ(0, mprotect(ro, pgsz(), PROT_READ));
@@ -375,8 +375,8 @@ TEST(huge_never)
 	always = region();
 	ASSERT_EQ(0, write_file(HUGE, "advise"));
 	EXPECT_EQ(-1, write_file(HUGE, "sometimes"));
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(2))
+		SKIP(return, "%s", no_areas(2));
 	ASSERT_EQ(0, do_resize(fd, 64 * AREA * pgsz()));
 	ASSERT_EQ(0, do_resize(always, 64 * AREA * pgsz()));
 	EXPECT_EQ(1, gets_huge(always, 0));
@@ -400,8 +400,8 @@ TEST(large_mappings_fit_pmds)
 	size_t i, k, huge = AREA * pgsz();
 	char *mem, *moved;
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(1))
+		SKIP(return, "%s", no_areas(1));
 	if (sizeof(mem) < 8)
 		SKIP(return, "the kernel aligns no mapping of a 32-bit program");
 	for (i = 0; i < ARRAY_SIZE(fds); i++)

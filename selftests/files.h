@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Files and descriptors: one for O_DIRECT, a copy of this program, passing a descriptor on.
+ * Files and descriptors: one for O_DIRECT, a copy of this program, passing a descriptor on;
+ * the size of a mount.
  */
 #ifndef _SELFTESTS_COWMEM_FILES_H
 #define _SELFTESTS_COWMEM_FILES_H
@@ -79,6 +80,20 @@ static inline void copy_program(const char *path)
 	must(!n);
 	close(from);
 	close(to);
+}
+
+/* Options of a mount: for as many pages as they are for where a page is of 4 KiB */
+static inline const char *sized(const char *options)
+{
+	static char text[128];
+	char *end, *at = options ? strstr(options, "size=") : NULL;
+	unsigned long bytes = at ? strtoul(at + 5, &end, 10) : 0;
+
+	if (!bytes)
+		return options;
+	snprintf(text, sizeof(text), "%.*s%lu%s", (int)(at + 5 - options), options,
+		 bytes * pgsz() / 4096, end);
+	return text;
 }
 
 /* Pass a descriptor over a socket. */

@@ -40,7 +40,7 @@ enum {
 	BASE_FDS = 64,		/* below are descriptors that stay */
 	MAX_FDS = 160,
 	SWEEP = 200,		/* calls until all new descriptors are closed */
-	SHORT = 3,		/* MiB, so that memory is short at times */
+	SHORT = 3 * MIB_PAGES,	/* all that there are, so that memory is short at times */
 	POPULATED = 1024,	/* the most pages in a region that goes on */
 };
 
@@ -98,10 +98,10 @@ static char *window(unsigned int thread, unsigned int i)
 
 static uint64_t any_number(void)
 {
-	static const uint64_t odd[] = {
-		1, 7, 4095, 4097, 1ULL << 21, 1ULL << 31, 1ULL << 32, 1ULL << 40,
-		1ULL << 43, 1ULL << 62, (1ULL << 63) - 4096, (1ULL << 63) - 1,
-		1ULL << 63, -4096ULL, -1ULL,
+	const uint64_t odd[] = {
+		1, 7, pgsz() - 1, pgsz() + 1, 1ULL << 21, 1ULL << 31, 1ULL << 32, 1ULL << 40,
+		1ULL << 43, 1ULL << 62, (1ULL << 63) - pgsz(), (1ULL << 63) - 1,
+		1ULL << 63, -pgsz(), -1ULL,
 	};
 
 	switch (pick(8)) {
@@ -1021,12 +1021,12 @@ static unsigned long taints(void)
 	return strtoul(text, NULL, 10);
 }
 
-/* All regions may hold so much, in MiB; 0 is no limit. */
-static void set_limit(unsigned int mib)
+/* All regions may hold so many pages; 0 is no limit. */
+static void set_limit(size_t pages)
 {
 	char text[16];
 
-	snprintf(text, sizeof(text), "%u", mib);
+	snprintf(text, sizeof(text), "%zu", pages * pgsz() >> 20);
 	must(!write_file(LIMIT, text));
 }
 

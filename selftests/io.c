@@ -65,11 +65,17 @@ TEST(write_grows_and_leaves_holes)
 }
 
 FIXTURE(offsets) {
-	char want[8 * 4096], got[8 * 4096];
+	char *want, *got;
+	size_t offset, length;
+};
+
+/* So many pages, and bytes */
+struct many {
+	ssize_t pages, bytes;
 };
 
 FIXTURE_VARIANT(offsets) {
-	size_t offset, length;
+	struct many offset, length;
 	bool shared;
 };
 
@@ -80,17 +86,22 @@ FIXTURE_VARIANT(offsets) {
 	FIXTURE_VARIANT_ADD(offsets, name##_shared) {			\
 		.offset = offset_, .length = length_, .shared = true,	\
 	}
-AT(first_byte, 0, 1);
-AT(last_byte_of_a_page, 4095, 1);
-AT(across, 4095, 2);
-AT(a_page, 4096, 4096);
-AT(a_page_moved, 4097, 4096);
-AT(odd_over_three, 4000, 9000);
-AT(all_but_the_ends, 1, 4 * 4096 - 2);
-AT(over_the_end, 3 * 4096 + 1, 8192);
+#define N(pages, bytes) { pages, bytes }
+AT(first_byte, N(0, 0), N(0, 1));
+AT(last_byte_of_a_page, N(1, -1), N(0, 1));
+AT(across, N(1, -1), N(0, 2));
+AT(a_page, N(1, 0), N(1, 0));
+AT(a_page_moved, N(1, 1), N(1, 0));
+AT(odd_over_three, N(1, -96), N(2, 808));
+AT(all_but_the_ends, N(0, 1), N(PAGES, -2));
+AT(over_the_end, N(PAGES - 1, 1), N(2, 0));
 
 FIXTURE_SETUP(offsets)
 {
+	self->want = anon(8);
+	self->got = anon(8);
+	self->offset = variant->offset.pages * pgsz() + variant->offset.bytes;
+	self->length = variant->length.pages * pgsz() + variant->length.bytes;
 }
 
 FIXTURE_TEARDOWN(offsets)
@@ -100,28 +111,28 @@ FIXTURE_TEARDOWN(offsets)
 /* One write against a copy in user space, and against the clone. */
 TEST_F(offsets, change_just_those_bytes)
 {
-	size_t end = variant->offset + variant->length, size = LEN, i;
+	size_t end = self->offset + self->length, size = LEN, i;
 	int fd = region_of(PAGES, 1), clone = -1;
-	char src[variant->length], *mem = map_rw(fd, PAGES);
+	char src[self->length], *mem = map_rw(fd, PAGES);
 
 	if (variant->shared)
 		clone = cloned(fd);
 	fill(self->want, PAGES, 1, 0);
-	for (i = 0; i < variant->length; i++)
+	for (i = 0; i < self->length; i++)
 		src[i] = 3 * i + 1;
-	memcpy(self->want + variant->offset, src, variant->length);
+	memcpy(self->want + self->offset, src, self->length);
 	if (end > size)
 		size = end;
 	EXPECT_TRUE(is(mem, PAGES, 1, 0));
-	EXPECT_EQ((ssize_t)variant->length,
-		  pwrite(fd, src, variant->length, variant->offset));
+	EXPECT_EQ((ssize_t)self->length,
+		  pwrite(fd, src, self->length, self->offset));
 	EXPECT_EQ(size, info(fd).size);
-	EXPECT_EQ((ssize_t)size, pread(fd, self->got, sizeof(self->got), 0));
+	EXPECT_EQ((ssize_t)size, pread(fd, self->got, 8 * pgsz(), 0));
 	EXPECT_EQ(0, memcmp(self->want, self->got, size));
 	EXPECT_EQ(0, memcmp(self->want, mem, LEN));
-	EXPECT_EQ((ssize_t)variant->length,
-		  pread(fd, self->got, variant->length, variant->offset));
-	EXPECT_EQ(0, memcmp(src, self->got, variant->length));
+	EXPECT_EQ((ssize_t)self->length,
+		  pread(fd, self->got, self->length, self->offset));
+	EXPECT_EQ(0, memcmp(src, self->got, self->length));
 	if (variant->shared) {
 		EXPECT_TRUE(fd_is(clone, 0, PAGES, 1));
 		EXPECT_EQ(LEN, info(clone).size);
@@ -135,30 +146,30 @@ TEST(vectors)
 		{ a, sizeof(a) }, { NULL, 0 }, { b, sizeof(b) },
 		{ c, sizeof(c) },
 	};
-	ssize_t all = sizeof(a) + sizeof(b) + sizeof(c);
+	ssize_t all = sizeof(a) + sizeof(b) + sizeof(c), at = pgsz() - 96;
 	int fd = region_of(PAGES, 0);
 	char got[all];
 
 	memset(a, 'a', sizeof(a));
 	memset(b, 'b', sizeof(b));
 	memset(c, 'c', sizeof(c));
-	EXPECT_EQ(all, pwritev(fd, iov, 4, 4000));
-	EXPECT_EQ(all, pread(fd, got, all, 4000));
+	EXPECT_EQ(all, pwritev(fd, iov, 4, at));
+	EXPECT_EQ(all, pread(fd, got, all, at));
 	EXPECT_EQ(0, memcmp(got, a, sizeof(a)));
 	EXPECT_EQ(0, memcmp(got + sizeof(a), b, sizeof(b)));
 	EXPECT_EQ(0, memcmp(got + all - sizeof(c), c, sizeof(c)));
 	memset(a, 0, sizeof(a));
 	memset(b, 0, sizeof(b));
 	memset(c, 0, sizeof(c));
-	EXPECT_EQ(all, preadv(fd, iov, 4, 4000));
+	EXPECT_EQ(all, preadv(fd, iov, 4, at));
 	EXPECT_EQ(0, memcmp(got, a, sizeof(a)));
 	EXPECT_EQ(0, memcmp(got + sizeof(a), b, sizeof(b)));
 	EXPECT_EQ(0, memcmp(got + all - sizeof(c), c, sizeof(c)));
-	EXPECT_EQ(4000, lseek(fd, 4000, SEEK_SET));
+	EXPECT_EQ(at, lseek(fd, at, SEEK_SET));
 	EXPECT_EQ(all, readv(fd, iov, 4));
 	EXPECT_EQ(all, writev(fd, iov, 4));
-	EXPECT_EQ(4000 + 2 * all, lseek(fd, 0, SEEK_CUR));
-	EXPECT_EQ((ssize_t)pgsz(), pread(fd, b, pgsz(), 4000 + all));
+	EXPECT_EQ(at + 2 * all, lseek(fd, 0, SEEK_CUR));
+	EXPECT_EQ((ssize_t)pgsz(), pread(fd, b, pgsz(), at + all));
 	EXPECT_EQ(0, memcmp(b, got, pgsz()));
 }
 

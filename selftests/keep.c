@@ -264,7 +264,7 @@ TEST(random_writes)
 		}
 		o->n = below(16);
 		for (i = 0; i < o->n; i++) {
-			o->order[i].at = below(range) * pgsz() + below(4088);
+			o->order[i].at = below(range) * pgsz() + below(pgsz() - 8);
 			memset(o->order[i].c, round | 1, 8);
 		}
 		put(&o->turn, turn);
@@ -839,14 +839,14 @@ TEST(more_than_is_ever_kept)
 	/* nor are those of smaller folios, of which there are none after this call. */
 	must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 	for (i = 0; i < max; i++)
-		mem[i * pgsz() + i % 4096] = 'x';
+		mem[i * pgsz() + i % pgsz()] = 'x';
 	for (round = 0; round < 2; round++) {
 		r = must_restore(fd, snap, COWMEM_RESTORE_KEEP);
 		EXPECT_EQ(max, r.kept);
 		EXPECT_EQ(max, info(fd).pages_exclusive);
 		EXPECT_TRUE(pg_is(mem + 5 * pgsz(), 1, 5));
 		for (i = 0; i < max; i++)
-			if (i != 5 && mem[i * pgsz() + i % 4096])
+			if (i != 5 && mem[i * pgsz() + i % pgsz()])
 				break;
 		EXPECT_EQ(max, i);
 	}
@@ -858,7 +858,7 @@ TEST(more_than_is_ever_kept)
 	EXPECT_TRUE(pg_is(mem + 5 * pgsz(), 1, 5));
 	EXPECT_TRUE(pg_is(mem + max * pgsz(), 1, max));
 	for (i = 0; i < max; i += 101)
-		if (i != 5 && mem[i * pgsz() + i % 4096])
+		if (i != 5 && mem[i * pgsz() + i % pgsz()])
 			break;
 	EXPECT_LE(max, i);
 	EXPECT_EQ(0, mem[7 * pgsz()]);
@@ -989,7 +989,7 @@ TEST(other_snapshot_without_a_write)
 
 TEST(page_in_a_pipe)
 {
-	static char got[4096];
+	char got[pgsz()];
 	struct box b;
 	int round;
 

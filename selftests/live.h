@@ -212,7 +212,7 @@ static inline int users_stop(struct users *us)
 /* Each write is through a mapping without page tables, so that it is under way for long. */
 static inline void fault_on(struct live *live, int fd, size_t page)
 {
-	size_t table = 4 << 20;
+	size_t table = pgsz() / 4 * pgsz();	/* what two of them map */
 	char *mem = mmap(NULL, 2 * table, PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t n, seen;

@@ -149,7 +149,7 @@ TEST(at_other_offsets_and_in_other_leaves)
 {
 	enum { FAR = 5000 };
 	uint32_t tag[PAGES];
-	char buf[4096];
+	char buf[pgsz()];
 	int fds[2], i;
 
 	fds[1] = region();
@@ -173,7 +173,7 @@ TEST(at_other_offsets_and_in_other_leaves)
 TEST(one_byte_is_a_difference)
 {
 	uint32_t tag[PAGES];
-	char buf[4096];
+	char buf[pgsz()];
 	int fd, i;
 
 	for (i = 0; i < PAGES; i++)
@@ -183,13 +183,13 @@ TEST(one_byte_is_a_difference)
 	for (i = 0; i < PAGES; i++) {
 		char c = 1 + i;
 
-		ASSERT_EQ(1, pwrite(fd, &c, 1, i * pgsz() + 4095));
+		ASSERT_EQ(1, pwrite(fd, &c, 1, (i + 1) * pgsz() - 1));
 	}
 	EXPECT_MERGED(merge(&fd, 1), PAGES, 0, 0, 0);
 	EXPECT_TRUE(holds(fd, PAGES, 0));
 	for (i = 0; i < PAGES; i++) {
 		ASSERT_EQ((ssize_t)pgsz(), pread(fd, buf, pgsz(), i * pgsz()));
-		EXPECT_EQ(1 + i, buf[4095]);
+		EXPECT_EQ(1 + i, buf[pgsz() - 1]);
 	}
 }
 
@@ -872,13 +872,14 @@ FIXTURE(inside) {
 	char *mem;
 };
 
+/* Of the table: the page where it begins, so many bytes before it, and 256ths of a page. */
 FIXTURE_VARIANT(inside) {
-	size_t at, entries;	/* of the table */
+	size_t page, before, entries;
 };
 
-FIXTURE_VARIANT_ADD(inside, first_page) { .at = 0, .entries = 64 };
-FIXTURE_VARIANT_ADD(inside, last_pages) { .at = (PAGES - 2) * 4096, .entries = 500 };
-FIXTURE_VARIANT_ADD(inside, across_pages) { .at = 20 * 4096 - 8, .entries = 600 };
+FIXTURE_VARIANT_ADD(inside, first_page) { .page = 0, .entries = 64 };
+FIXTURE_VARIANT_ADD(inside, last_pages) { .page = PAGES - 2, .entries = 500 };
+FIXTURE_VARIANT_ADD(inside, across_pages) { .page = 20, .before = 8, .entries = 600 };
 
 FIXTURE_SETUP(inside)
 {
@@ -890,10 +891,11 @@ FIXTURE_TEARDOWN(inside)
 
 TEST_F(inside, the_region)
 {
-	size_t first = variant->at / pgsz(), i;
-	size_t end = (variant->at + variant->entries * 16 + pgsz() - 1) / pgsz();
+	size_t at = variant->page * pgsz() - variant->before, first = at / pgsz(), i;
+	size_t entries = variant->entries * (pgsz() / 4096);
+	size_t end = (at + entries * 16 + pgsz() - 1) / pgsz();
 	uint32_t tag[PAGES];
-	struct cowmem_merge m = { .entries = variant->entries };
+	struct cowmem_merge m = { .entries = entries };
 	struct cowmem_merge_range *range;
 
 	for (i = 0; i < PAGES; i++)
@@ -902,11 +904,11 @@ TEST_F(inside, the_region)
 	self->fds[1] = cloned(self->fds[0]);
 	self->mem = map_rw(self->fds[0], PAGES);
 	must(end <= PAGES);
-	m.table = (uintptr_t)self->mem + variant->at;
+	m.table = (uintptr_t)self->mem + at;
 	ASSERT_EQ(0, do_merge(&m, self->fds, 2));
 	EXPECT_EQ(2, m.next);
 	/* So is the array of ranges. */
-	range = (void *)(self->mem + variant->at + variant->entries * 16 - 64);
+	range = (void *)(self->mem + at + entries * 16 - 64);
 	range[0] = range_of(self->fds[0], 0, 0);
 	range[1] = range_of(self->fds[1], 0, 0);
 	m.next = 0;
@@ -1021,7 +1023,7 @@ TEST(table_that_ends_early)
 		struct cowmem_merge_entry *table = (void *)guarded(1);
 		struct cowmem_merge m = {
 			.table = (uintptr_t)table,
-			.entries = part % 2 ? 1 << 20 : 256,
+			.entries = part % 2 ? 1 << 20 : pgsz() / sizeof(*table),
 		};
 		int ret;
 
@@ -1095,8 +1097,9 @@ static void pin_it(int pinned, char **mem, int pipes[2][2])
 TEST_F(pin, later_writes_do_not_leak)
 {
 	static const uint32_t tag[NPIN] = { 1, 2, 3, 4 };
-	static char got[NPIN * 4096], secret[2][NPIN * 4096];
+	char *got = anon(NPIN), *secret[2] = { anon(NPIN), anon(NPIN) };
 	int pipes[2][2], how, i, n, alone;
+	const size_t len = NPIN * pgsz();
 
 	for (n = 0; n < 2; n++)
 		for (i = 0; i < NPIN; i++)
@@ -1152,26 +1155,24 @@ TEST_F(pin, later_writes_do_not_leak)
 			if (still && variant->pinned & 1 << n)
 				continue;
 			if (how & 2)
-				must(pwrite(self->fds[n], secret[n],
-					    sizeof(got), 0) ==
-				     (ssize_t)sizeof(got));
+				must(pwrite(self->fds[n], secret[n], len, 0) ==
+				     (ssize_t)len);
 			else
-				memcpy(self->mem[n], secret[n], sizeof(got));
-			EXPECT_EQ(0, memcmp(self->mem[n], secret[n],
-					    sizeof(got)));
+				memcpy(self->mem[n], secret[n], len);
+			EXPECT_EQ(0, memcmp(self->mem[n], secret[n], len));
 			if (!i && alone < 0)
 				EXPECT_TRUE(region_is_like(self->fds[n ^ 1],
 							   tag, NPIN));
 			/* Once more, when the page is the writer's own. */
 			if (how & 8) {
 				close(cloned(self->fds[n]));
-				memcpy(self->mem[n], secret[n], sizeof(got));
+				memcpy(self->mem[n], secret[n], len);
 			}
 		}
 		for (i = 0; i < 2; i++) {
 			if (!(variant->pinned & 1 << i))
 				continue;
-			ASSERT_TRUE(drain(pipes[i][0], got, sizeof(got)));
+			ASSERT_TRUE(drain(pipes[i][0], got, len));
 			for (n = 0; n < NPIN; n++)
 				EXPECT_TRUE(pg_is(got + n * pgsz(), tag[n], 0))
 					TH_LOG("how %d, pipe %d", how, i);
@@ -1182,8 +1183,7 @@ TEST_F(pin, later_writes_do_not_leak)
 			if (i == alone)
 				continue;
 			if (!(still && variant->pinned & 1 << i)) {
-				EXPECT_EQ(0, memcmp(self->mem[i], secret[i],
-						    sizeof(got)));
+				EXPECT_EQ(0, memcmp(self->mem[i], secret[i], len));
 				EXPECT_TRUE(holds(self->fds[i], NPIN, 0));
 			}
 			unmap(self->mem[i], NPIN);
@@ -1196,7 +1196,8 @@ TEST_F(pin, later_writes_do_not_leak)
 TEST(cve_2020_29374_by_merging)
 {
 	static const uint32_t tag[NPIN] = { 1, 2, 3, 4 };
-	static char got[NPIN * 4096];
+	const size_t len = NPIN * pgsz();
+	char *got = anon(NPIN);
 	int order, by_pwrite;
 
 	for (order = 0; order < 2; order++)
@@ -1212,20 +1213,19 @@ TEST(cve_2020_29374_by_merging)
 					      2).merged);
 			own = map_ro(attacker, NPIN);
 			iov.iov_base = own;
-			iov.iov_len = sizeof(got);
+			iov.iov_len = len;
 			ASSERT_EQ(0, pipe(pipes));
-			ASSERT_EQ((ssize_t)sizeof(got),
+			ASSERT_EQ((ssize_t)len,
 				  vmsplice(pipes[1], &iov, 1, 0));
 			unmap(own, NPIN);
 			close(attacker);
 			EXPECT_TRUE(holds(victim, NPIN, 0));
-			memset(got, 0x5e, sizeof(got));
+			memset(got, 0x5e, len);
 			if (by_pwrite)
-				must(pwrite(victim, got, sizeof(got), 0) ==
-				     (ssize_t)sizeof(got));
+				must(pwrite(victim, got, len, 0) == (ssize_t)len);
 			else
-				memset(mem, 0x5e, sizeof(got));
-			ASSERT_TRUE(drain(pipes[0], got, sizeof(got)));
+				memset(mem, 0x5e, len);
+			ASSERT_TRUE(drain(pipes[0], got, len));
 			for (i = 0; i < NPIN; i++)
 				EXPECT_TRUE(pg_is(got + i * pgsz(), tag[i], 0));
 			EXPECT_EQ(0x5e, mem[0]);

@@ -40,8 +40,6 @@ enum {
 	RECONFIGURE,
 };
 
-enum { MIB = 256 };	/* pages of what sized() takes for a MiB */
-
 /* ---- two mounts, in a namespace of their own ---- */
 
 FIXTURE(mount) {
@@ -110,20 +108,6 @@ FIXTURE_TEARDOWN(mount)
 	}
 	rmdir(self->base);
 	EXPECT_TRUE(held_comes_down_to(self->held));
-}
-
-/* @options for as many pages as they are for where a page is of 4 KiB */
-static const char *sized(const char *options)
-{
-	static char text[128];
-	char *end, *at = options ? strstr(options, "size=") : NULL;
-	unsigned long bytes = at ? strtoul(at + 5, &end, 10) : 0;
-
-	if (!bytes)
-		return options;
-	snprintf(text, sizeof(text), "%.*s%lu%s", (int)(at + 5 - options), options,
-		 bytes * pgsz() / 4096, end);
-	return text;
 }
 
 static void mount_at(const char *where, const char *options)
@@ -238,33 +222,33 @@ TEST_F(mount, shared_pages_count_once)
 
 	mount_at(self->a, "size=8m");
 	EXPECT_EQ(0, pages_at(self->a));
-	fd = file_at(self->a, "file", MIB, 1);
-	EXPECT_EQ(MIB, pages_at(self->a));
+	fd = file_at(self->a, "file", MIB_PAGES, 1);
+	EXPECT_EQ(MIB_PAGES, pages_at(self->a));
 	for (i = 0; i < 10; i++) {
 		sprintf(name, "%d", i);
 		clone[i] = file_at(self->a, name, 0, 0);
 		EXPECT_EQ(0, ficlone(clone[i], fd));
-		EXPECT_EQ(MIB, pages_at(self->a));
-		EXPECT_EQ(MIB * pgsz() / 512, stat_of(clone[i]).st_blocks);
-		EXPECT_EQ(MIB * pgsz(), stat_of(clone[i]).st_size);
+		EXPECT_EQ(MIB_PAGES, pages_at(self->a));
+		EXPECT_EQ(MIB_PAGES * pgsz() / 512, stat_of(clone[i]).st_blocks);
+		EXPECT_EQ(MIB_PAGES * pgsz(), stat_of(clone[i]).st_size);
 	}
 	/* A page that is split counts, be it by a call or by a store. */
 	put_page(clone[3], 7, 2);
-	EXPECT_EQ(MIB + 1, pages_at(self->a));
-	EXPECT_EQ(0, poke(map_rw(clone[4], MIB) + 9 * pgsz(), 1));
-	EXPECT_EQ(MIB + 2, pages_at(self->a));
+	EXPECT_EQ(MIB_PAGES + 1, pages_at(self->a));
+	EXPECT_EQ(0, poke(map_rw(clone[4], MIB_PAGES) + 9 * pgsz(), 1));
+	EXPECT_EQ(MIB_PAGES + 2, pages_at(self->a));
 	put_page(fd, 7, 3);
-	EXPECT_EQ(MIB + 3, pages_at(self->a));
-	EXPECT_TRUE(fd_is(clone[5], 0, MIB, 1));
+	EXPECT_EQ(MIB_PAGES + 3, pages_at(self->a));
+	EXPECT_TRUE(fd_is(clone[5], 0, MIB_PAGES, 1));
 	EXPECT_TRUE(fd_is(clone[3], 0, 7, 1));
 	EXPECT_TRUE(fd_is(clone[3], 7, 1, 2));
 	/* And goes with its file. */
 	EXPECT_EQ(0, unlink_at(self->a, "3"));
-	EXPECT_EQ(MIB + 3, pages_at(self->a));
+	EXPECT_EQ(MIB_PAGES + 3, pages_at(self->a));
 	close(clone[3]);
-	EXPECT_TRUE(pages_fall_to(self->a, MIB + 2));
+	EXPECT_TRUE(pages_fall_to(self->a, MIB_PAGES + 2));
 	EXPECT_EQ(0, ftruncate(fd, 0));
-	EXPECT_TRUE(pages_fall_to(self->a, MIB + 1));
+	EXPECT_TRUE(pages_fall_to(self->a, MIB_PAGES + 1));
 	close(fd);
 	EXPECT_EQ(0, unlink_at(self->a, "file"));
 	for (i = 0; i < 10; i++) {
@@ -274,7 +258,7 @@ TEST_F(mount, shared_pages_count_once)
 		EXPECT_EQ(0, unlink_at(self->a, name));
 		close(clone[i]);
 	}
-	EXPECT_TRUE(pages_fall_to(self->a, MIB + 0));
+	EXPECT_TRUE(pages_fall_to(self->a, MIB_PAGES + 0));
 	EXPECT_EQ(0, ftruncate(clone[4], 0));
 	EXPECT_TRUE(pages_fall_to(self->a, 0));
 }
@@ -996,14 +980,14 @@ TEST_F(mount, lazily_unmounted)
 	mount_at(self->b, "size=8m");
 	must(!chdir(self->a));
 	before = held();
-	fd = file_at(self->a, "file", MIB, 1);
+	fd = file_at(self->a, "file", MIB_PAGES, 1);
 	must(!mkdir("dir", 0755));
-	close(file_at(self->a, "dir/left", MIB, 5));
+	close(file_at(self->a, "dir/left", MIB_PAGES, 5));
 	must(!symlink("dir", "link"));
 	clone = cloned(fd);
 	tmp = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	must(tmp >= 0);
-	mem = map_rw(clone, MIB);
+	mem = map_rw(clone, MIB_PAGES);
 	ASSERT_EQ(0, umount2(self->a, MNT_DETACH));
 	EXPECT_EQ(-1, open_at(self->a, "file", O_RDWR));
 	/* For those who have it open all goes on. */
@@ -1033,7 +1017,7 @@ TEST_F(mount, lazily_unmounted)
 	close(clone);
 	EXPECT_EQ(0, poke(mem + 101 * pgsz(), 1));
 	EXPECT_LT(before, held());
-	unmap(mem, MIB);
+	unmap(mem, MIB_PAGES);
 	EXPECT_TRUE(held_comes_down_to(before));
 	EXPECT_EQ(0, unmounting(self->b));
 	if (uses >= 0)
@@ -1300,8 +1284,8 @@ static int large_file_at(const char *where, const char *name)
 
 TEST_F(mount, huge_in_proc)
 {
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(1))
+		SKIP(return, "%s", no_areas(1));
 	mount_at(self->a, "size=1m");
 	EXPECT_EQ(NULL, strstr(mounted_with(self->a), "huge"));
 	EXPECT_EQ(0, remounting(self->a, 0, "huge=always"));
@@ -1325,8 +1309,8 @@ TEST_F(mount, huge_is_what_the_mount_says)
 {
 	int fd, clone, i;
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(10))
+		SKIP(return, "%s", no_areas(10));
 	mount_at(self->a, NULL);
 	fd = large_file_at(self->a, "file");
 	clone = cloned(fd);
@@ -1348,8 +1332,8 @@ TEST_F(mount, huge_of_one_file)
 {
 	int fd, other, clone;
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(4))
+		SKIP(return, "%s", no_areas(4));
 	mount_at(self->a, "huge=never");
 	fd = large_file_at(self->a, "file");
 	other = large_file_at(self->a, "other");
@@ -1374,8 +1358,8 @@ TEST_F(mount, huge_of_one_file)
 /* A mount that does not say it is as the module's parameter says. */
 TEST_F(mount, huge_by_default)
 {
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(2))
+		SKIP(return, "%s", no_areas(2));
 	must(!write_file(HUGE, "always"));
 	mount_at(self->a, NULL);
 	mount_at(self->b, "huge=advise");
@@ -1393,8 +1377,8 @@ TEST_F(mount, huge_counts_as_a_whole)
 	int fd, clone, i, room = 2 * AREA + AREA / 2;
 	char options[64];
 
-	if (no_huge_pages())
-		SKIP(return, "%s", no_huge_pages());
+	if (no_areas(4))
+		SKIP(return, "%s", no_areas(4));
 	snprintf(options, sizeof(options), "huge=always,size=%zu", room * pgsz());
 	must(!mount("m", self->a, "cowmem", 0, options));
 	fd = large_file_at(self->a, "file");

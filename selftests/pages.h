@@ -17,6 +17,9 @@
 #define MADV_POPULATE_WRITE	23
 #endif
 
+/* A MiB where pages are of 4 KiB; elsewhere, as many pages. */
+enum { MIB_PAGES = 256 };
+
 /* What differs between pages, and between the words of a page. */
 static inline uint64_t page_part(uint32_t tag, uint64_t page)
 {

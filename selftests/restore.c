@@ -396,7 +396,7 @@ static struct cowmem_restore cost(size_t pages, size_t from, size_t step)
 
 TEST(cost_does_not_grow_with_the_region)
 {
-	size_t mib = (1 << 20) / pgsz();
+	size_t mib = MIB_PAGES;
 	struct cowmem_restore small, medium, large, spread;
 
 	small = cost(4 * mib, 3, 10);
@@ -423,7 +423,7 @@ TEST(cost_does_not_grow_with_the_region)
 /* All differs: that is one look at each node, however many there are. */
 TEST(cost_grows_with_what_differs)
 {
-	size_t mib = (1 << 20) / pgsz();
+	size_t mib = MIB_PAGES;
 	uint64_t nodes[2];
 	int i;
 

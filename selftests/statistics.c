@@ -13,8 +13,13 @@
 
 enum { PAGES = 8192 };
 
-/* CPUs count by themselves for a while; in KiB. */
-enum { SLACK = 3072 };
+/* CPUs count so many pages by themselves for a while. */
+enum { SLACK = 768, MM_SLACK = 256 };
+
+static long kib_of(size_t pages)
+{
+	return pages * pgsz() / 1024;
+}
 
 /* What a line of a file says about @key, in KiB. */
 static long line_of(const char *path, const char *key)
@@ -85,7 +90,7 @@ static bool grown(const char *dir, const long *was, long kib)
 			by = now[i] - was[i];
 			if (!told(i))
 				continue;
-			if (by < kib - SLACK || by > kib + SLACK)
+			if (by < kib - kib_of(SLACK) || by > kib + kib_of(SLACK))
 				break;
 		}
 		if (i == COUNTS)
@@ -114,7 +119,7 @@ static const char *begin(struct subject *s, bool memfd)
 	must(s->fd >= 0);
 	if (memfd)
 		must(!ftruncate(s->fd, PAGES * pgsz()));
-	s->kib = PAGES * pgsz() / 1024;
+	s->kib = kib_of(PAGES);
 	count(s->dir, s->was);
 	must(!cg_write(s->dir, "cgroup.procs", "0"));
 	return NULL;
@@ -182,11 +187,11 @@ TEST_F(counts, mapped_pages_are_rss_shmem)
 	for (i = 0; i < PAGES; i++)
 		mem[i * pgsz()] = 1;
 	shmem = line_of("/proc/self/status", "RssShmem:");
-	EXPECT_LE(was + self->s.kib - 1024, shmem);
-	EXPECT_GE(was + self->s.kib + 1024, shmem);
-	EXPECT_GE(file + 1024, line_of("/proc/self/status", "RssFile:"));
+	EXPECT_LE(was + self->s.kib - kib_of(MM_SLACK), shmem);
+	EXPECT_GE(was + self->s.kib + kib_of(MM_SLACK), shmem);
+	EXPECT_GE(file + kib_of(MM_SLACK), line_of("/proc/self/status", "RssFile:"));
 	unmap(mem, PAGES);
-	EXPECT_GE(was + 1024, line_of("/proc/self/status", "RssShmem:"));
+	EXPECT_GE(was + kib_of(MM_SLACK), line_of("/proc/self/status", "RssShmem:"));
 }
 
 FIXTURE(pages) {
@@ -278,14 +283,14 @@ static bool falls_to(long kib)
 
 TEST(held_kib_tells_what_all_regions_hold)
 {
-	long was = held(), kib = PAGES * pgsz() / 1024, one;
+	long was = held(), kib = kib_of(PAGES), one;
 	int fd, clone, other;
 
 	fd = region_of(PAGES, 1);
 	one = held();
 	/* Pages, and a few more ahead; an index of some bytes for each page. */
 	EXPECT_LE(was + kib, one);
-	EXPECT_GE(was + kib + kib / 128 + 1024, one);
+	EXPECT_GE(was + kib + kib / 128 + kib_of(MIB_PAGES), one);
 	clone = cloned(fd);
 	EXPECT_EQ(one, held());
 	other = region_of(PAGES, 2);
@@ -293,7 +298,7 @@ TEST(held_kib_tells_what_all_regions_hold)
 	close(fd);
 	EXPECT_LE(was + 2 * kib, held());
 	close(clone);
-	EXPECT_GE(was + kib + kib / 128 + 1024, held());
+	EXPECT_GE(was + kib + kib / 128 + kib_of(MIB_PAGES), held());
 	close(other);
 	EXPECT_TRUE(falls_to(was));
 }
@@ -319,7 +324,7 @@ TEST(what_was_dropped_in_use_is_held_no_longer_after_a_while)
 	ASSERT_EQ((ssize_t)pgsz(), vmsplice(fds[1], &iov, 1, 0));
 	before = held();
 	EXPECT_EQ(0, do_discard(fd, 0, pgsz()));
-	EXPECT_TRUE(falls_to(before - pgsz() / 1024));
+	EXPECT_TRUE(falls_to(before - kib_of(1)));
 	EXPECT_EQ((ssize_t)pgsz(), read(fds[0], buf, pgsz()));
 	EXPECT_EQ(1, buf[0]);
 	unmap(mem, 1);

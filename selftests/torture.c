@@ -601,9 +601,9 @@ static void remount(void)
 	struct statfs fs;
 
 	SAY("remount");
-	NEED(!mount(NULL, mount_dir(), NULL, MS_REMOUNT, "size=1g,nr_inodes=1000"));
+	NEED(!mount(NULL, mount_dir(), NULL, MS_REMOUNT, sized("size=1g,nr_inodes=1000")));
 	NEED(!statfs(mount_dir(), &fs));
-	if (fs.f_blocks * fs.f_bsize != 1 << 30 || fs.f_files != 1000)
+	if (fs.f_blocks != 1024 * MIB_PAGES || fs.f_files != 1000)
 		WRONG("the mount has %llu blocks", ULL(fs.f_blocks));
 	NEED(!mount(NULL, mount_dir(), NULL, MS_REMOUNT, "size=0,nr_inodes=0"));
 	check_all();
@@ -2261,7 +2261,7 @@ static void limit_mount(const char *dir, bool limit)
 		NEED(!statfs(dir, &fs));
 		if (fs.f_blocks)
 			WRONG("the mount has a limit");
-		NEED(!mount(NULL, dir, NULL, MS_REMOUNT, "size=1g"));
+		NEED(!mount(NULL, dir, NULL, MS_REMOUNT, sized("size=1g")));
 		NEED(!statfs(dir, &fs));
 		snprintf(text, sizeof(text), "size=%llu",
 			 ULL((fs.f_blocks - fs.f_bfree) * pgsz()));

@@ -170,7 +170,7 @@ TEST_F(trace, fault)
 /* Nor are there two where the core asks twice, to map an area at once. */
 TEST_F(trace, fault_of_an_area)
 {
-	const char *why = no_huge_pages();
+	const char *why = no_areas(2);
 	const size_t area = AREA * pgsz();
 	int fd = region();
 	volatile char *mem;
