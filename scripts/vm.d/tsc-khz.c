@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Print how fast this machine's TSC counts, in kHz.  QEMU, unless it counts instructions, hands it to its guests. */
+/*
+ * Print how fast this machine's TSC counts, in kHz.  QEMU hands it to its guests, unless it counts
+ * instructions.
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
