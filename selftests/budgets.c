@@ -357,12 +357,10 @@ FIXTURE(memcg) {
 FIXTURE_SETUP(memcg)
 {
 	const char *why = cg_make(self->dir, sizeof(self->dir));
-	char text[32];
 
 	if (why)
 		SKIP(return, "%s", why);
-	snprintf(text, sizeof(text), "%zu", 16 * MIB_PAGES * pgsz());
-	ASSERT_EQ(0, cg_write(self->dir, "memory.max", text));
+	ASSERT_EQ(0, cg_limit(self->dir, 16 * MIB_PAGES * pgsz()));
 }
 
 FIXTURE_TEARDOWN_PARENT(memcg)

@@ -43,6 +43,15 @@ static inline const char *cg_make(char *dir, size_t size)
 	return NULL;
 }
 
+/* Its members may have so many bytes. */
+static inline int cg_limit(const char *dir, size_t bytes)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%zu", bytes);
+	return cg_write(dir, "memory.max", text);
+}
+
 /* Memory comes back with a delay: RCU, and what CPUs keep in stock. */
 static inline bool cg_falls_below(const char *dir, long bytes)
 {

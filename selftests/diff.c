@@ -413,12 +413,11 @@ static uint64_t cost_100(size_t pages, size_t step, uint32_t count)
 
 TEST(cost_does_not_grow_with_the_region)
 {
-	size_t mib = MIB_PAGES;
-	uint64_t small = cost_100(4 * mib, 10, 1000);
-	uint64_t medium = cost_100(20 * mib, 10, 1000);
-	uint64_t large = cost_100(64 * mib, 10, 1000);
-	uint64_t spread = cost_100(64 * mib, 163, 1000);
-	uint64_t single = cost_100(20 * mib, 10, 1);
+	uint64_t small = cost_100(4 * MIB_PAGES, 10, 1000);
+	uint64_t medium = cost_100(20 * MIB_PAGES, 10, 1000);
+	uint64_t large = cost_100(64 * MIB_PAGES, 10, 1000);
+	uint64_t spread = cost_100(64 * MIB_PAGES, 163, 1000);
+	uint64_t single = cost_100(20 * MIB_PAGES, 10, 1);
 
 	TH_LOG("%llu, %llu, %llu nodes, spread %llu, one by one %llu",
 	       (unsigned long long)small, (unsigned long long)medium,

@@ -94,9 +94,7 @@ static void place_limit(const struct place *p, long pages)
 
 	switch (p->limit) {
 	case MIB:
-		snprintf(buf, sizeof(buf), "%ld",
-			 (held() + pages * pgsz() / 1024 + 1023) / 1024);
-		must(!write_file(LIMIT, buf));
+		must(!set_limit((held() + pages * pgsz() / 1024 + 1023) / 1024));
 		break;
 	case MOUNT:
 		must(!statfs(p->dir, &fs));
@@ -106,9 +104,7 @@ static void place_limit(const struct place *p, long pages)
 		break;
 	case MEMCG:
 		cg_write(p->dir, "memory.swap.max", "0");
-		snprintf(buf, sizeof(buf), "%lu",
-			 cg_read(p->dir, "memory.current") + pages * pgsz());
-		must(!cg_write(p->dir, "memory.max", buf));
+		must(!cg_limit(p->dir, cg_read(p->dir, "memory.current") + pages * pgsz()));
 		break;
 	}
 }
@@ -116,7 +112,7 @@ static void place_limit(const struct place *p, long pages)
 static void place_unlimit(const struct place *p)
 {
 	if (p->limit == MIB)
-		must(!write_file(LIMIT, "0"));
+		must(!set_limit(0));
 	if (p->limit == MOUNT)
 		must(!mount(NULL, p->dir, NULL, MS_REMOUNT, sized("size=1g")));
 	if (p->limit == MEMCG)

@@ -404,13 +404,11 @@ static void no_leaf_with_expendable(struct world *w)
 /* N3 fills what there is.  R shares its pages with N1, which has to yield, and others. */
 static void with_expendable_at_limit(struct world *w)
 {
-	char buf[32];
 	uint64_t i;
 
 	mapped(w);
 	w->fd[N3] = region();
-	snprintf(buf, sizeof(buf), "%ld", (held() + 1023) / 1024);
-	must(!write_file(LIMIT, buf));
+	must(!set_limit((held() + 1023) / 1024));
 	for (i = 0; pwrite(w->fd[N3], "x", 1, i * pgsz()) == 1; i++)
 		;
 	must(errno == ENOSPC);
@@ -1724,7 +1722,7 @@ static bool documented(const struct op *op, int err)
 static void lift(const struct op *op)
 {
 	if (op->flags & FULL)
-		must(!write_file(LIMIT, "0"));
+		must(!set_limit(0));
 }
 
 /* What failed has changed nothing; but a snapshot that had yielded by then is gone. */

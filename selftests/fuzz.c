@@ -1021,15 +1021,6 @@ static unsigned long taints(void)
 	return strtoul(text, NULL, 10);
 }
 
-/* All regions may hold so many pages; 0 is no limit. */
-static void set_limit(size_t pages)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%zu", pages * pgsz() >> 20);
-	must(!write_file(LIMIT, text));
-}
-
 int main(void)
 {
 	const char *env_ops = getenv("COWMEM_FUZZ_OPS");
@@ -1054,7 +1045,7 @@ int main(void)
 		if (!spawn())
 			fuzz_process(i, rng_state, ops, given);
 	await(&shared->ready, PROCESSES);
-	set_limit(SHORT);
+	must(!set_limit(SHORT * pgsz() >> 20));
 	while (ended < PROCESSES) {
 		int status;
 
@@ -1071,7 +1062,7 @@ int main(void)
 		}
 		usleep(100000);
 	}
-	set_limit(0);
+	must(!set_limit(0));
 	for (i = 0; i < PROCESSES * THREADS; i++) {
 		gone += shared->gone[i];
 		calls += shared->calls[i];

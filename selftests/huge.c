@@ -1694,14 +1694,6 @@ FIXTURE_TEARDOWN_PARENT(limited)
 	EXPECT_EQ(0, write_file(LIMIT, self->old));
 }
 
-static void set_limit(long mib)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%ld", mib);
-	must(!write_file(LIMIT, text));
-}
-
 /* Store to one page after the other, as long as it works; how many there are. */
 static size_t store_all(char *mem, size_t pages)
 {
@@ -1722,7 +1714,7 @@ TEST_F(limited, small_pages_do_where_huge_ones_do_not_fit)
 	char *mem = map_huge(fd, PAGES + AREA);
 	size_t n;
 
-	set_limit(mib);
+	must(!set_limit(mib));
 	n = store_all(mem, PAGES + AREA);
 	/* Two or three areas as a whole, and then pages until there are no more. */
 	EXPECT_LE(2 * AREA, info(fd).pages_huge);
@@ -1743,7 +1735,7 @@ TEST_F(limited, nothing_huge_fits)
 	int fd = region();
 	char *mem = map_huge(fd, AREA);
 
-	set_limit(self->held / 1024 + AREA_MIB / 2);
+	must(!set_limit(self->held / 1024 + AREA_MIB / 2));
 	pg_fill(mem, 1, 0);
 	fill(mem + 300 * pgsz(), 50, 1, 300);
 	EXPECT_TRUE(has_huge(fd, 51, 0));
@@ -1760,7 +1752,7 @@ TEST_F(limited, a_stream_copies_pages)
 
 	ASSERT_TRUE(has_huge(fd, 2 * AREA, 2 * AREA));
 	clone = cloned(fd);
-	set_limit(settled() / 1024 + AREA_MIB * 3 / 2);
+	must(!set_limit(settled() / 1024 + AREA_MIB * 3 / 2));
 	for (i = 0; i < AREA + 20; i++)
 		pg_fill(mem + i * pgsz(), 2, i);
 	EXPECT_TRUE(has_huge(fd, 2 * AREA, AREA - 20));
@@ -1787,7 +1779,7 @@ TEST_F(limited, vast_snapshots_yield_soon)
 	close(fd);
 	mem = map_well(other, 2 * AREA, PROT_READ | PROT_WRITE);
 	ASSERT_EQ(0, madvise(mem, 2 * AREA * pgsz(), MADV_NOHUGEPAGE));
-	set_limit(settled() / 1024 + AREA_MIB / 2);
+	must(!set_limit(settled() / 1024 + AREA_MIB / 2));
 	/* INFO would count all of it. */
 	for (i = 0; i < AREA && pread(snap, &c, 1, 0) == 1; i++) {
 		took = now();
@@ -1845,10 +1837,9 @@ TEST_F(cgroup, limit_is_reached_by_small_pages)
 	size_t max = 12 * AREA * pgsz(), pages = 2 * max / pgsz(), n;
 	size_t *stored = shared_mem(sizeof(*stored));
 	int status, fd = region();
-	char *mem = map_huge(fd, pages), text[24];
+	char *mem = map_huge(fd, pages);
 
-	snprintf(text, sizeof(text), "%zu", max);
-	ASSERT_EQ(0, cg_write(self->dir, "memory.max", text));
+	ASSERT_EQ(0, cg_limit(self->dir, max));
 	cg_write(self->dir, "memory.swap.max", "0");
 	status = in_child(
 		size_t i;

@@ -1641,10 +1641,7 @@ enum { SNAPSHOTS = 12 };
 
 static void leave_room(long mib)
 {
-	char limit[32];
-
-	snprintf(limit, sizeof(limit), "%ld", held() / 1024 + mib);
-	must(!write_file(LIMIT, limit));
+	must(!set_limit(held() / 1024 + mib));
 }
 
 FIXTURE(short_memory) {

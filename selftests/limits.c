@@ -18,15 +18,6 @@
 
 enum { NEIGHBOUR = 50 };
 
-/* Let all regions hold so many of these MIB. */
-static int set_limit(int n)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%zu", n * MIB >> 20);
-	return write_file(LIMIT, text);
-}
-
 /* ---- the cap ---- */
 
 FIXTURE(cap) {
@@ -41,7 +32,7 @@ FIXTURE_SETUP(cap)
 	self->neighbour = region_of(NEIGHBOUR, 7);
 	self->mem = map_rw(self->neighbour, NEIGHBOUR);
 	fill(self->mem, NEIGHBOUR, 7, 0);
-	ASSERT_EQ(0, set_limit(8));
+	ASSERT_EQ(0, set_limit(8 * MIB >> 20));
 }
 
 /* Run by the parent, which is there whatever happens to the test. */
@@ -114,13 +105,13 @@ TEST_F(cap, fault_is_sigbus)
 	ASSERT_EQ(0, do_resize(fd, max * pgsz()));
 	EXPECT_TRUE(near_cap(fill_up(mem, max, 2)));
 	/* And more, when the cap is raised or taken away. */
-	ASSERT_EQ(0, set_limit(9));
+	ASSERT_EQ(0, set_limit(9 * MIB >> 20));
 	EXPECT_EQ(0, poke(mem + n * pgsz(), 1));
 	ASSERT_EQ(0, set_limit(0));
 	EXPECT_EQ(max, fill_up(mem, max, 3));
 	EXPECT_TRUE(holds(fd, max, 0));
 	/* Below what there is already, all of it stays. */
-	ASSERT_EQ(0, set_limit(8));
+	ASSERT_EQ(0, set_limit(8 * MIB >> 20));
 	EXPECT_TRUE(is(mem, max, 3, 0));
 	EXPECT_TRUE(holds(fd, max, 0));
 	fill(mem, max, 4, 0);
@@ -226,7 +217,7 @@ FIXTURE_VARIANT_ADD(race, one_region) { .one_region = true };
 FIXTURE_SETUP(race)
 {
 	ASSERT_LT(0, read_file(LIMIT, self->old, sizeof(self->old)));
-	ASSERT_EQ(0, set_limit(8));
+	ASSERT_EQ(0, set_limit(8 * MIB >> 20));
 }
 
 FIXTURE_TEARDOWN_PARENT(race)
@@ -436,10 +427,9 @@ TEST_F(oom, filling_up_hits_nobody_else)
 {
 	size_t max = 80 * MIB_PAGES, n;
 	int fd = region_of(max, 0), ret;
-	char *mem, text[32];
+	char *mem;
 
-	snprintf(text, sizeof(text), "%lu", 64 * MIB);
-	ASSERT_EQ(0, cg_write(self->dir, "memory.max", text));
+	ASSERT_EQ(0, cg_limit(self->dir, 64 * MIB));
 	cg_write(self->dir, "memory.swap.max", "0");
 	ret = in_cgroup(self->dir, {
 		int own = variant->own ? region_of(max, 0) : fd;

@@ -28,6 +28,15 @@ static inline void only_small_pages(void)
 	atexit(any_pages_again);
 }
 
+/* Let all regions hold so many MiB together; 0 is no limit. */
+static inline int set_limit(long mib)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld", mib);
+	return write_file(LIMIT, text);
+}
+
 /* What all regions hold together, in KiB. */
 static inline long held(void)
 {

@@ -396,13 +396,12 @@ static struct cowmem_restore cost(size_t pages, size_t from, size_t step)
 
 TEST(cost_does_not_grow_with_the_region)
 {
-	size_t mib = MIB_PAGES;
 	struct cowmem_restore small, medium, large, spread;
 
-	small = cost(4 * mib, 3, 10);
-	medium = cost(20 * mib, 3, 10);
-	large = cost(64 * mib, 3, 10);
-	spread = cost(64 * mib, 3, 163);
+	small = cost(4 * MIB_PAGES, 3, 10);
+	medium = cost(20 * MIB_PAGES, 3, 10);
+	large = cost(64 * MIB_PAGES, 3, 10);
+	spread = cost(64 * MIB_PAGES, 3, 163);
 	TH_LOG("%llu, %llu, %llu nodes, spread %llu",
 	       (unsigned long long)small.nodes,
 	       (unsigned long long)medium.nodes,
@@ -423,12 +422,11 @@ TEST(cost_does_not_grow_with_the_region)
 /* All differs: that is one look at each node, however many there are. */
 TEST(cost_grows_with_what_differs)
 {
-	size_t mib = MIB_PAGES;
 	uint64_t nodes[2];
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		size_t pages = (i ? 80 : 20) * mib;
+		size_t pages = (i ? 80 : 20) * MIB_PAGES;
 		int fd = big_region(pages, 1), empty = region();
 		struct cowmem_restore arg;
 
