@@ -336,9 +336,10 @@ TEST_F(dirty, stores_show)
 	}
 }
 
+/* A second after 1970 began: a machine without a clock may be there for minutes. */
 TEST(stores_change_st_mtime)
 {
-	const struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+	const struct timespec old[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
 	int dev = region_of(PAGES, 1), fd = file_of(dev, 0), clone;
 	char *mem = map_rw(fd, PAGES);
 	struct stat st;
@@ -346,17 +347,17 @@ TEST(stores_change_st_mtime)
 	ASSERT_EQ(0, futimens(fd, old));
 	touch(mem, false);
 	ASSERT_EQ(0, fstat(fd, &st));
-	EXPECT_EQ(1000, st.st_mtime);
+	EXPECT_EQ(1, st.st_mtime);
 	clone = cloned(fd);
 	ASSERT_EQ(0, futimens(fd, old));
 	ASSERT_EQ(0, poke(mem, 5));
 	ASSERT_EQ(0, fstat(fd, &st));
-	EXPECT_LT(1000, st.st_mtime);
+	EXPECT_LT(1, st.st_mtime);
 	/* The clone was not written. */
 	ASSERT_EQ(0, futimens(clone, old));
 	ASSERT_EQ(0, poke(mem + pgsz(), 5));
 	ASSERT_EQ(0, fstat(clone, &st));
-	EXPECT_EQ(1000, st.st_mtime);
+	EXPECT_EQ(1, st.st_mtime);
 }
 
 /* ---- what else looks at mappings ---- */

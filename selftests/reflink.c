@@ -375,19 +375,20 @@ TEST(mappings_of_the_target)
 	EXPECT_TRUE(fd_is(a, 0, PAGES, 1));
 }
 
+/* See ordinary.c: the clock may still be in 1970. */
 TEST(times)
 {
 	int a = file_with(PAGES, 1), b = file_with(PAGES, 2);
-	const struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+	const struct timespec old[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
 	struct stat st;
 
 	ASSERT_EQ(0, futimens(a, old));
 	ASSERT_EQ(0, futimens(b, old));
 	EXPECT_EQ(0, reflink(b, a));
 	ASSERT_EQ(0, fstat(b, &st));
-	EXPECT_LT(1000, st.st_mtime);
+	EXPECT_LT(1, st.st_mtime);
 	ASSERT_EQ(0, fstat(a, &st));
-	EXPECT_EQ(1000, st.st_mtime);
+	EXPECT_EQ(1, st.st_mtime);
 }
 
 /* ---- copy_file_range() ---- */
