@@ -1615,6 +1615,7 @@ struct situation {
 	const char *name;
 	void (*run)(const struct situation *it, const struct side *s);
 	const char *text;		/* an argument */
+	int flags;			/* one of open() */
 	const char *options;		/* of the mount, or NULL: DEFAULT */
 	const char *differs;		/* why it differs on purpose, or NULL */
 	bool varies;			/* on some kernels it does not */
@@ -2657,7 +2658,7 @@ static void rename_all_kinds(const struct situation *it, const struct side *s)
 	note_tree();
 }
 
-/* Each way to open each kind of file; it->text is the flags. */
+/* Each way to open each kind of file */
 static void open_all_kinds(const struct situation *it, const struct side *s)
 {
 	static const char * const kinds[] = {
@@ -2665,7 +2666,7 @@ static void open_all_kinds(const struct situation *it, const struct side *s)
 		"file/", "none/", "dir/", "dir/new", "loop", "none/x", "sock",
 	};
 	static const int more[] = { 0, O_RDWR, O_WRONLY, O_RDWR | O_TRUNC, O_TRUNC, 3 };
-	int flags = strtol(it->text, NULL, 0) | O_NONBLOCK | O_CLOEXEC, fd;
+	int flags = it->flags | O_NONBLOCK | O_CLOEXEC, fd;
 	size_t i, k;
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++)
@@ -2848,7 +2849,7 @@ static void options_in_proc(const struct situation *it, const struct side *s)
 
 #define SITUATION(fn, ...) { .name = #fn, .run = fn, __VA_ARGS__ }
 #define WITH(fn, arg, ...) { .name = #fn ": " arg, .run = fn, .text = arg, __VA_ARGS__ }
-
+#define OPENED(how) { .name = "open_all_kinds: " #how, .run = open_all_kinds, .flags = how }
 
 #define ATTRIBUTES "a file has attributes, whether tmpfs was built with them or not"
 
@@ -2965,14 +2966,14 @@ static const struct situation situations[] = {
 	WITH(rename_all_kinds, "1"),
 	WITH(rename_all_kinds, "2"),
 	WITH(rename_all_kinds, "3"),
-	WITH(open_all_kinds, "0"),
-	WITH(open_all_kinds, "0100"),		/* O_CREAT */
-	WITH(open_all_kinds, "0300"),		/* O_CREAT | O_EXCL */
-	WITH(open_all_kinds, "0200000"),	/* O_DIRECTORY */
-	WITH(open_all_kinds, "0400000"),	/* O_NOFOLLOW */
-	WITH(open_all_kinds, "0400100"),	/* O_NOFOLLOW | O_CREAT */
-	WITH(open_all_kinds, "010000000"),	/* O_PATH */
-	WITH(open_all_kinds, "020200000"),	/* O_TMPFILE */
+	OPENED(O_RDONLY),
+	OPENED(O_CREAT),
+	OPENED(O_CREAT | O_EXCL),
+	OPENED(O_DIRECTORY),
+	OPENED(O_NOFOLLOW),
+	OPENED(O_NOFOLLOW | O_CREAT),
+	OPENED(O_PATH),
+	OPENED(O_TMPFILE),
 	SITUATION(locks_of_two_opens),
 	SITUATION(statx_of_all),
 	SITUATION(names),
