@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include "basics.h"
 
@@ -60,6 +61,27 @@ static inline long faults_taken(void)
 	must(!getrusage(RUSAGE_SELF, &usage));
 	must(!getrusage(RUSAGE_SELF, &usage));
 	return usage.ru_minflt + usage.ru_majflt;
+}
+
+/*
+ * Does the processor note by itself which pages are written?  Older ones of arm64 do not: there
+ * the first store to a page that is clean takes a fault, which the kernel's core answers alone.
+ */
+static inline bool dirty_by_hardware(void)
+{
+	int fd = memfd_create("dirty", 0);
+	volatile char *mem;
+	long before;
+
+	must(fd >= 0 && !ftruncate(fd, pgsz()));
+	mem = mmap(NULL, pgsz(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(mem != MAP_FAILED && !*mem);
+	before = faults_taken();
+	*mem = 1;
+	before = faults_taken() - before;
+	munmap((char *)mem, pgsz());
+	close(fd);
+	return !before;
 }
 
 #endif /* _SELFTESTS_COWMEM_FAULTS_H */

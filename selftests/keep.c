@@ -18,6 +18,9 @@
 /* A page that was not written for this many calls is given back. */
 #define COLD_ROUNDS (4 + 8)
 
+/* So many calls, or more, are between two searches for such pages. */
+#define SEARCH_ROUNDS 4
+
 /*
  * After cold pages were given back, a page is kept only if two rounds write it.  A
  * look for cold pages in between forgets what was written, so that takes up to three.
@@ -292,6 +295,15 @@ static void write_set(char *mem, size_t n, char c)
 		p[i * (PAGES / n) * pgsz() + i * 8] = c;
 }
 
+/*
+ * How many faults a page may take that is written and kept in so many rounds: none, but where
+ * the processor has no dirty bits one for each search for cold pages.
+ */
+static long faults_of_searches(long rounds)
+{
+	return dirty_by_hardware() ? 0 : rounds / SEARCH_ROUNDS + 1;
+}
+
 TEST(no_faults_in_the_steady_state)
 {
 	static const size_t sizes[] = { 1, 4, 5, 50, PAGES };
@@ -300,7 +312,7 @@ TEST(no_faults_in_the_steady_state)
 
 	NEED_KEEP();
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		long before;
+		long before, taken;
 
 		box_init(&b);
 		for (round = 0; round < 3; round++) {
@@ -318,7 +330,8 @@ TEST(no_faults_in_the_steady_state)
 			if (r.kept != sizes[i] || r.pages != sizes[i])
 				break;
 		}
-		EXPECT_EQ(0, faults_taken() - before)
+		taken = faults_taken() - before;
+		EXPECT_GE(sizes[i] * faults_of_searches(60), taken)
 			TH_LOG("%zu pages", sizes[i]);
 		EXPECT_EQ(60, round);
 		EXPECT_EQ(sizes[i], info(b.fd).pages_exclusive);
@@ -374,7 +387,7 @@ TEST(no_faults_where_it_had_grown)
 			EXPECT_EQ(SIGBUS, touch(more + end * pgsz(), round % 2));
 			EXPECT_EQ(0, memcmp(more, b.want, end * pgsz()));
 		}
-		EXPECT_EQ(0, taken) TH_LOG("end %zu", end);
+		EXPECT_GE(7 * faults_of_searches(40), taken) TH_LOG("end %zu", end);
 		close(b.fd);
 		close(b.snap);
 		unmap(more, 2 * PAGES);
@@ -408,7 +421,7 @@ TEST(no_faults_where_it_had_grown_from_within_a_page)
 		EXPECT_EQ(0, b.mem[131 * pgsz() - 1]);
 		ASSERT_EQ(0, do_resize(b.fd, end));
 	}
-	EXPECT_EQ(0, taken);
+	EXPECT_GE(3 * faults_of_searches(20), taken);
 }
 
 static void cold_pages(struct __test_metadata *_metadata, size_t hot)
@@ -473,7 +486,7 @@ TEST(what_is_written_once_is_not_kept)
 	int fd = region_of(MANY, 1), snap, round;
 	char *mem = map_rw(fd, MANY);
 	struct cowmem_restore r;
-	long before = 0;
+	long before = 0, taken;
 	size_t i, at = 0;
 
 	NEED_KEEP();
@@ -501,10 +514,14 @@ TEST(what_is_written_once_is_not_kept)
 			EXPECT_EQ(r.kept, info(fd).pages_exclusive);
 		}
 		/* Each of the others, and no more. */
-		if (round == WARM + ROUNDS - 1)
-			EXPECT_EQ(ROUNDS * OTHERS, faults_taken() - before);
+		if (round == WARM + ROUNDS - 1) {
+			taken = faults_taken() - before - ROUNDS * OTHERS;
+			EXPECT_LE(0, taken);
+			EXPECT_GE(HOT * faults_of_searches(ROUNDS), taken);
+		}
 	}
-	EXPECT_EQ(0, faults_taken() - before);
+	taken = faults_taken() - before;
+	EXPECT_GE((HOT + OTHERS) * faults_of_searches(ROUNDS), taken);
 	EXPECT_TRUE(fd_is(fd, 0, MANY / 2, 1));
 	EXPECT_TRUE(holds(fd, HOT + OTHERS, MANY / 2 - (HOT + OTHERS) / 2));
 	must_restore(fd, snap, 0);

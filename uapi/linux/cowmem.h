@@ -308,15 +308,16 @@ struct cowmem_discard {
  * I/O in flight into pages that differ is lost to the region.  A region may be
  * restored to itself, which changes nothing.
  *
- * With COWMEM_RESTORE_KEEP, pages that were written get the snapshot's content
- * copied back and stay mapped and writable, so that a program which does the same
- * over and over takes no page fault at all.  Each page that is kept is copied back in
- * each round, as nothing tells for sure that it was not written.  A page that was not
- * written for some rounds is given back, and so is one that I/O in flight refers to; once
- * that happened to many, a page is kept from the second time on that it is written within
- * some rounds.  No more than COWMEM_KEEP_MAX bytes are ever kept.  This is for a caller
- * who knows that nobody else writes meanwhile: a page that is being written during the
- * call is not restored at one instant.
+ * With COWMEM_RESTORE_KEEP, pages that were written get the snapshot's content copied
+ * back and stay mapped and writable, so that a program which does the same over and over
+ * takes no page fault at all; but on a processor that does not note by itself which
+ * pages are written (arm64 before v8.1), each takes one now and then.  Each page that is
+ * kept is copied back in each round, as nothing tells for sure that it was not written.
+ * A page that was not written for some rounds is given back, and so is one that I/O in
+ * flight refers to; once that happened to many, a page is kept from the second time on
+ * that it is written within some rounds.  No more than COWMEM_KEEP_MAX bytes are ever
+ * kept.  This is for a caller who knows that nobody else writes meanwhile: a page that
+ * is being written during the call is not restored at one instant.
  *
  * Nothing is kept, and the call does the plain thing, if @fd is not sealed against
  * writing or was written before that and not cloned since, if the region differs
