@@ -106,6 +106,22 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 }
 
 /*
+ * The same on a mount of users.  What may be written counts as a writer of the mount, which
+ * new_file() does not see to.
+ */
+static struct file *new_file_on_mount(struct cowmem_region *region, struct vfsmount *mnt,
+				      const char *name, int flags)
+{
+	struct file *file = new_file(region, mnt, name, O_RDONLY), *opened;
+
+	if (IS_ERR(file) || flags == O_RDONLY)
+		return file;
+	opened = dentry_open(&file->f_path, flags | O_LARGEFILE, current_cred());
+	fput(file);
+	return opened;
+}
+
+/*
  * Writing to a clone fills the mount that it is on, so the right to read @of is not enough:
  * @of has to be open for writing, or the caller has to be its owner or have the right to
  * open it for writing.  The owner is asked because a sealed file is never open for writing.
@@ -133,7 +149,7 @@ static struct file *clone_on_mount(struct file *of, int flags)
 	struct vfsmount *mnt = of->f_path.mnt;
 	struct mnt_idmap *idmap = cowmem_mnt_idmap(mnt);
 	struct cowmem_region *region;
-	struct file *file, *opened;
+	struct file *file;
 	int err;
 
 	if (!fsuidgid_has_mapping(mnt->mnt_sb, idmap))
@@ -150,13 +166,7 @@ static struct file *clone_on_mount(struct file *of, int flags)
 		goto drop_write;
 	}
 	cowmem_make_linkable(&region->inode);
-	file = new_file(region, mnt, "", O_RDONLY);
-	if (!IS_ERR(file) && flags == O_RDWR) {
-		/* new_file() does not count writers of the mount. */
-		opened = dentry_open(&file->f_path, flags | O_LARGEFILE, current_cred());
-		fput(file);
-		file = opened;
-	}
+	file = new_file_on_mount(region, mnt, "", flags);
 drop_write:
 	mnt_drop_write(mnt);
 	return file;
@@ -274,6 +284,16 @@ int cowmem_remove_privs(struct file *file)
 	return is_regular(file) ? file_remove_privs(file) : 0;
 }
 
+/*
+ * Capabilities are an attribute, which only files of users' mounts have.  IS_NOSEC() is true
+ * once somebody looked and found none.
+ */
+static bool may_have_privs(struct inode *inode)
+{
+	return is_sxid(READ_ONCE(inode->i_mode)) ||
+	       (cowmem_region_account(cowmem_region_of(inode)) && !IS_NOSEC(inode));
+}
+
 /**
  * cowmem_remove_privs_now - as cowmem_remove_privs(), for callers without i_rwsem
  * @file: the file
@@ -287,7 +307,7 @@ int cowmem_remove_privs_now(struct file *file)
 	int err;
 
 	/* Few files have anything to drop.  Do not wait for the lock if this one has not. */
-	if (!is_regular(file) || !is_sxid(READ_ONCE(inode->i_mode)))
+	if (!is_regular(file) || !may_have_privs(inode))
 		return 0;
 	err = down_write_killable(&inode->i_rwsem);
 	if (err)
@@ -348,7 +368,10 @@ struct file *cowmem_another_file(struct file *of, const char *name, u32 flags)
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
 	ihold(&region->inode);
-	file = new_file(region, mnt, name, open_flags);
+	if (cowmem_region_account(region))
+		file = new_file_on_mount(region, mnt, name, open_flags);
+	else
+		file = new_file(region, mnt, name, open_flags);
 	if (!IS_ERR(file) && flags == COWMEM_FILE_VIEW)
 		file->f_path.dentry->d_fsdata = region;
 	return file;

@@ -129,7 +129,9 @@ static int fs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 {
 	struct mount_options *o = fc->fs_private;
 	struct fs_parse_result result;
-	int err = 0, option = fs_parse(fc, options, param, &result);
+	int err = 0, huge, option = fs_parse(fc, options, param, &result);
+	kuid_t uid;
+	kgid_t gid;
 
 	if (option < 0)
 		return option;
@@ -147,24 +149,27 @@ static int fs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 		o->mode = result.uint_32;
 		break;
 	case OPTION_UID:
-		o->uid = make_kuid(current_user_ns(), result.uint_32);
-		if (!uid_valid(o->uid))
+		uid = make_kuid(current_user_ns(), result.uint_32);
+		if (!uid_valid(uid))
 			return invalf(fc, "cowmem: there is no uid=%u", result.uint_32);
+		o->uid = uid;
 		break;
 	case OPTION_GID:
-		o->gid = make_kgid(current_user_ns(), result.uint_32);
-		if (!gid_valid(o->gid))
+		gid = make_kgid(current_user_ns(), result.uint_32);
+		if (!gid_valid(gid))
 			return invalf(fc, "cowmem: there is no gid=%u", result.uint_32);
+		o->gid = gid;
 		break;
 	case OPTION_HUGE:
-		o->huge = match_string(cowmem_huge_names, ARRAY_SIZE(cowmem_huge_names),
-				       param->string);
-		if (o->huge < 0)
+		huge = match_string(cowmem_huge_names, ARRAY_SIZE(cowmem_huge_names),
+				    param->string);
+		if (huge < 0)
 			return invalf(fc, "cowmem: huge=%s is none of never, advise and always",
 				      param->string);
-		if (o->huge != COWMEM_HUGE_NEVER && !cowmem_can_huge())
+		if (huge != COWMEM_HUGE_NEVER && !cowmem_can_huge())
 			return invalf(fc, "cowmem: huge=%s: the system has no huge pages",
 				      param->string);
+		o->huge = huge;
 		break;
 	}
 	if (!err)

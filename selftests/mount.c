@@ -1162,17 +1162,40 @@ TEST_F(mount, no_limit)
 	close(fd);
 }
 
+/* The options that a mount of this context shows, at @where.  Both are gone then. */
+static const char *shown_by(int fs, const char *where)
+{
+	static char text[1 << 14], found[200];
+	char at[64], *line;
+	int mnt;
+
+	must(!syscall(SYS_fsconfig, fs, CREATE, NULL, NULL, 0));
+	mnt = syscall(SYS_fsmount, fs, 0, 0);
+	must(mnt >= 0);
+	must(!syscall(SYS_move_mount, mnt, "", AT_FDCWD, where, 4 /* MOVE_MOUNT_F_EMPTY_PATH */));
+	must(read_file("/proc/self/mounts", text, sizeof(text)) > 0);
+	sprintf(at, " %s cowmem ", where);
+	line = strstr(text, at);
+	must(line);
+	snprintf(found, sizeof(found), "%.*s", (int)strcspn(line, "\n"), line);
+	close(mnt);
+	must(!umount(where));
+	close(fs);
+	return found;
+}
+
 /* What is wrong is told in the context's log. */
 TEST_F(mount, why_it_was_refused)
 {
 	static const char * const bad[][2] = {
 		{ "size", "x" }, { "size", "99999999999999999999" }, { "nr_inodes", "x" },
 		{ "mode", "9" }, { "mode", "77777" }, { "nonsense", "1" }, { "huge", "x" },
-		{ "huge", "always\n" },
+		{ "huge", "always\n" }, { "uid", "-1" }, { "gid", "4294967295" },
 	};
-	char log[500];
+	char log[500], want[200];
 	size_t i;
 
+	strcpy(want, shown_by(syscall(SYS_fsopen, "cowmem", 0), self->a));
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		int fs = syscall(SYS_fsopen, "cowmem", 0);
 		ssize_t n;
@@ -1187,7 +1210,8 @@ TEST_F(mount, why_it_was_refused)
 			TH_LOG("%s", log);
 		EXPECT_NE(NULL, strstr(log, bad[i][0]))
 			TH_LOG("%s", log);
-		close(fs);
+		/* And it is forgotten. */
+		EXPECT_STREQ(want, shown_by(fs, self->a));
 	}
 }
 
@@ -1429,11 +1453,44 @@ TEST_F(mount, read_only)
 	EXPECT_EQ(inodes, inodes_at(self->a));
 	EXPECT_EQ(-1, do_file(ro, 0, "rw"));
 	close(file_of(ro, COWMEM_FILE_VIEW));
+	close(file_of(ro, COWMEM_FILE_RDONLY));
 	EXPECT_TRUE(fd_is(ro, 0, 4, 1));
 	/* A region of the device can be made equal to it. */
 	fd = region_of(4, 2);
 	EXPECT_EQ(0, restore_from(fd, ro, 0));
 	EXPECT_TRUE(fd_is(fd, 0, 4, 1));
+}
+
+/* Each descriptor that can be written keeps the mount from getting read-only. */
+TEST_F(mount, named_files_write_to_it)
+{
+	static const char * const names[] = { NULL, "", "name" };
+	char link[64], path[64];
+	size_t i;
+
+	mount_at(self->a, "size=1m");
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		int fd = file_at(self->a, "file", 4, 1), file = do_file(fd, 0, names[i]);
+
+		ASSERT_LE(0, file);
+		close(fd);
+		EXPECT_EQ(EBUSY, remounting(self->a, MS_RDONLY, NULL))
+			TH_LOG("named '%s'", names[i]);
+		EXPECT_EQ(1, pwrite(file, "x", 1, 0));
+		sprintf(path, "/proc/self/fd/%d", file);
+		ASSERT_LT(0, readlink(path, link, sizeof(link)));
+		if (names[i] && *names[i])
+			EXPECT_EQ(0, strncmp(link, "/cowmem:name", 12));
+		/* Once all that can is gone, there is none by another's descriptor. */
+		fd = do_file(file, COWMEM_FILE_RDONLY, names[i]);
+		ASSERT_LE(0, fd);
+		close(file);
+		EXPECT_EQ(0, remounting(self->a, MS_RDONLY, NULL));
+		EXPECT_EQ(-1, do_file(fd, 0, names[i]));
+		EXPECT_EQ(EBADF, errno);
+		close(fd);
+		EXPECT_EQ(0, remounting(self->a, 0, NULL));
+	}
 }
 
 /* ---- options that nobody thought of ---- */

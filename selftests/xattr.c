@@ -560,6 +560,25 @@ TEST_F(xattr, capabilities_are_lost)
 	if (!strcmp(variant->type, "cowmem"))
 		EXPECT_FALSE(keeps_caps("f"));
 
+	/* The module's own ways to write. */
+	if (!strcmp(variant->type, "cowmem")) {
+		int other = region_of(2, 1);
+
+		give_caps("f");
+		must(!do_copy(fd, other, 0, 0, 1));
+		EXPECT_FALSE(keeps_caps("f"));
+		give_caps("f");
+		must(!do_discard(fd, 0, pgsz()));
+		EXPECT_FALSE(keeps_caps("f"));
+		give_caps("f");
+		must(!do_resize(fd, 3 * pgsz()));
+		EXPECT_FALSE(keeps_caps("f"));
+		give_caps("f");
+		must_restore(fd, other, COWMEM_RESTORE_SIZE);
+		EXPECT_FALSE(keeps_caps("f"));
+		close(other);
+	}
+
 	/* No file system can tell that a mapping is written. */
 	give_caps("f");
 	mem = mmap(NULL, pgsz(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

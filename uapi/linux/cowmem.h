@@ -622,6 +622,8 @@ struct cowmem_merge {
  *  EACCES	@flags has no COWMEM_FILE_VIEW, and the descriptor is of that kind
  *  EPERM	the file is to be open for writing and the region carries COWMEM_SEAL_WRITE or
  *		COWMEM_SEAL_FUTURE_WRITE
+ *  EROFS	the file is to be open for writing and the mount is read-only
+ *  ETXTBSY	the file is to be open for writing, and is a program of a mount that runs
  *  EINVAL	@flags has both COWMEM_FILE_RDONLY and COWMEM_FILE_VIEW, or the name is
  *		longer than COWMEM_FILE_NAME_MAX
  *  EFAULT	@name cannot be read
