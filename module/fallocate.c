@@ -56,12 +56,8 @@ static bool may_fit(const struct cowmem_region *region, pgoff_t first, pgoff_t e
 /* Drop what was allocated past the end, as the size is not going to change. */
 static void undo_past_end(struct cowmem_region *region, loff_t offset, loff_t end)
 {
-	loff_t size = round_up(cowmem_region_size(region), PAGE_SIZE);
-
-	offset = max_t(loff_t, round_down(offset, PAGE_SIZE), size);
-	if (offset < end)
-		cowmem_region_discard(region, offset, round_up((u64)end, PAGE_SIZE),
-				      false);
+	cowmem_region_discard_past_end(region, round_down(offset, PAGE_SIZE),
+				       round_up((u64)end, PAGE_SIZE));
 }
 
 /* fallocate() that may make the region larger.  Under i_rwsem. */

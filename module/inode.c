@@ -25,8 +25,7 @@ static int drop_past_end(struct cowmem_region *region)
 	/* An empty region has no nodes. */
 	if ((region->seals & COWMEM_WRITE_SEALS) || !READ_ONCE(region->tree.root))
 		return 0;
-	return cowmem_region_discard(region, cowmem_region_size(region), 1ULL << 63,
-				     false);
+	return cowmem_region_discard_past_end(region, cowmem_region_size(region), 1ULL << 63);
 }
 
 /* truncate().  Under i_rwsem. */

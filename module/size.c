@@ -161,6 +161,18 @@ int cowmem_resize(struct cowmem_call *call)
 	return err;
 }
 
+/* Turn a range into a hole.  Under region->lock for writing. */
+static int discard(struct cowmem_region *region, u64 from, u64 to)
+{
+	int err = -EPERM;
+
+	if (!(region->seals & COWMEM_WRITE_SEALS))
+		err = region_punch(region, from, to, false);
+	if (!err)
+		cowmem_region_changed(region);
+	return err;
+}
+
 /**
  * cowmem_region_discard - turn a range into a hole
  * @region: the region
@@ -181,12 +193,34 @@ int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 		return err;
 	if (inside && to > cowmem_region_size(region))
 		err = -EINVAL;
-	else if (region->seals & COWMEM_WRITE_SEALS)
-		err = -EPERM;
 	else
-		err = region_punch(region, from, to, false);
-	if (!err)
-		cowmem_region_changed(region);
+		err = discard(region, from, to);
+	up_write(&region->lock);
+	return err;
+}
+
+/**
+ * cowmem_region_discard_past_end - turn what was allocated past the end into a hole
+ * @region: the region
+ * @from: first byte; it may be inside by now, as mmap() of the device may have made the region
+ *        larger, and what is inside stays
+ * @to: byte after the last one
+ *
+ * Context: may sleep; no region is locked.
+ * Return: as cowmem_region_discard().
+ */
+int cowmem_region_discard_past_end(struct cowmem_region *region, u64 from, u64 to)
+{
+	int err = down_write_killable(&region->lock);
+	u64 size;
+
+	if (err)
+		return err;
+	size = cowmem_region_size(region);
+	if (from < size)
+		from = round_up(size, PAGE_SIZE);
+	if (from < to)
+		err = discard(region, from, to);
 	up_write(&region->lock);
 	return err;
 }

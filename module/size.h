@@ -14,6 +14,7 @@ void cowmem_region_grow(struct cowmem_region *region, loff_t size);
 int cowmem_region_resize(struct cowmem_region *region, loff_t size);
 int cowmem_region_discard(struct cowmem_region *region, u64 from, u64 to,
 			  bool inside);
+int cowmem_region_discard_past_end(struct cowmem_region *region, u64 from, u64 to);
 int cowmem_resize(struct cowmem_call *call);
 int cowmem_discard(struct cowmem_call *call);
 
