@@ -739,6 +739,23 @@ static bool same_holes(const char *one, const char *other)
 	return equal;
 }
 
+/* It has bytes, although it says 0. */
+static void import_of_proc(void)
+{
+	int fd = in_file("/proc/version");
+	char version[4096];
+	ssize_t n = read(fd, version, sizeof(version));
+
+	CHECK(n > 0);
+	close(fd);
+	write_file(T "version", version, n);
+	WELL(NULL, NULL, "import /proc/version %s", B "i5");
+	SAME(T "version", B "i5");
+	write_file(T "empty", "", 0);
+	WELL(NULL, NULL, "import %s %s", T "empty", B "i6");
+	EQUAL(size_of(B "i6"), 0);
+}
+
 static void export_import(void)
 {
 	make_file(A "live", 300, 33);
@@ -757,6 +774,7 @@ static void export_import(void)
 	is_frozen_now(B "i3");
 	transfer("", B "i3", B "i4");
 	SAME(A "live", B "i4");
+	import_of_proc();
 }
 
 static void a_pipe_has_no_holes(void)
