@@ -499,6 +499,7 @@ static int find_map(const struct search *s, uint64_t addr, char *name, size_t si
 static int open_map(const struct search *s, const char *name, int flags)
 {
 	struct stat st;
+	int fd;
 
 	if (fstatat(s->proc, name, &st, 0))
 		return -1;
@@ -511,7 +512,14 @@ static int open_map(const struct search *s, const char *name, int flags)
 		errno = ENOTTY;
 		return -1;
 	}
-	return cowmem_int_file(openat(s->proc, name, flags | O_CLOEXEC | O_NONBLOCK));
+	fd = openat(s->proc, name, flags | O_CLOEXEC | O_NONBLOCK);
+	/* The device may have been mapped there meanwhile. */
+	if (fd != -1 && !fstat(fd, &st) && S_ISCHR(st.st_mode)) {
+		close(fd);
+		errno = ENXIO;
+		return -1;
+	}
+	return cowmem_int_file(fd);
 }
 
 int cowmem_take_mapped(pid_t pid, uint64_t addr, unsigned int flags)

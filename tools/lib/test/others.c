@@ -295,12 +295,15 @@ static void as_nobody(void)
 /* What find.c opens: a process can end, or become another's, between the look at its descriptors and its mappings. */
 static pid_t ends_before_maps;
 static int maps_error;
+static bool device_is_mapped;
 
 int __real_openat64(int dir, const char *path, int flags, ...);
 int __wrap_openat64(int dir, const char *path, int flags, ...);
 
 int __wrap_openat64(int dir, const char *path, int flags, ...)
 {
+	if (device_is_mapped && !strncmp(path, "map_files/", 10))
+		return __real_openat64(dir, "/dev/cowmem", flags);
 	if (strcmp(path, "maps"))
 		return __real_openat64(dir, path, flags);
 	if (ends_before_maps)
@@ -338,6 +341,21 @@ static void find_while_it_ends(void)
 	maps_error = EACCES;
 	ERRNO(cowmem_find(0, note, &list), EACCES);
 	maps_error = 0;
+}
+
+/* Between the look at a mapping and its opening that of the device takes its place, and nobody gets a new region. */
+static void take_while_it_changes(void)
+{
+	int fd = make(PAGE), before;
+	char *mem = map_all(fd, PAGE);
+
+	before = count_fds();
+	device_is_mapped = true;
+	ERRNO(cowmem_take_mapped(0, (uintptr_t)mem, 0), ENXIO);
+	device_is_mapped = false;
+	EQUAL(count_fds(), before);
+	munmap(mem, PAGE);
+	close(fd);
 }
 
 static void become_nobody(void)
@@ -708,6 +726,7 @@ static const struct test tests[] = {
 	{ "find_races", find_races },
 	{ "find_while_it_ends", find_while_it_ends },
 	{ "find_equal_number", find_equal_number },
+	{ "take_while_it_changes", take_while_it_changes },
 	{ "take", take },
 	{ "device_becomes_a_file", device_becomes_a_file },
 	{ "take_own", take_own },
