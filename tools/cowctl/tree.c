@@ -240,7 +240,7 @@ static int walk(struct tree *tree, int dir, const struct stat *place)
 	FTSENT *walked;
 	int err = 0;
 
-	while (!err && (walked = fts_read(fts))) {
+	while (!err && (errno = 0, walked = fts_read(fts))) {
 		if (walked->fts_level && is_place(walked, place))
 			fts_set(fts, walked, FTS_SKIP);
 		else if (walked->fts_level)
@@ -250,6 +250,8 @@ static int walk(struct tree *tree, int dir, const struct stat *place)
 		else if (walked->fts_info != FTS_DP)
 			err = complain("the directory", "%s", strerror(walked->fts_errno));
 	}
+	if (!err && errno)
+		err = complain("the directory", "it cannot be read to its end: %s", strerror(errno));
 	fts_close(fts);
 	free(root);
 	return err;

@@ -249,6 +249,15 @@ is "snapshot DIR: expendable" quiet snapshot -e "$t/sub" "$m/cut2"
 is "snapshot DIR: ... kind" json regions.0.kind expendable info "$m/cut2/b"
 is "snapshot DIR: nothing half made is left" [ -z "$(find "$m" "$dir/other" -name '.cowctl*')" ]
 
+# A walk that fails in the middle is not its end.
+# shellcheck disable=SC2034 # run() of lib.sh has it
+under='env LD_PRELOAD=./stream-trap.so STREAM_TRAP=fts_read:3:12'
+is "snapshot DIR: it cannot be read to its end" says 1 "to its end: Cannot allocate memory" snapshot "$t" "$m/half"
+is "snapshot DIR: ... nothing is made" [ ! -e "$m/half" ]
+is "list: it cannot be read to its end" run 1 list "$t"
+is "list: ... it says so" grep -q "tree: it cannot be read to its end" "$err"
+unset under
+
 # Where it ends in the middle, nothing is left, neither of its own accord nor by force.
 mkdir "$dir/small"
 # Room for all clones, two directories and a few of the second names.
