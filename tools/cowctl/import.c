@@ -46,7 +46,7 @@ static int put_chunk(int to, const char *data, size_t length, uint64_t offset)
 	return 0;
 }
 
-/* Of what can not be asked for its holes, or for its size. */
+/* Of what can not be asked for its holes, or for its size: files of /proc say 0. */
 static int import_in_order(int from, int to)
 {
 	char *buffer = must(malloc(CHUNK));
@@ -84,8 +84,8 @@ static int fill(struct part *part, int from)
 	struct stat st;
 
 	if (fstat(from, &st) ||
-	    (S_ISREG(st.st_mode) && lseek(from, 0, SEEK_CUR) == 0 ? import_file(from, part->fd, st.st_size) :
-								      import_in_order(from, part->fd)))
+	    (S_ISREG(st.st_mode) && st.st_size && lseek(from, 0, SEEK_CUR) == 0 ?
+	     import_file(from, part->fd, st.st_size) : import_in_order(from, part->fd)))
 		return complain_errno(part->place->path);
 	return 0;
 }

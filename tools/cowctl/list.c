@@ -235,7 +235,7 @@ static int list_directory(struct listing *listing, int dir, const char *name, bo
 	FTSENT *entry;
 	int err = 0;
 
-	while ((entry = fts_read(tree))) {
+	while ((errno = 0, entry = fts_read(tree))) {
 		const char *below = entry->fts_level ? entry->fts_path + strlen(root) + 1 : "";
 		char *path = entry->fts_level ? must_printf("%s%s%s", name, slash, below) : must(strdup(name));
 
@@ -246,6 +246,8 @@ static int list_directory(struct listing *listing, int dir, const char *name, bo
 			err = complain(path, "%s", strerror(entry->fts_errno));
 		free(path);
 	}
+	if (errno)
+		err = complain(name, "it cannot be read to its end: %s", strerror(errno));
 	fts_close(tree);
 	free(root);
 	return err;

@@ -94,14 +94,36 @@ static bool is_base(const struct receive *r, int fd)
 	return !id_get(fd, &id) && stream_id_equal(&id, &r->header.base);
 }
 
+static bool is_regular(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISREG(st.st_mode);
+}
+
+/* Open a file in the directory. What else is there is not touched: opening a pipe or device does something to it. */
+static int open_file(const struct receive *r, const char *name)
+{
+	int at = openat(r->place.dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC), fd = -1;
+	char *link;
+
+	if (at < 0)
+		return -1;
+	if (is_regular(at) && is_trusted(at)) {
+		link = must_printf("/proc/self/fd/%d", at);
+		fd = open(link, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		free(link);
+	}
+	close(at);
+	return fd;
+}
+
 /* Is a file in the directory the base? Returns its descriptor, or -1. */
 static int try_base(const struct receive *r, const char *name)
 {
-	int fd = openat(r->place.dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd = open_file(r, name);
 
-	if (fd < 0)
-		return -1;
-	if (is_trusted(fd) && is_base(r, fd))
+	if (fd < 0 || is_base(r, fd))
 		return fd;
 	close(fd);
 	return -1;

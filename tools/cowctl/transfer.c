@@ -284,7 +284,6 @@ void source_close(struct source *source)
 void expect_errors(void)
 {
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
 }
 
 bool is_file_path(const char *path)

@@ -65,7 +65,7 @@ int complain_source(const struct source *source);
 
 /* ---- where bytes go to, or come from ---- */
 
-/* expect_errors - who reads a pipe may go, and a file may become too large: that is to be said, and kills nobody */
+/* expect_errors - who reads a pipe may go: that is to be said, and kills nobody */
 void expect_errors(void);
 
 /* is_file_path - is it the name of a file, which is a struct part until it is whole, and of no pipe or device? */

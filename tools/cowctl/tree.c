@@ -240,7 +240,7 @@ static int walk(struct tree *tree, int dir, const struct stat *place)
 	FTSENT *walked;
 	int err = 0;
 
-	while (!err && (walked = fts_read(fts))) {
+	while (!err && (errno = 0, walked = fts_read(fts))) {
 		if (walked->fts_level && is_place(walked, place))
 			fts_set(fts, walked, FTS_SKIP);
 		else if (walked->fts_level)
@@ -250,6 +250,8 @@ static int walk(struct tree *tree, int dir, const struct stat *place)
 		else if (walked->fts_info != FTS_DP)
 			err = complain("the directory", "%s", strerror(walked->fts_errno));
 	}
+	if (!err && errno)
+		err = complain("the directory", "it cannot be read to its end: %s", strerror(errno));
 	fts_close(fts);
 	free(root);
 	return err;
@@ -355,15 +357,35 @@ static int publish(const struct place *place, const char *name)
 	return complain_place(place);
 }
 
+/* Its name, or NULL after it was said why. One that was killed may have left what has our number. */
+static char *make_dir(const struct place *place)
+{
+	char *name = NULL;
+	unsigned int i;
+
+	for (i = 0; i < 100; i++) {
+		free(name);
+		name = must_printf(".cowctl-%d-%u", (int)getpid(), i);
+		if (!mkdirat(place->dir, name, 0700))
+			return name;
+		if (errno != EEXIST)
+			break;
+	}
+	if (errno == EEXIST)
+		complain(place->path, "%s and others beside it are left of what was killed; remove them", name);
+	else
+		complain_place(place);
+	free(name);
+	return NULL;
+}
+
 static int build_at(struct tree *tree, const struct place *place, bool snapshot)
 {
-	char *name = must_printf(".cowctl-%d", (int)getpid());
-	int dir = -1, err = -1;
+	char *name = make_dir(place);
+	int dir, err = -1;
 
-	if (mkdirat(place->dir, name, 0700)) {
-		complain_place(place);
-		goto out;
-	}
+	if (!name)
+		return -1;
 	dir = open_made(place, name);
 	if (dir >= 0) {
 		err = build(tree, dir, snapshot, place);
@@ -377,7 +399,6 @@ static int build_at(struct tree *tree, const struct place *place, bool snapshot)
 	}
 	if (err)
 		unlinkat(place->dir, name, AT_REMOVEDIR);
-out:
 	free(name);
 	return err;
 }

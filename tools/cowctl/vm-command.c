@@ -399,7 +399,7 @@ char **command_change(const struct command *command, const struct changes *chang
 
 /* ---- go ---- */
 
-/* Nothing of ours goes along: no descriptors, no signals that wait. */
+/* Nothing of ours goes along: no descriptors, no signals that wait or are ignored. */
 static void become(const struct command *command, char **argv, const char *log)
 {
 	sigset_t none;
@@ -407,6 +407,7 @@ static void become(const struct command *command, char **argv, const char *log)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGXFSZ, SIG_DFL);
 	setsid();
 	in = open("/dev/null", O_RDONLY);
 	out = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);

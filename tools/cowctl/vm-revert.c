@@ -153,6 +153,7 @@ static int save(struct vm *vm, const struct place *place, struct laps *laps)
 {
 	json_t *disks = changing_disks(vm), *point;
 	char *name, *image, *file;
+	bool saved = false;
 	int err;
 
 	if (!disks)
@@ -165,10 +166,13 @@ static int save(struct vm *vm, const struct place *place, struct laps *laps)
 	err = make_image(vm, name, image);
 	if (!err) {
 		err = vm_begin(vm) || cut(vm, point, place->path, laps) ? -1 : 0;
+		saved = !err;
 		if (vm_end(vm))
 			err = -1;
 		if (!err && json_dump_file(point, file, 0))
 			err = complain(file, "%s", strerror(errno));
+		if (err && saved)
+			drop_snapshot(vm, point);
 		if (err)
 			drop_image(vm, name);
 	}

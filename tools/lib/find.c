@@ -403,13 +403,14 @@ static int tell_of_maps(struct search *s, cowmem_found_fn fn, void *arg)
 	return 0;
 }
 
-/* /proc/PID, which stays that of this process. */
+/* /proc/PID, which stays that of this process. 0 is our own, whose number may be another one in there. */
 static int open_proc(pid_t pid)
 {
-	char path[sizeof("/proc/") + 3 * sizeof(pid_t)];
+	char path[sizeof("/proc/") + 3 * sizeof(pid_t)] = "/proc/self";
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d", (int)pid);
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd == -1 && gone(errno))
 		errno = ESRCH;
@@ -437,7 +438,7 @@ int cowmem_find(pid_t pid, cowmem_found_fn fn, void *arg)
 	struct search s = { .pid = pid ? pid : getpid() };
 	int ret;
 
-	s.proc = open_proc(s.pid);
+	s.proc = open_proc(pid);
 	if (s.proc == -1)
 		return -1;
 	s.nameless = nameless_dev();
@@ -499,6 +500,7 @@ static int find_map(const struct search *s, uint64_t addr, char *name, size_t si
 static int open_map(const struct search *s, const char *name, int flags)
 {
 	struct stat st;
+	int fd;
 
 	if (fstatat(s->proc, name, &st, 0))
 		return -1;
@@ -511,7 +513,14 @@ static int open_map(const struct search *s, const char *name, int flags)
 		errno = ENOTTY;
 		return -1;
 	}
-	return cowmem_int_file(openat(s->proc, name, flags | O_CLOEXEC | O_NONBLOCK));
+	fd = openat(s->proc, name, flags | O_CLOEXEC | O_NONBLOCK);
+	/* The device may have been mapped there meanwhile. */
+	if (fd != -1 && !fstat(fd, &st) && S_ISCHR(st.st_mode)) {
+		close(fd);
+		errno = ENXIO;
+		return -1;
+	}
+	return cowmem_int_file(fd);
 }
 
 int cowmem_take_mapped(pid_t pid, uint64_t addr, unsigned int flags)
@@ -524,7 +533,7 @@ int cowmem_take_mapped(pid_t pid, uint64_t addr, unsigned int flags)
 		errno = EINVAL;
 		return -1;
 	}
-	s.proc = open_proc(s.pid);
+	s.proc = open_proc(pid);
 	if (s.proc == -1)
 		return -1;
 	fd = find_map(&s, addr, name, sizeof(name));

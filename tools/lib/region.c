@@ -57,10 +57,8 @@ int cowmem_is_region(int fd)
 		is = false;
 	else if (S_ISREG(st.st_mode))
 		is = !fstatfs(fd, &fs) && fs.f_type == COWMEM_SUPER_MAGIC;
-	else if (S_ISSOCK(st.st_mode))
-		is = false;	/* those of some families say EOPNOTSUPP to all ioctls */
-	else
-		is = ioctl(fd, COWMEM_IOC_INFO, &info) && errno == EOPNOTSUPP;
+	else	/* what a directory or socket says is chosen by somebody else */
+		is = S_ISCHR(st.st_mode) && ioctl(fd, COWMEM_IOC_INFO, &info) && errno == EOPNOTSUPP;
 	errno = saved;
 	return is;
 }
@@ -159,6 +157,13 @@ int cowmem_reopen(int fd, const char *name, unsigned int flags)
 	return cowmem_int_call(fd, COWMEM_IOC_FILE, &file) ? -1 : file.fd;
 }
 
+static bool is_file(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISREG(st.st_mode) && cowmem_is_region(fd);
+}
+
 int cowmem_int_file(int fd)
 {
 	bool read_only;
@@ -173,7 +178,13 @@ int cowmem_int_file(int fd)
 		if (S_ISREG(st.st_mode))
 			return fd;
 		read_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
+		errno = ENOTTY;
 		file = cowmem_reopen(fd, NULL, read_only ? COWMEM_FILE_RDONLY : 0);
+		/* The device of a program may name any descriptor: it is not ours to close. */
+		if (file != -1 && !is_file(file)) {
+			file = -1;
+			errno = ENOTTY;
+		}
 	}
 	cowmem_int_close(fd);
 	return file;

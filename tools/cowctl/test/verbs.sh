@@ -249,6 +249,25 @@ is "snapshot DIR: expendable" quiet snapshot -e "$t/sub" "$m/cut2"
 is "snapshot DIR: ... kind" json regions.0.kind expendable info "$m/cut2/b"
 is "snapshot DIR: nothing half made is left" [ -z "$(find "$m" "$dir/other" -name '.cowctl*')" ]
 
+# What one that was killed had begun may have the number of this one.
+is "snapshot DIR: beside what is left of another" sh -c \
+	'mkdir "$2/.cowctl-$$" "$2/.cowctl-$$-0" && exec ./cowctl snapshot "$1" "$2/left"' - "$t/sub" "$m"
+is "snapshot DIR: ... all is there" same "$t/sub/b" "$m/left/b"
+rm -rf "$m"/.cowctl-* "$m/left"
+sh -c 'for i in $(seq 0 99); do mkdir "$2/.cowctl-$$-$i"; done; exec ./cowctl snapshot "$1" "$2/left"' \
+	- "$t/sub" "$m" 2>"$err"
+is "snapshot DIR: of very much that is left one is named" grep -q 'left: .cowctl-[0-9]*-99 and others beside it' "$err"
+rm -rf "$m"/.cowctl-*
+
+# A walk that fails in the middle is not its end.
+# shellcheck disable=SC2034 # run() of lib.sh has it
+under='env LD_PRELOAD=./stream-trap.so STREAM_TRAP=fts_read:3:12'
+is "snapshot DIR: it cannot be read to its end" says 1 "to its end: Cannot allocate memory" snapshot "$t" "$m/half"
+is "snapshot DIR: ... nothing is made" [ ! -e "$m/half" ]
+is "list: it cannot be read to its end" run 1 list "$t"
+is "list: ... it says so" grep -q "tree: it cannot be read to its end" "$err"
+unset under
+
 # Where it ends in the middle, nothing is left, neither of its own accord nor by force.
 mkdir "$dir/small"
 # Room for all clones, two directories and a few of the second names.

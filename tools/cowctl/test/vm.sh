@@ -448,6 +448,12 @@ for command in query-block blockdev-create blockdev-add migrate-set-capabilities
 	done
 done
 is "save, snapshot-save: it fails" saves snapshot-save failing
+rm -f "$vm/journal"
+# What cowctl says goes through a pipe, as a file would be too large.
+(ulimit -f 0; ./cowctl vm save "$vm/qmp" "$m/point" 2>&1) | cat >"$err"
+is "save, the point cannot be written" grep -q "/point: File too large" "$err"
+is "save: ... and is undone in the disks, too" asked '"execute":"snapshot-delete"'
+is "save: ... nothing is left" sh -c '[ ! -e "$1" ] && [ "$(cat "$2")" != some ]' - "$m/point" "$vm/nodes"
 faulty snapshot-save term
 ./cowctl vm save -t 1 "$vm/qmp" "$m/point" >"$out" 2>"$err"
 is "save, SIGTERM while it is under way: late is too late, and it is undone" [ ! -e "$m/point" ]

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "tap.h"
 
@@ -37,6 +38,10 @@ static uint32_t later_flags[16] = {
 };
 
 static bool newer;
+
+/* What all descriptors answer: a server of FUSE chooses that for its directories and devices. */
+static bool lies;
+static int lie;
 
 /* Bits of a later version. */
 #define LATER_FEATURE	(1ULL << 63)
@@ -65,6 +70,16 @@ static int newer_ioctl(int fd, unsigned long cmd, void *user)
 	return ret;
 }
 
+static int lying_ioctl(unsigned long cmd, void *user)
+{
+	if (cmd == COWMEM_IOC_FILE) {
+		((struct cowmem_file *)user)->fd = lie;
+		return 0;
+	}
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
 int __wrap_ioctl(int fd, unsigned long cmd, ...)
 {
 	unsigned int nr = _IOC_NR(cmd) & 15, size = _IOC_SIZE(cmd), known = first_size[nr], i;
@@ -78,6 +93,8 @@ int __wrap_ioctl(int fd, unsigned long cmd, ...)
 	va_end(list);
 	if (_IOC_TYPE(cmd) != COWMEM_IOC_TYPE)
 		return __real_ioctl(fd, cmd, user);
+	if (lies)
+		return lying_ioctl(cmd, user);
 	if (newer)
 		return newer_ioctl(fd, cmd, user);
 	errno = ENOTTY;
@@ -229,6 +246,30 @@ static void newer_module(void)
 	newer = false;
 }
 
+/* What is no region is not taken for one, whatever it says, nor is a descriptor that it names. */
+static void liars(void)
+{
+	static const char *const paths[] = { "/tmp", "/dev/null" };
+	static const int named[] = { 0, -1, -5, 999 };
+	int fd, got, socks[2], i;
+	size_t count;
+
+	EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks), 0);
+	lies = true;
+	for (i = 0; i < 8; i++) {
+		fd = open(paths[i / 4], O_RDONLY | O_CLOEXEC);
+		lie = named[i % 4];
+		EQUAL(cowmem_send(socks[0], &fd, 1, NULL, 0), 0);
+		count = 1;
+		ERRNO(cowmem_receive(socks[1], &got, &count, NULL, NULL), ENOTTY);
+		CHECK(fcntl(0, F_GETFD) != -1);
+		close(fd);
+	}
+	lies = false;
+	close(socks[0]);
+	close(socks[1]);
+}
+
 static const struct test tests[] = {
 	{ "info", info },
 	{ "restore", restore },
@@ -237,6 +278,7 @@ static const struct test tests[] = {
 	{ "no_files", no_files },
 	{ "new_module", new_module },
 	{ "newer_module", newer_module },
+	{ "liars", liars },
 	{ NULL, NULL }
 };
 

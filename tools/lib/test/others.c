@@ -5,6 +5,7 @@
  * Needs the module, and root.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -295,12 +296,15 @@ static void as_nobody(void)
 /* What find.c opens: a process can end, or become another's, between the look at its descriptors and its mappings. */
 static pid_t ends_before_maps;
 static int maps_error;
+static bool device_is_mapped;
 
 int __real_openat64(int dir, const char *path, int flags, ...);
 int __wrap_openat64(int dir, const char *path, int flags, ...);
 
 int __wrap_openat64(int dir, const char *path, int flags, ...)
 {
+	if (device_is_mapped && !strncmp(path, "map_files/", 10))
+		return __real_openat64(dir, "/dev/cowmem", flags);
 	if (strcmp(path, "maps"))
 		return __real_openat64(dir, path, flags);
 	if (ends_before_maps)
@@ -338,6 +342,61 @@ static void find_while_it_ends(void)
 	maps_error = EACCES;
 	ERRNO(cowmem_find(0, note, &list), EACCES);
 	maps_error = 0;
+}
+
+/* Between the look at a mapping and its opening that of the device takes its place, and nobody gets a new region. */
+static void take_while_it_changes(void)
+{
+	int fd = make(PAGE), before;
+	char *mem = map_all(fd, PAGE);
+
+	before = count_fds();
+	device_is_mapped = true;
+	ERRNO(cowmem_take_mapped(0, (uintptr_t)mem, 0), ENXIO);
+	device_is_mapped = false;
+	EQUAL(count_fds(), before);
+	munmap(mem, PAGE);
+	close(fd);
+}
+
+/* A new process has the number 1, and /proc still that of all others. */
+static void own_in_namespace(void)
+{
+	int fd = make(PAGE), taken;
+	char *mem = map_all(fd, PAGE);
+	struct list list = regions_of(0);
+
+	EQUAL(getpid(), 1);
+	EQUAL(list.nr, 1);
+	EQUAL(list.found[0].pid, 1);
+	EQUAL(list.found[0].fd, fd);
+	EQUAL(list.found[0].mapped, PAGE);
+	taken = cowmem_take_mapped(0, (uintptr_t)mem, 0);
+	CHECK(taken >= 0);
+	put(taken, 0, 'x');
+	EQUAL(mem[0], 'x');
+}
+
+static void find_in_namespace(void)
+{
+	pid_t pid = child();
+	int status;
+
+	if (!pid) {
+		if (unshare(CLONE_NEWPID))
+			SKIP("no PID namespaces: %s", strerror(errno));
+		pid = child();
+		if (!pid) {
+			own_in_namespace();
+			_exit(0);
+		}
+		waitpid(pid, &status, 0);
+		_exit(status != 0);
+	}
+	waitpid(pid, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP)
+		_exit(EXIT_SKIP);
+	EQUAL(status, 0);
 }
 
 static void become_nobody(void)
@@ -708,6 +767,8 @@ static const struct test tests[] = {
 	{ "find_races", find_races },
 	{ "find_while_it_ends", find_while_it_ends },
 	{ "find_equal_number", find_equal_number },
+	{ "find_in_namespace", find_in_namespace },
+	{ "take_while_it_changes", take_while_it_changes },
 	{ "take", take },
 	{ "device_becomes_a_file", device_becomes_a_file },
 	{ "take_own", take_own },

@@ -1131,6 +1131,7 @@ static void too_large(void)
 	struct rlimit old, limit;
 
 	make_file(A "live", 100, 0);
+	make_file(A "small", 1, 0);
 	snapshot(A "live", A "s1");
 	WELL(NULL, T "stream", "send %s", A "s1");
 	CHECK(!getrlimit(RLIMIT_FSIZE, &old));
@@ -1140,8 +1141,10 @@ static void too_large(void)
 	REFUSED(1, "File too large", T "stream", NULL, "receive %s", T "r");
 	REFUSED(1, "File too large", NULL, NULL, "send -o %s %s", T "new", A "s1");
 	REFUSED(1, "File too large", NULL, NULL, "export %s %s", A "s1", T "new");
+	REFUSED(1, "File too large", NULL, NULL, "create -s 1M %s", A "new");
+	REFUSED(1, "File too large", NULL, NULL, "restore --size %s %s", A "small", A "s1");
 	CHECK(!setrlimit(RLIMIT_FSIZE, &old));
-	CHECK(!exists(T "new") && !exists(T ".new.part"));
+	CHECK(!exists(T "new") && !exists(T ".new.part") && !exists(A "new"));
 }
 
 /* ---- a stream in a file has its name when all of it is there ---- */

@@ -4,8 +4,10 @@
  * errno with which the N-th call of CALL fails, "before" or "after" if it is killed there, or "stop" or "stopped" if it
  * stops before or after that call until it is told to go on. So a test does what else only chance does.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,4 +107,16 @@ int ioctl(int fd, unsigned long request, ...)
 	arg = va_arg(args, void *);
 	va_end(args);
 	return TRAP(ioctl, fd, request, arg, 0, 0);
+}
+
+/* It can only fail, as where there is no memory. */
+FTSENT *fts_read(FTS *fts)
+{
+	FTSENT *(*next)(FTS *fts) = (FTSENT *(*)(FTS *))dlsym(RTLD_NEXT, "fts64_read");
+	const char *action = action_at("fts_read");
+
+	if (!action)
+		return next(fts);
+	errno = atoi(action);
+	return NULL;
 }

@@ -450,16 +450,42 @@ static int fake(const char *path, bool with_time)
 	return fd;
 }
 
+/* Somebody waits until a pipe beside the files is opened, which is not for who looks for a base to do. */
+static pid_t pipe_beside(void)
+{
+	pid_t pid;
+
+	CHECK(!mkfifo(B "fifo", 0600));
+	pid = child();
+	if (!pid)
+		_exit(open(B "fifo", O_WRONLY) < 0);
+	usleep(200000);
+	return pid;
+}
+
+static void still_waits(pid_t pid)
+{
+	usleep(200000);
+	EQUAL(waitpid(pid, NULL, WNOHANG), 0);
+	kill(pid, SIGKILL);
+	EQUAL(waitpid(pid, NULL, 0), pid);
+	unlink(B "fifo");
+}
+
 /* Which of two it is, is not for the order of a directory to say. Two names of one file are one. */
 static void two_bases(void)
 {
+	pid_t pid;
+
 	small_stream();
 	make_file(A "live", 61, 0);
 	snapshot(A "live", A "s2");
 	WELL(NULL, T "more", "send -i %s %s", A "s1", A "s2");
 	WELL(T "stream", NULL, "receive %s", B "one");
 	CHECK(!link(B "one", B "name"));
+	pid = pipe_beside();
 	WELL(T "more", NULL, "receive %s", B "r");
+	still_waits(pid);
 	unlink(B "r");
 	WELL(T "stream", NULL, "receive %s", B "two");
 	REFUSED(1, "name the right one by --base", T "more", NULL, "receive %s", B "r");
@@ -713,6 +739,23 @@ static bool same_holes(const char *one, const char *other)
 	return equal;
 }
 
+/* It has bytes, although it says 0. */
+static void import_of_proc(void)
+{
+	int fd = in_file("/proc/version");
+	char version[4096];
+	ssize_t n = read(fd, version, sizeof(version));
+
+	CHECK(n > 0);
+	close(fd);
+	write_file(T "version", version, n);
+	WELL(NULL, NULL, "import /proc/version %s", B "i5");
+	SAME(T "version", B "i5");
+	write_file(T "empty", "", 0);
+	WELL(NULL, NULL, "import %s %s", T "empty", B "i6");
+	EQUAL(size_of(B "i6"), 0);
+}
+
 static void export_import(void)
 {
 	make_file(A "live", 300, 33);
@@ -731,6 +774,7 @@ static void export_import(void)
 	is_frozen_now(B "i3");
 	transfer("", B "i3", B "i4");
 	SAME(A "live", B "i4");
+	import_of_proc();
 }
 
 static void a_pipe_has_no_holes(void)
