@@ -21,7 +21,10 @@ static inline const char *no_areas(int n)
 	close(fd);
 	if (!can)
 		return "the module has no COWMEM_FEATURE_HUGE here";
-	/* Others have some of the memory, and pieces of the rest: where an area is 512 MiB, of every third. */
+	/*
+	 * Others have some of the memory, and pieces of the rest: where an area is 512 MiB, of
+	 * every third.
+	 */
 	if (sysconf(_SC_PHYS_PAGES) > (n + n / 2 + 4) * AREA)
 		return NULL;
 	snprintf(why, sizeof(why), "%d areas of %ld MiB are more than there is memory", n,

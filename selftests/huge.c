@@ -1618,7 +1618,7 @@ static bool vast_clone_of_half(vast_scene *s)
 	return clone >= 0 && !close(clone);
 }
 
-/* An area is as it was filled: 512 of its pages, as to look at all takes long where they are many. */
+/* An area is as it was filled.  Of many pages, to look at 512 has to do. */
 static bool looks_filled(const char *mem)
 {
 	size_t i;

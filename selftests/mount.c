@@ -1195,7 +1195,7 @@ TEST_F(mount, why_it_was_refused)
 	char log[500], want[200];
 	size_t i;
 
-	strcpy(want, shown_by(syscall(SYS_fsopen, "cowmem", 0), self->a));
+	snprintf(want, sizeof(want), "%s", shown_by(syscall(SYS_fsopen, "cowmem", 0), self->a));
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		int fs = syscall(SYS_fsopen, "cowmem", 0);
 		ssize_t n;
