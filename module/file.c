@@ -73,6 +73,15 @@ static void unpin_mount(const struct cowmem_region *region)
 		cowmem_fs_unpin();
 }
 
+/* Open a file for writing instead, and count it as a writer of the mount. */
+static struct file *open_to_write(struct file *file)
+{
+	struct file *opened = dentry_open(&file->f_path, O_RDWR | O_LARGEFILE, current_cred());
+
+	fput(file);
+	return opened;
+}
+
 /*
  * Make a regular file of @region.  Takes over a reference to the inode and one from
  * pin_mount(), also on failure.  @mnt is a mount of the superblock of the inode.
@@ -81,6 +90,7 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 			     const char *name, int flags)
 {
 	char dname[COWMEM_FILE_NAME_MAX + sizeof("cowmem:")];
+	bool to_write = flags == O_RDWR && cowmem_region_account(region);
 	struct file *file;
 
 	/* On the file system without names nameless_dname() adds the prefix. */
@@ -91,7 +101,9 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 				 (u64)region->inode.i_ino);
 		name = dname;
 	}
-	file = alloc_file_pseudo(&region->inode, mnt, name, flags | O_LARGEFILE,
+	/* On a mount of users writers count, which this does not see to. */
+	file = alloc_file_pseudo(&region->inode, mnt, name,
+				 (to_write ? O_RDONLY : flags) | O_LARGEFILE,
 				 region->inode.i_fop);
 	if (IS_ERR(file)) {
 		unpin_mount(region);
@@ -102,23 +114,7 @@ static struct file *new_file(struct cowmem_region *region, struct vfsmount *mnt,
 	__module_get(THIS_MODULE);
 	cowmem_file_notifies(file);
 	cowmem_file_init(file, region);
-	return file;
-}
-
-/*
- * The same on a mount of users.  What may be written counts as a writer of the mount, which
- * new_file() does not see to.
- */
-static struct file *new_file_on_mount(struct cowmem_region *region, struct vfsmount *mnt,
-				      const char *name, int flags)
-{
-	struct file *file = new_file(region, mnt, name, O_RDONLY), *opened;
-
-	if (IS_ERR(file) || flags == O_RDONLY)
-		return file;
-	opened = dentry_open(&file->f_path, flags | O_LARGEFILE, current_cred());
-	fput(file);
-	return opened;
+	return to_write ? open_to_write(file) : file;
 }
 
 /*
@@ -166,7 +162,7 @@ static struct file *clone_on_mount(struct file *of, int flags)
 		goto drop_write;
 	}
 	cowmem_make_linkable(&region->inode);
-	file = new_file_on_mount(region, mnt, "", flags);
+	file = new_file(region, mnt, "", flags);
 drop_write:
 	mnt_drop_write(mnt);
 	return file;
@@ -368,10 +364,7 @@ struct file *cowmem_another_file(struct file *of, const char *name, u32 flags)
 	if (IS_ERR(mnt))
 		return ERR_CAST(mnt);
 	ihold(&region->inode);
-	if (cowmem_region_account(region))
-		file = new_file_on_mount(region, mnt, name, open_flags);
-	else
-		file = new_file(region, mnt, name, open_flags);
+	file = new_file(region, mnt, name, open_flags);
 	if (!IS_ERR(file) && flags == COWMEM_FILE_VIEW)
 		file->f_path.dentry->d_fsdata = region;
 	return file;
