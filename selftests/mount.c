@@ -1162,26 +1162,39 @@ TEST_F(mount, no_limit)
 	close(fd);
 }
 
-/* The options that a mount of this context shows, at @where.  Both are gone then. */
+/* What /proc/mounts says of @where, or "" */
+static const char *mounted_with(const char *where)
+{
+	static char text[1 << 14];
+	char line[64], *at;
+
+	must(read_file("/proc/self/mounts", text, sizeof(text)) > 0);
+	snprintf(line, sizeof(line), "\nm %s cowmem ", where);
+	at = strstr(text, line);
+	if (!at)
+		return "";
+	at += strlen(line);
+	at[strcspn(at, "\n ")] = 0;
+	return at;
+}
+
+/* What /proc/mounts says of a mount of this context, which is at @where.  Both are gone then. */
 static const char *shown_by(int fs, const char *where)
 {
-	static char text[1 << 14], found[200];
-	char at[64], *line;
+	const char *shown;
 	int mnt;
 
+	must(!syscall(SYS_fsconfig, fs, SET_STRING, "source", "m", 0));
 	must(!syscall(SYS_fsconfig, fs, CREATE, NULL, NULL, 0));
 	mnt = syscall(SYS_fsmount, fs, 0, 0);
 	must(mnt >= 0);
 	must(!syscall(SYS_move_mount, mnt, "", AT_FDCWD, where, 4 /* MOVE_MOUNT_F_EMPTY_PATH */));
-	must(read_file("/proc/self/mounts", text, sizeof(text)) > 0);
-	sprintf(at, " %s cowmem ", where);
-	line = strstr(text, at);
-	must(line);
-	snprintf(found, sizeof(found), "%.*s", (int)strcspn(line, "\n"), line);
+	shown = mounted_with(where);
+	must(*shown);
 	close(mnt);
 	must(!umount(where));
 	close(fs);
-	return found;
+	return shown;
 }
 
 /* What is wrong is told in the context's log. */
@@ -1272,22 +1285,6 @@ TEST_F(mount, remount)
 }
 
 /* ---- huge= ---- */
-
-/* What /proc/mounts says of @where, or "" */
-static const char *mounted_with(const char *where)
-{
-	static char text[1 << 14];
-	char line[64], *at;
-
-	must(read_file("/proc/self/mounts", text, sizeof(text)) > 0);
-	snprintf(line, sizeof(line), "\nm %s cowmem ", where);
-	at = strstr(text, line);
-	if (!at)
-		return "";
-	at += strlen(line);
-	at[strcspn(at, "\n ")] = 0;
-	return at;
-}
 
 /* Does the first write to an area get all of that? */
 static bool gets_huge(int fd, uint64_t area)
