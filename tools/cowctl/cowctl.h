@@ -194,6 +194,12 @@ struct region {
 int region_open(struct region *region, const char *arg, int mode);
 void region_close(struct region *region);
 
+/*
+ * open_again - what a descriptor is of, be it one of O_PATH, opened once more. Unlike its path, by now, that leads to
+ * nothing else. @flags as of open(2). Returns -1 with errno.
+ */
+int open_again(int fd, int flags);
+
 /* is_process_arg - does it look like PID or PID:FD, so that no NAME may? */
 bool is_process_arg(const char *arg);
 
@@ -228,6 +234,9 @@ int store_open(bool make);
  * caller to close. -1 after it was said that the NAME is in neither.
  */
 int find_name(const char *arg);
+
+/* link_file - give a file, made without a name, one below @dir. Returns 0, or -1 with errno. */
+int link_file(int fd, int dir, const char *name);
 
 /* is_mount - is it (a file or directory) on a mount of type cowmem? */
 bool is_mount(int fd);

@@ -190,15 +190,14 @@ static int list_processes(struct listing *listing)
 /* What was opened, with O_PATH: its path may lead to something else by now, which could do harm when it is opened. */
 static void list_file(struct listing *listing, int at, const char *path, const char *argument)
 {
-	char *link = must_printf("/proc/self/fd/%d", at);
 	struct stat st;
 	json_t *object;
 	bool fresh;
-	int fd = -1;
+	int fd;
 
 	if (!is_mount(at) || fstat(at, &st) || !S_ISREG(st.st_mode))
-		goto out;
-	fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		return;
+	fd = open_again(at, O_RDONLY | O_NONBLOCK);
 	/* What is not for us to open is there nevertheless. */
 	if (fd < 0 ? errno != EACCES : !cowmem_is_region(fd))
 		goto out;
@@ -211,7 +210,6 @@ static void list_file(struct listing *listing, int at, const char *path, const c
 out:
 	if (fd >= 0)
 		close(fd);
-	free(link);
 }
 
 static int list_below(struct listing *listing, int dir, const char *below, const char *path, const char *argument)

@@ -78,12 +78,12 @@ static ssize_t get(void *arg, void *buffer, size_t length)
 
 /* ---- the base ---- */
 
-/* Who can write the file could give it any content and any id: its owner alone, or nobody. */
+/* A file. And who can write it could give it any content and any id: its owner alone, or nobody. */
 static bool is_trusted(int fd)
 {
 	struct stat st;
 
-	return !fstat(fd, &st) && (st.st_uid == geteuid() || !st.st_uid) && !(st.st_mode & 022);
+	return !fstat(fd, &st) && S_ISREG(st.st_mode) && (st.st_uid == geteuid() || !st.st_uid) && !(st.st_mode & 022);
 }
 
 /* Is it what the stream builds on, and unchanged? */
@@ -94,26 +94,15 @@ static bool is_base(const struct receive *r, int fd)
 	return !id_get(fd, &id) && stream_id_equal(&id, &r->header.base);
 }
 
-static bool is_regular(int fd)
-{
-	struct stat st;
-
-	return !fstat(fd, &st) && S_ISREG(st.st_mode);
-}
-
 /* Open a file in the directory. What else is there is not touched: opening a pipe or device does something to it. */
 static int open_file(const struct receive *r, const char *name)
 {
 	int at = openat(r->place.dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC), fd = -1;
-	char *link;
 
 	if (at < 0)
 		return -1;
-	if (is_regular(at) && is_trusted(at)) {
-		link = must_printf("/proc/self/fd/%d", at);
-		fd = open(link, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		free(link);
-	}
+	if (is_trusted(at))
+		fd = open_again(at, O_RDONLY | O_NONBLOCK);
 	close(at);
 	return fd;
 }

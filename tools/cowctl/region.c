@@ -186,17 +186,23 @@ static int take_mapped(struct region *region, pid_t pid, uint64_t at, int mode)
 	return region->fd < 0 ? complain_process(region->arg, pid) : 0;
 }
 
+int open_again(int fd, int flags)
+{
+	char *link = must_printf("/proc/self/fd/%d", fd);
+
+	fd = open(link, flags | O_CLOEXEC);
+	free(link);
+	return fd;
+}
+
 /* What the process has open for less than we need is opened once more, if mode and owner of the region allow it. */
 static int want_mode(struct region *region, int mode)
 {
 	int have = fcntl(region->fd, F_GETFL) & O_ACCMODE, fd;
-	char *path;
 
 	if (have == O_RDWR || have == mode)
 		return 0;
-	path = must_printf("/proc/self/fd/%d", region->fd);
-	fd = open(path, mode | O_CLOEXEC);
-	free(path);
+	fd = open_again(region->fd, mode);
 	if (fd < 0)
 		return -1;
 	region_close(region);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -237,19 +238,27 @@ int find_name(const char *arg)
 
 /* ---- places ---- */
 
-/* The directory that a file on a mount is in, or -1: it may have no name any more, or one that only others see. */
+/* The path of an open file, or NULL; the caller frees it. It may have none any more, or one that only others see. */
+static char *path_of_fd(int fd)
+{
+	char *link = must_printf("/proc/self/fd/%d", fd), path[PATH_MAX];
+	ssize_t length = readlink(link, path, sizeof(path));
+
+	free(link);
+	return length < 0 || length == sizeof(path) ? NULL : must(strndup(path, length));
+}
+
+/* The directory that a file on a mount is in, or -1. */
 static int directory_of(int fd)
 {
-	char *link = must_printf("/proc/self/fd/%d", fd), path[4096];
-	ssize_t length = readlink(link, path, sizeof(path) - 1);
+	char *path = path_of_fd(fd);
 	struct stat here, there;
 	int dir;
 
-	free(link);
-	if (length < 0)
+	if (!path)
 		return -1;
-	path[length] = 0;
 	dir = open_directory(dirname(path));
+	free(path);
 	if (dir >= 0 && is_mount(dir) && !fstat(fd, &here) && !fstat(dir, &there) && here.st_dev == there.st_dev)
 		return dir;
 	if (dir >= 0)
@@ -281,14 +290,13 @@ static int split_path(struct place *place, const char *new)
 /* What the user can say to get it again. */
 static char *path_of(const struct place *place)
 {
-	char *link = must_printf("/proc/self/fd/%d", place->dir), path[4096];
-	ssize_t length = readlink(link, path, sizeof(path) - 1);
+	char *dir = path_of_fd(place->dir), *path;
 
-	free(link);
-	if (length < 0)
+	if (!dir)
 		return must(strdup(place->name));
-	path[length] = 0;
-	return must_printf("%s/%s", strcmp(path, "/") ? path : "", place->name);
+	path = must_printf("%s/%s", strcmp(dir, "/") ? dir : "", place->name);
+	free(dir);
+	return path;
 }
 
 int complain_no_mount(const char *new)
@@ -400,11 +408,16 @@ int place_file(const struct place *place)
 	return fd;
 }
 
+int link_file(int fd, int dir, const char *name)
+{
+	char *link = must_printf("/proc/self/fd/%d", fd);
+	int err = linkat(AT_FDCWD, link, dir, name, AT_SYMLINK_FOLLOW);
+
+	free(link);
+	return err;
+}
+
 int place_link(const struct place *place, int fd)
 {
-	char *path = must_printf("/proc/self/fd/%d", fd);
-	int err = linkat(AT_FDCWD, path, place->dir, place->name, AT_SYMLINK_FOLLOW);
-
-	free(path);
-	return err ? complain_place(place) : 0;
+	return link_file(fd, place->dir, place->name) ? complain_place(place) : 0;
 }

@@ -275,11 +275,7 @@ static void dress(int dir, const char *path, const struct entry *entry, bool sna
 
 static int build_file(const struct tree *tree, int dir, const struct entry *entry)
 {
-	char *path = must_printf("/proc/self/fd/%d", tree->clones[entry->file]);
-	int err = linkat(AT_FDCWD, path, dir, entry->path, AT_SYMLINK_FOLLOW);
-
-	free(path);
-	return err;
+	return link_file(tree->clones[entry->file], dir, entry->path);
 }
 
 static int build_entry(const struct tree *tree, int dir, const struct entry *entry)

@@ -249,10 +249,8 @@ static int restore_memory(const struct fork_job *job, const struct twin *twin)
 /* To each its own descriptor: they read from the beginning. */
 static int take_state(const struct fork_job *job, struct twin *twin)
 {
-	char *path = must_printf("/proc/self/fd/%d", job->state);
-	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
+	int fd = open_again(job->state, O_RDONLY), err;
 
-	free(path);
 	if (fd < 0)
 		return complain(twin->dir, "the state: %s", strerror(errno));
 	err = qmp_give(&twin->vm.qmp, "cowctl", fd);
