@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "transfer.h"
 
@@ -75,10 +77,21 @@ static void unwatch_signals(const struct part *part)
 
 /* ---- the file ---- */
 
+/* One that is as long as a name can be leaves no room: its beginning, then, and a sum, so that it is its own. */
+static char *part_name(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length + strlen("..part") <= NAME_MAX)
+		return must_printf(".%s.part", name);
+	return must_printf(".%.*s-%016" PRIx64 ".part", (int)(NAME_MAX - strlen(".-.part") - 16), name,
+			   (uint64_t)XXH64(name, length, 0));
+}
+
 static void part_init(struct part *part, const struct place *place)
 {
 	*part = (struct part) { .place = place, .fd = -1 };
-	part->name = must_printf(".%s.part", place->name);
+	part->name = part_name(place->name);
 }
 
 void part_close(struct part *part)

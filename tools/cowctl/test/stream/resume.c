@@ -711,6 +711,36 @@ static void receive_to_ram(const char *options)
 	REFUSED(0, "can not keep its id", T "stream", NULL, "receive %s %s", options, RAM "r");
 }
 
+/* Names of which ".NAME.part" would be too long, and that begin alike. A stream of one that was cut goes on. */
+static void longest_names(void)
+{
+	char first[sizeof(B) + NAME_MAX], second[sizeof(first)], token[256];
+	struct dirent **left;
+	int length;
+
+	half();
+	unlink(B ".r.part");
+	for (length = NAME_MAX - 6; length <= NAME_MAX; length++) {
+		memset(first, 'n', sizeof(first));
+		memcpy(first, B, strlen(B));
+		first[strlen(B) + length] = 0;
+		strcpy(second, first);
+		second[strlen(B) + length - 1] = 'm';
+		REFUSED(1, "receive --token", T "half", NULL, "receive %s", first);
+		WELL(T "stream", NULL, "receive %s", second);
+		read_token(first, token, sizeof(token));
+		WELL(NULL, T "rest", "send --resume %s %s", token, A "s1");
+		CHECK(size_of(T "rest") < size_of(T "stream") * 2 / 3);
+		WELL(T "rest", NULL, "receive %s", first);
+		EQUAL(scandir(B, &left, NULL, NULL), 4);
+		SAME(A "s1", first);
+		SAME(A "s1", second);
+		EQUAL(unlink(first), 0);
+		EQUAL(unlink(second), 0);
+	}
+}
+
+
 static void large_holes(void)
 {
 	static const uint64_t sizes[] = { 64ULL << 20, 1ULL << 40 };
@@ -1256,6 +1286,7 @@ CASE(changed_meanwhile)
 CASE(replaced)
 CASE(pipe_replaced)
 CASE(base_changed)
+CASE(longest_names)
 CASE(large_holes)
 CASE(holes_that_are_written)
 CASE(other_pages)
@@ -1294,6 +1325,7 @@ static const struct test tests[] = {
 	{ "what somebody put in the place of a part is theirs", in_replaced },
 	{ "a file that somebody put in the place of a pipe is not written", in_pipe_replaced },
 	{ "a base that is written while it is copied is refused", in_base_changed },
+	{ "a name may be as long as a name can be", in_longest_names },
 	{ "a terabyte of hole costs nothing", in_large_holes },
 	{ "zeroes are written where no hole can be made", in_holes_that_are_written },
 	{ "streams of machines with smaller and larger pages", in_other_pages },
