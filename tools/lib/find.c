@@ -81,6 +81,22 @@ static FILE *open_file(const struct search *s, const char *name)
 	return file;
 }
 
+/*
+ * The end of reading it by getline() to @line, with @ret of what was done with the lines. That it cannot be read any
+ * further is an error, unless the process has ended: then it has no more.
+ */
+static int close_file(FILE *file, char *line, int ret)
+{
+	int error = errno;
+
+	if (!ret && !feof(file) && !gone(error))
+		ret = -1;
+	free(line);
+	fclose(file);
+	errno = error;
+	return ret;
+}
+
 /* ---- file systems of ours ---- */
 
 static int add_dev(struct search *s, uint64_t dev)
@@ -136,9 +152,7 @@ static int find_mounts(struct search *s)
 	while (!ret && getline(&line, &size, file) > 0)
 		if (strstr(line, " - cowmem ") && sscanf(line, "%*d %*d %u:%u", &major, &minor) == 2)
 			ret = add_dev(s, makedev(major, minor));
-	free(line);
-	fclose(file);
-	return ret;
+	return close_file(file, line, ret);
 }
 
 /* ---- mappings ---- */
@@ -196,9 +210,7 @@ static int read_maps(struct search *s)
 		if (parse_map(line, &map))
 			ret = add_map(s, &map);
 	}
-	free(line);
-	fclose(file);
-	return ret;
+	return close_file(file, line, ret);
 }
 
 /* ---- descriptors ---- */
@@ -222,6 +234,18 @@ static uint64_t region_number(const struct search *s, const char *fd)
 	return number;
 }
 
+/* What a descriptor is of. No server is asked, of a network or in user space: one that is dead would never answer. */
+static int stat_fd(int dir, const char *name, struct stat *st)
+{
+	struct statx stx;
+
+	if (statx(dir, name, AT_STATX_DONT_SYNC, STATX_TYPE, &stx))
+		return -1;
+	st->st_mode = stx.stx_mode;
+	st->st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	return 0;
+}
+
 /* Note it, if it is a region's. */
 static int look_at(struct search *s, int dir, const char *name)
 {
@@ -231,7 +255,7 @@ static int look_at(struct search *s, int dir, const char *name)
 	struct stat st;
 
 	/* Most descriptors are no files', and to read fdinfo of some takes time. */
-	if (fstatat(dir, name, &st, 0) || !(S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)))
+	if (stat_fd(dir, name, &st) || !(S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)))
 		return 0;
 	found.ino = region_number(s, name);
 	if (!found.ino)

@@ -399,6 +399,43 @@ static void find_in_namespace(void)
 	EQUAL(status, 0);
 }
 
+/* A file system whose server answers nothing, not even that it is there; it is mounted nevertheless. */
+static int dead_server(void)
+{
+	char options[64];
+	int fuse;
+
+	if (system("modprobe fuse"))
+		SKIP("no FUSE");
+	fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	CHECK(fuse >= 0);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100000,user_id=0,group_id=0", fuse);
+	EQUAL(mount("dead", "/tmp/dead", "fuse", MS_NOSUID | MS_NODEV, options), 0);
+	return fuse;
+}
+
+/* Who has a file of it open can be looked into: else one dead server hangs whoever looks at all processes. */
+static void find_beside_dead_server(void)
+{
+	int fd = make(PAGE), fuse, dead;
+	struct list list;
+
+	CHECK(!close(open("/tmp/dead", O_CREAT | O_RDONLY, 0600)));
+	fuse = dead_server();
+	dead = open("/tmp/dead", O_PATH);
+	CHECK(dead >= 0);
+	/* The signal ends who waits for an answer. */
+	alarm(20);
+	list = regions_of(0);
+	alarm(0);
+	EQUAL(list.nr, 1);
+	CHECK(with_fd(&list, fd));
+	close(dead);
+	close(fuse);
+	EQUAL(umount2("/tmp/dead", MNT_DETACH), 0);
+	close(fd);
+}
+
 static void become_nobody(void)
 {
 	EQUAL(setgid(65534), 0);
@@ -768,6 +805,7 @@ static const struct test tests[] = {
 	{ "find_while_it_ends", find_while_it_ends },
 	{ "find_equal_number", find_equal_number },
 	{ "find_in_namespace", find_in_namespace },
+	{ "find_beside_dead_server", find_beside_dead_server },
 	{ "take_while_it_changes", take_while_it_changes },
 	{ "take", take },
 	{ "device_becomes_a_file", device_becomes_a_file },
