@@ -171,7 +171,7 @@ static int list_processes(struct listing *listing)
 
 	if (!proc)
 		return complain("/proc", "%s", strerror(errno));
-	while (!err && (entry = readdir(proc))) {
+	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
 		if (pid <= 0 || pid == getpid())

@@ -80,12 +80,14 @@ static void unwatch_signals(const struct part *part)
 /* One that is as long as a name can be leaves no room: its beginning, then, and a sum, so that it is its own. */
 static char *part_name(const char *name)
 {
-	size_t length = strlen(name);
+	size_t length = strlen(name), beginning = NAME_MAX - strlen(".-.part") - 16;
 
 	if (length + strlen("..part") <= NAME_MAX)
 		return must_printf(".%s.part", name);
-	return must_printf(".%.*s-%016" PRIx64 ".part", (int)(NAME_MAX - strlen(".-.part") - 16), name,
-			   (uint64_t)XXH64(name, length, 0));
+	/* Some file systems want whole characters, of UTF-8. */
+	while (beginning && (name[beginning] & 0xc0) == 0x80)
+		beginning--;
+	return must_printf(".%.*s-%016" PRIx64 ".part", (int)beginning, name, (uint64_t)XXH64(name, length, 0));
 }
 
 static void part_init(struct part *part, const struct place *place)

@@ -234,8 +234,8 @@ static uint64_t region_number(const struct search *s, const char *fd)
 	return number;
 }
 
-/* What a descriptor is of. No server is asked, of a network or in user space: one that is dead would never answer. */
-static int stat_fd(int dir, const char *name, struct stat *st)
+/* What a descriptor or a mapping is of. No server is asked, of a network or in user space: one that is dead would never answer. */
+static int stat_link(int dir, const char *name, struct stat *st)
 {
 	struct statx stx;
 
@@ -255,7 +255,7 @@ static int look_at(struct search *s, int dir, const char *name)
 	struct stat st;
 
 	/* Most descriptors are no files', and to read fdinfo of some takes time. */
-	if (stat_fd(dir, name, &st) || !(S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)))
+	if (stat_link(dir, name, &st) || !(S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)))
 		return 0;
 	found.ino = region_number(s, name);
 	if (!found.ino)
@@ -502,6 +502,7 @@ static int find_map(const struct search *s, uint64_t addr, char *name, size_t si
 	char *line = NULL;
 	bool found = false;
 	size_t room = 0;
+	int ret;
 
 	if (!file) {
 		if (gone(errno))
@@ -510,9 +511,10 @@ static int find_map(const struct search *s, uint64_t addr, char *name, size_t si
 	}
 	while (!found && getline(&line, &room, file) > 0)
 		found = sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && start <= addr && addr < end;
-	free(line);
-	fclose(file);
-	if (!found) {
+	ret = close_file(file, line, found);
+	if (ret < 0)
+		return -1;
+	if (!ret) {
 		errno = ENOENT;
 		return -1;
 	}
@@ -526,7 +528,7 @@ static int open_map(const struct search *s, const char *name, int flags)
 	struct stat st;
 	int fd;
 
-	if (fstatat(s->proc, name, &st, 0))
+	if (stat_link(s->proc, name, &st))
 		return -1;
 	/* Whoever opens the device gets another region. */
 	if (S_ISCHR(st.st_mode)) {

@@ -430,7 +430,7 @@ end
 saves()
 {
 	faulty "$1" "$2"
-	./cowctl vm save -t 1 "$vm/qmp" "$m/point" >"$out" 2>"$err"
+	./cowctl vm save -t 3 "$vm/qmp" "$m/point" >"$out" 2>"$err"
 	status=$?
 	told_it && [ "$status" != 0 ] && [ ! -e "$m/point" ] && as_it_was && no_nodes || return
 	case $1:$2 in
@@ -455,7 +455,7 @@ is "save, the point cannot be written" grep -q "/point: File too large" "$err"
 is "save: ... and is undone in the disks, too" asked '"execute":"snapshot-delete"'
 is "save: ... nothing is left" sh -c '[ ! -e "$1" ] && [ "$(cat "$2")" != some ]' - "$m/point" "$vm/nodes"
 faulty snapshot-save term
-./cowctl vm save -t 1 "$vm/qmp" "$m/point" >"$out" 2>"$err"
+./cowctl vm save -t 3 "$vm/qmp" "$m/point" >"$out" 2>"$err"
 is "save, SIGTERM while it is under way: late is too late, and it is undone" [ ! -e "$m/point" ]
 is "save: the VM is as it was" as_it_was
 is "save" run 0 vm save "$vm/qmp" "$m/point"
@@ -463,7 +463,8 @@ for command in query-named-block-nodes migrate-set-capabilities stop; do
 	for kind in error late close term; do
 		write after
 		faulty $command $kind
-		is "revert, $command: $kind" not run 0 vm revert -t 1 "$vm/qmp" "$m/point"
+		is "revert, $command: $kind" not run 0 vm revert -t 3 "$vm/qmp" "$m/point"
+		is "revert, $command: $kind: it was told" told_it
 		is "revert, $command: $kind: nothing was done" has "$vm/ram" after
 		is "revert, $command: $kind: the VM goes on" as_it_was
 	done
@@ -471,7 +472,8 @@ done
 for kind in error failing never close; do
 	write after
 	faulty snapshot-load $kind
-	is "revert, snapshot-load: $kind" run 1 vm revert -t 1 "$vm/qmp" "$m/point"
+	is "revert, snapshot-load: $kind" run 1 vm revert -t 3 "$vm/qmp" "$m/point"
+	is "revert, snapshot-load: $kind: it was told" told_it
 	is "revert, snapshot-load: $kind: the VM stays stopped" not runs
 	is "revert, snapshot-load: $kind: it is not forked" says 1 "half reverted" vm fork "$vm/qmp" "$new"
 	is "revert, snapshot-load: $kind: another one makes it well" run 0 vm revert "$vm/qmp" "$m/point"

@@ -740,7 +740,6 @@ static void longest_names(void)
 	}
 }
 
-
 static void large_holes(void)
 {
 	static const uint64_t sizes[] = { 64ULL << 20, 1ULL << 40 };
