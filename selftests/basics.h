@@ -21,7 +21,7 @@
 /* Guests may be slow; a test that hangs is still ended. */
 #ifdef TEST_TIMEOUT_DEFAULT
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 120
+#define TEST_TIMEOUT_DEFAULT 300
 #endif
 
 /*

@@ -234,7 +234,10 @@ static uint64_t region_number(const struct search *s, const char *fd)
 	return number;
 }
 
-/* What a descriptor or a mapping is of. No server is asked, of a network or in user space: one that is dead would never answer. */
+/*
+ * What a descriptor or a mapping is of. No server is asked, be it on a network or in user space: one that is dead would
+ * never answer.
+ */
 static int stat_link(int dir, const char *name, struct stat *st)
 {
 	struct statx stx;
