@@ -250,7 +250,7 @@ static inline struct folio *cowmem_vma_alloc_folio(gfp_t gfp, unsigned int order
 #endif
 
 /*
- * Without MAPPING_DIRTY_HELPERS (distribution kernels have it) no exported function tells
+ * Without MAPPING_DIRTY_HELPERS (most distribution kernels have it) no exported function tells
  * which pages were written.  COWMEM_NO_DIRTY_BITS does without them on any kernel.
  */
 #if defined(CONFIG_MAPPING_DIRTY_HELPERS) && !defined(COWMEM_NO_DIRTY_BITS)

@@ -213,7 +213,7 @@ TEST(feature)
 	EXPECT_EQ(COWMEM_FEATURE_EXPENDABLE,
 		  info(fd).features & ~(COWMEM_FEATURE_KEEP | COWMEM_FEATURE_HUGE));
 	EXPECT_EQ(info(fd).features, info(snap).features);
-	/* Every kernel that the project tests on can do it, unless told not to. */
+	/* scripts/check says which kernels cannot do it. */
 	EXPECT_EQ(getenv("COWMEM_FALLBACK") ? 0 : COWMEM_FEATURE_KEEP,
 		  info(fd).features & COWMEM_FEATURE_KEEP);
 }
