@@ -503,9 +503,8 @@ static int find_map(const struct search *s, uint64_t addr, char *name, size_t si
 	FILE *file = open_file(s, "maps");
 	uint64_t start, end;
 	char *line = NULL;
-	bool found = false;
 	size_t room = 0;
-	int ret;
+	int found = 0;
 
 	if (!file) {
 		if (gone(errno))
@@ -514,13 +513,11 @@ static int find_map(const struct search *s, uint64_t addr, char *name, size_t si
 	}
 	while (!found && getline(&line, &room, file) > 0)
 		found = sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && start <= addr && addr < end;
-	ret = close_file(file, line, found);
-	if (ret < 0)
-		return -1;
-	if (!ret) {
+	found = close_file(file, line, found);
+	if (!found)
 		errno = ENOENT;
+	if (found <= 0)
 		return -1;
-	}
 	snprintf(name, size, "map_files/%" PRIx64 "-%" PRIx64, start, end);
 	return 0;
 }
