@@ -19,6 +19,8 @@
 #include <linux/uio.h>
 #include <linux/version.h>
 
+#include <asm/pgalloc.h>
+
 #include "probes.h"
 
 /* Until 6.3 all of this is in <linux/fs.h>. */
@@ -57,13 +59,23 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 #endif
 }
 
-/* Until 7.1 zap_vma_range() has other names. */
-#if defined(HAVE_ZAP_VMA_RANGE)
-/* As it is. */
-#elif defined(HAVE_ZAP_PAGE_RANGE_SINGLE)
-#define zap_vma_range(vma, addr, size)	zap_page_range_single(vma, addr, size, NULL)
-#else
-#define zap_vma_range(vma, addr, size)	zap_page_range(vma, addr, size)
+/*
+ * Until 7.1 zap_vma_range() has other names, which only Debian exports.  What all export is
+ * zap_vma_ptes(), which does the same to special mappings alone.  So the stand-in says that it
+ * is one.  PTEs that have a page are zapped as ever, as they do not have the bit of those that
+ * have none; and so are PMDs, as without a file they are not taken for special.
+ */
+#ifndef HAVE_ZAP_VMA_RANGE
+#define zap_vma_range cowmem_zap_vma_range
+static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
+				 unsigned long size)
+{
+	struct vm_area_struct stand_in = *vma;
+
+	vm_flags_init(&stand_in, stand_in.vm_flags | VM_PFNMAP);
+	stand_in.vm_file = NULL;
+	zap_vma_ptes(&stand_in, addr, size);
+}
 #endif
 
 /* Until 6.3 only a flag of the VMA keeps unmapping from marking pages accessed. */
@@ -346,6 +358,23 @@ static inline bool cowmem_charged_together(struct page *x, struct page *y)
 #endif
 	return page_to_nid(x) == page_to_nid(y);
 }
+
+/*
+ * arm64's pmd_populate() asks with CONFIG_DEBUG_VM whether @mm is init_mm, which no module can
+ * link with.  It is a task's here.  All else is as there; older kernels know no PMD_TABLE_AF.
+ */
+#if defined(CONFIG_ARM64) && defined(CONFIG_DEBUG_VM)
+#define pmd_populate cowmem_pmd_populate
+static inline void pmd_populate(struct mm_struct *mm, pmd_t *pmd, pgtable_t table)
+{
+#ifdef PMD_TABLE_AF
+	__pmd_populate(pmd, page_to_phys(table),
+		       PMD_TYPE_TABLE | PMD_TABLE_AF | PMD_TABLE_PXN);
+#else
+	__pmd_populate(pmd, page_to_phys(table), PMD_TYPE_TABLE | PMD_TABLE_PXN);
+#endif
+}
+#endif
 
 /*
  * Does the machine survive if the kernel reads broken memory?  An AMD processor without

@@ -23,8 +23,6 @@
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 
-#include <asm/pgalloc.h>
-
 #include "map.h"
 #include "node.h"
 #include "pmd.h"

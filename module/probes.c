@@ -61,13 +61,6 @@ void HAVE_VM_FLAGS_INIT(struct vm_area_struct *vma)
 	vm_flags_clear(vma, 0);
 }
 
-/* 6.3 to 7.0 */
-void HAVE_ZAP_PAGE_RANGE_SINGLE(struct vm_area_struct *vma)
-{
-	LINKS(zap_page_range_single);
-	zap_page_range_single(vma, 0, 0, NULL);
-}
-
 /* 6.4 */
 int HAVE_COPY_MC_HIGHPAGE(struct page *to, struct page *from)
 {

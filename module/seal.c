@@ -23,7 +23,10 @@ static bool region_written(struct cowmem_region *region)
 	struct cowmem_node *leaf;
 	unsigned int i;
 
-	/* Counts the shared mappings that have VM_MAYWRITE. */
+	/*
+	 * Counts the shared mappings that have VM_MAYWRITE; until 6.7 all those of
+	 * descriptors that are open for writing.
+	 */
 	if (mapping_writably_mapped(region->inode.i_mapping))
 		return true;
 	/* Only private mappings are left, which do no harm. */
