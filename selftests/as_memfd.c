@@ -4082,6 +4082,7 @@ struct op {
 #define NO_UFFD		"userfaultfd knows the kernel's own files only"
 #define SEAL_ERRNO	"COWMEM_IOC_SEAL says EBADF of what is not open for writing, not EPERM"
 #define SEAL_RDONLY	"what is sealed against writing is opened for writing by nobody"
+#define SEAL_SHARED	"some kernels let nobody share a mapping of a memfd that is sealed against writing"
 #define SNAP_RDONLY	"a snapshot is opened for writing by nobody; a sealed memfd is, to no avail"
 
 #define OP(fn, ...) { .name = #fn, .run = fn, ##__VA_ARGS__ }
@@ -4214,7 +4215,8 @@ static const struct op ops[] = {
 	OP_ARG(seal_and_try, F_SEAL_SEAL, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_SHRINK, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_GROW, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
-	OP_ARG(seal_and_try, F_SEAL_WRITE, .snapshot = SEAL_ERRNO),
+	OP_ARG(seal_and_try, F_SEAL_WRITE, .varies = true, .differs = SEAL_SHARED,
+	       .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_FUTURE_WRITE, .snapshot = SEAL_ERRNO),
 	OP(write_across_a_sealed_end, .varies = true, .snapshot = SEAL_ERRNO,
 	   .differs = "what fits before the end is written; some kernels refuse all of it"),
@@ -4339,7 +4341,7 @@ static const struct op ops[] = {
 	OP_ARG(advice_on_a_mapping, 77),
 	OP_ARG(advice_on_a_readable_mapping, MADV_WILLNEED),
 	OP_ARG(advice_on_a_readable_mapping, MADV_DONTNEED),
-	OP_ARG(advice_on_a_readable_mapping, MADV_REMOVE, .device = DEV_SPACE),
+	OP_ARG(advice_on_a_readable_mapping, MADV_REMOVE, .varies = true, .device = DEV_SPACE),
 	OP_ARG(advice_on_a_readable_mapping, MADV_COLD),
 	OP_ARG(advice_on_a_readable_mapping, MADV_PAGEOUT),
 	OP_ARG(advice_on_a_readable_mapping, MADV_POPULATE_WRITE),

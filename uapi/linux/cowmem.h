@@ -172,7 +172,9 @@ struct cowmem_resize {
  *  EPERM	the region carries COWMEM_SEAL_SEAL and @seals is not 0
  *  EBUSY	COWMEM_SEAL_WRITE is asked for while a shared mapping exists that
  *		is writable or could be made so, or while I/O into the
- *		region's pages is in flight
+ *		region's pages is in flight.  Many kernels before 6.7 take any
+ *		shared mapping for one, of a descriptor that is open for
+ *		writing, as they do with memfds
  *
  * COWMEM_SEAL_FUTURE_WRITE is what F_SEAL_FUTURE_WRITE is for a memfd: mappings that
  * exist go on to write, so that one process can write what others only see.  No
