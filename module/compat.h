@@ -60,21 +60,31 @@ static inline struct mnt_idmap *cowmem_mnt_idmap(const struct vfsmount *mnt)
 }
 
 /*
- * Until 7.1 zap_vma_range() has other names, which only Debian exports.  What all export is
- * zap_vma_ptes(), which does the same to special mappings alone.  So the stand-in says that it
- * is one.  PTEs that have a page are zapped as ever, as they do not have the bit of those that
- * have none; and so are PMDs, as without a file they are not taken for special.
+ * Only Debian exports zap_vma_range(), and until 7.1 what it was called then.
+ *
+ * Until 7.1 all kernels export zap_vma_ptes(), which does the same to special mappings.  So the
+ * stand-in says that it is one.  PTEs that have a page are zapped as ever, as they lack the bit
+ * of those that have none; and so are PMDs, as without a file they are not taken for special.
+ * VM_SEQ_READ does what the file's FMODE_NOREUSE would: no page is marked accessed.
+ *
+ * From 7.1 on zapping would forget the page of a PMD in such a stand-in.  Then the range goes
+ * from all mappings.  COWMEM_NO_ZAP does so on any kernel.
  */
-#ifndef HAVE_ZAP_VMA_RANGE
+#if !defined(HAVE_ZAP_VMA_RANGE) || defined(COWMEM_NO_ZAP)
 #define zap_vma_range cowmem_zap_vma_range
 static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 				 unsigned long size)
 {
+#if defined(HAVE_ZAP_VMA_PTES) && !defined(COWMEM_NO_ZAP)
 	struct vm_area_struct stand_in = *vma;
 
-	vm_flags_init(&stand_in, stand_in.vm_flags | VM_PFNMAP);
+	vm_flags_init(&stand_in, stand_in.vm_flags | VM_PFNMAP | VM_SEQ_READ);
 	stand_in.vm_file = NULL;
 	zap_vma_ptes(&stand_in, addr, size);
+#else
+	unmap_mapping_pages(vma->vm_file->f_mapping, linear_page_index(vma, addr),
+			    size >> PAGE_SHIFT, false);
+#endif
 }
 #endif
 

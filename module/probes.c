@@ -33,6 +33,13 @@
 
 #define LINKS(symbol)
 
+/* 6.1 to 7.0 */
+void HAVE_ZAP_VMA_PTES(struct vm_area_struct *vma)
+{
+	LINKS(zap_vma_ptes);
+	zap_vma_ptes(vma, 0, 0);
+}
+
 /* 6.2 */
 void HAVE_SET_ACL_OF_DENTRY(const struct inode_operations *ops, struct dentry *dentry)
 {
