@@ -374,15 +374,15 @@ static inline bool cowmem_charged_together(struct page *x, struct page *y)
  * link with.  It is a task's here.  All else is as there; older kernels know no PMD_TABLE_AF.
  */
 #if defined(CONFIG_ARM64) && defined(CONFIG_DEBUG_VM)
+#ifndef PMD_TABLE_AF
+#define PMD_TABLE_AF	0
+#endif
+
 #define pmd_populate cowmem_pmd_populate
 static inline void pmd_populate(struct mm_struct *mm, pmd_t *pmd, pgtable_t table)
 {
-#ifdef PMD_TABLE_AF
 	__pmd_populate(pmd, page_to_phys(table),
 		       PMD_TYPE_TABLE | PMD_TABLE_AF | PMD_TABLE_PXN);
-#else
-	__pmd_populate(pmd, page_to_phys(table), PMD_TYPE_TABLE | PMD_TABLE_PXN);
-#endif
 }
 #endif
 

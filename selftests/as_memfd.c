@@ -4050,6 +4050,11 @@ static void protection_keys(struct subject *s)
 	access_at("load", mem, false);
 }
 
+static bool readers_do_not_count(void)
+{
+	return !readers_count();
+}
+
 /* ---- the list ---- */
 
 struct op {
@@ -4059,6 +4064,8 @@ struct op {
 	/* Why does it differ on purpose?  Of all kinds; of one kind, if set */
 	const char *differs, *clone, *device, *snapshot;
 	bool varies;		/* on some kernels it does not */
+	/* The kernels where it differs, a snapshot that has a reason of its own aside; or all */
+	bool (*where)(void);
 };
 
 /* That kind of region does not differ, though files do. */
@@ -4215,7 +4222,7 @@ static const struct op ops[] = {
 	OP_ARG(seal_and_try, F_SEAL_SEAL, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_SHRINK, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_GROW, .device = DEV_SPACE, .snapshot = SEAL_ERRNO),
-	OP_ARG(seal_and_try, F_SEAL_WRITE, .varies = true, .differs = SEAL_SHARED,
+	OP_ARG(seal_and_try, F_SEAL_WRITE, .where = readers_count, .differs = SEAL_SHARED,
 	       .snapshot = SEAL_ERRNO),
 	OP_ARG(seal_and_try, F_SEAL_FUTURE_WRITE, .snapshot = SEAL_ERRNO),
 	OP(write_across_a_sealed_end, .varies = true, .snapshot = SEAL_ERRNO,
@@ -4341,7 +4348,8 @@ static const struct op ops[] = {
 	OP_ARG(advice_on_a_mapping, 77),
 	OP_ARG(advice_on_a_readable_mapping, MADV_WILLNEED),
 	OP_ARG(advice_on_a_readable_mapping, MADV_DONTNEED),
-	OP_ARG(advice_on_a_readable_mapping, MADV_REMOVE, .varies = true, .device = DEV_SPACE),
+	OP_ARG(advice_on_a_readable_mapping, MADV_REMOVE, .where = readers_do_not_count,
+	       .device = DEV_SPACE),
 	OP_ARG(advice_on_a_readable_mapping, MADV_COLD),
 	OP_ARG(advice_on_a_readable_mapping, MADV_PAGEOUT),
 	OP_ARG(advice_on_a_readable_mapping, MADV_POPULATE_WRITE),
@@ -4452,6 +4460,12 @@ static const char *reason(const struct op *op, const struct kind *kind)
 	return why && *why ? why : NULL;
 }
 
+/* Does @why, the reason of @op, hold on some kernels only? */
+static bool on_some_kernels(const struct op *op, const char *why)
+{
+	return op->where && why != op->snapshot;
+}
+
 /* ---- to run it ---- */
 
 static bool show;
@@ -4501,6 +4515,8 @@ static bool as_listed(const struct op *op, const struct kind *kind, struct outco
 	const char *why = reason(op, kind);
 	bool differ = strcmp(o->text, like->text);
 
+	if (why && on_some_kernels(op, why) && !op->where())
+		why = NULL;
 	if (!differ && why && !op->varies) {
 		ksft_print_msg("%s: no longer differs (%s)\n", kind->name, why);
 		return false;
@@ -4558,7 +4574,8 @@ static void print_reason(const struct op *first, const struct kind *kind)
 	printf("\n%s: %s\n", kind->name, why);
 	for (; op < ops + ARRAY_SIZE(ops); op++)
 		if (listed(op, kind) && !strcmp(listed(op, kind), why))
-			printf("\t%s%s\n", op->name, op->varies ? " (on some kernels)" : "");
+			printf("\t%s%s\n", op->name,
+			       op->varies || on_some_kernels(op, why) ? " (on some kernels)" : "");
 }
 
 static void print_differences(void)

@@ -243,6 +243,25 @@ static inline void unmap(void *mem, size_t pages)
 	must(!munmap(mem, pages * pgsz()));
 }
 
+/*
+ * Until 6.7, or a stable release that has its change, a shared mapping counts as one that can
+ * become writable, if the descriptor is open for writing.  So who only reads a memfd, or a
+ * region, keeps others from sealing it against writing.
+ */
+static inline bool readers_count(void)
+{
+	int fd = memfd_create("readers", MFD_ALLOW_SEALING), err;
+	char *mem;
+
+	must(fd >= 0 && !ftruncate(fd, pgsz()) && !fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE));
+	mem = map_ro(fd, 1);
+	err = fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE);
+	must(!err || errno == EBUSY);
+	unmap(mem, 1);
+	close(fd);
+	return err;
+}
+
 /* A new region of @pages pages, all of tag @tag; 0 leaves a hole. */
 static inline int region_of(size_t pages, uint32_t tag)
 {

@@ -535,25 +535,6 @@ TEST_F(future, reading_and_sharing_go_on)
 	EXPECT_EQ(EPERM, errno);
 }
 
-/*
- * Until 6.7, or a stable release that has its change, a shared mapping counts as one that can
- * become writable, if the descriptor is open for writing.
- */
-static bool readers_count(void)
-{
-	int fd = memfd_create("readers", MFD_ALLOW_SEALING), err;
-	void *mem;
-
-	must(fd >= 0 && !ftruncate(fd, LEN) && !fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE));
-	mem = mmap(NULL, LEN, PROT_READ, MAP_SHARED, fd, 0);
-	must(mem != MAP_FAILED);
-	err = fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE);
-	must(!err || errno == EBUSY);
-	munmap(mem, LEN);
-	close(fd);
-	return err;
-}
-
 /* The size is another matter, as on a memfd; and WRITE may follow when no mapping is left. */
 TEST(future_and_other_seals)
 {
